@@ -1,0 +1,1 @@
+//! The ledger: durable, hash-chained, signed records of every decision.

@@ -1,0 +1,1 @@
+//! The control plane: exchange, keys, agents, grants and tasks.

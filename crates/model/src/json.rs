@@ -1,0 +1,223 @@
+//! The one parser of JSON that an agent, a token or a tool sent: bounded, exact, and with one reading only.
+//!
+//! Repeated member names, numbers that a binary float would round, invalid UTF-8 and the member names that
+//! JSON libraries use for themselves are where two readers of the same bytes disagree; they are refused here.
+
+use serde::{Deserialize, Serialize};
+use struson::reader::{JsonReader, JsonStreamReader, ReaderSettings, ValueType};
+
+/// The deepest nesting of arrays and objects.
+pub const MAX_DEPTH: u32 = 32;
+/// The longest number, in characters.
+pub const MAX_NUMBER_CHARACTERS: usize = 40;
+
+/// A parsed value. Numbers keep their text; members keep their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Json {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, as written.
+    Number(String),
+    /// A string, unescaped.
+    Text(String),
+    /// An array.
+    Array(Vec<Self>),
+    /// An object; names are unique.
+    Object(Vec<(String, Self)>),
+}
+
+/// Why bytes were not taken as JSON.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidJson {
+    /// Not JSON (RFC 8259), not UTF-8, nested too deep or followed by something else.
+    #[error("not valid JSON: {0}")]
+    Syntax(String),
+    /// The same member name twice in one object.
+    #[error("the member `{0}` is given twice")]
+    Repeated(String),
+    /// A member name that JSON libraries use internally.
+    #[error("the member name `{0}` is reserved")]
+    Reserved(String),
+    /// A number longer than [`MAX_NUMBER_CHARACTERS`].
+    #[error("a number is too long")]
+    NumberTooLong,
+}
+
+impl Json {
+    /// Parses the whole of `bytes`. The caller bounds their number.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJson> {
+        let settings = ReaderSettings {
+            max_nesting_depth: Some(MAX_DEPTH),
+            track_path: false,
+            restrict_number_values: true,
+            ..ReaderSettings::default()
+        };
+        let mut reader = JsonStreamReader::new_custom(bytes, settings);
+        let value = read(&mut reader)?;
+        reader.consume_trailing_whitespace().map_err(|error| syntax(&error))?;
+        Ok(value)
+    }
+
+    /// The member `name` of an object.
+    pub fn member(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Object(members) => members.iter().find(|(key, _)| key == name).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// The value at an RFC 6901 pointer (`/customer/id`); the empty pointer is the whole value.
+    pub fn pointer(&self, pointer: &str) -> Option<&Self> {
+        if pointer.is_empty() {
+            return Some(self);
+        }
+        pointer.strip_prefix('/')?.split('/').try_fold(self, |value, token| {
+            let token = token.replace("~1", "/").replace("~0", "~");
+            match value {
+                Self::Object(_) => value.member(&token),
+                Self::Array(items) if !token.starts_with('+') => items.get(token.parse::<usize>().ok()?),
+                _ => None,
+            }
+        })
+    }
+
+    /// The text of a string.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The same as a `serde_json` value, for typed reading. Numbers that are neither a 64-bit integer nor
+    /// exactly the decimal that a float prints become strings, never a rounded number.
+    pub fn to_serde(&self) -> serde_json::Value {
+        match self {
+            Self::Null => serde_json::Value::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Number(text) => number(text),
+            Self::Text(text) => text.as_str().into(),
+            Self::Array(items) => items.iter().map(Self::to_serde).collect(),
+            Self::Object(members) => members.iter().map(|(name, value)| (name.clone(), value.to_serde())).collect(),
+        }
+    }
+}
+
+fn number(text: &str) -> serde_json::Value {
+    if let Ok(integer) = text.parse::<i64>() {
+        return integer.into();
+    }
+    if let Ok(integer) = text.parse::<u64>() {
+        return integer.into();
+    }
+    match text.parse::<f64>() {
+        Ok(float) if float.is_finite() && format!("{float}") == text => float.into(),
+        _ => text.into(),
+    }
+}
+
+fn read(reader: &mut JsonStreamReader<&[u8]>) -> Result<Json, InvalidJson> {
+    Ok(match reader.peek().map_err(|error| syntax(&error))? {
+        ValueType::Null => {
+            reader.next_null().map_err(|error| syntax(&error))?;
+            Json::Null
+        }
+        ValueType::Boolean => Json::Bool(reader.next_bool().map_err(|error| syntax(&error))?),
+        ValueType::Number => {
+            let text = reader.next_number_as_str().map_err(|error| syntax(&error))?;
+            if text.len() > MAX_NUMBER_CHARACTERS {
+                return Err(InvalidJson::NumberTooLong);
+            }
+            Json::Number(text.to_owned())
+        }
+        ValueType::String => Json::Text(reader.next_string().map_err(|error| syntax(&error))?),
+        ValueType::Array => read_array(reader)?,
+        ValueType::Object => read_object(reader)?,
+    })
+}
+
+fn read_array(reader: &mut JsonStreamReader<&[u8]>) -> Result<Json, InvalidJson> {
+    let mut items = Vec::new();
+    reader.begin_array().map_err(|error| syntax(&error))?;
+    while reader.has_next().map_err(|error| syntax(&error))? {
+        items.push(read(reader)?);
+    }
+    reader.end_array().map_err(|error| syntax(&error))?;
+    Ok(Json::Array(items))
+}
+
+fn read_object(reader: &mut JsonStreamReader<&[u8]>) -> Result<Json, InvalidJson> {
+    let mut members: Vec<(String, Json)> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    reader.begin_object().map_err(|error| syntax(&error))?;
+    while reader.has_next().map_err(|error| syntax(&error))? {
+        let name = reader.next_name_owned().map_err(|error| syntax(&error))?;
+        if name.starts_with("$serde_json::") {
+            return Err(InvalidJson::Reserved(shortened(&name)));
+        }
+        if !seen.insert(name.clone()) {
+            return Err(InvalidJson::Repeated(shortened(&name)));
+        }
+        members.push((name, read(reader)?));
+    }
+    reader.end_object().map_err(|error| syntax(&error))?;
+    Ok(Json::Object(members))
+}
+
+fn shortened(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+fn syntax(error: &impl std::fmt::Display) -> InvalidJson {
+    InvalidJson::Syntax(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_text_and_members_their_order() {
+        let json = Json::parse(br#" {"b": 1.10, "a": [1, "x", null, true]} "#).unwrap();
+        assert_eq!(json.pointer("/b"), Some(&Json::Number("1.10".into())));
+        assert_eq!(json.pointer("/a/1").and_then(Json::as_text), Some("x"));
+        assert_eq!(json.pointer("/a/+1"), None);
+        assert_eq!(json.pointer("/missing/x"), None);
+    }
+
+    #[test]
+    fn bytes_with_two_readings_are_refused() {
+        let deep = [b"[".repeat(40), b"]".repeat(40)].concat();
+        let long = [b"1".as_slice(), &b"0".repeat(41)].concat();
+        let cases: [&[u8]; 14] = [
+            br#"{"a":1,"a":2}"#,
+            br#"{"a":1,"\u0061":2}"#,
+            br#"{"x":{"a":1,"a":2}}"#,
+            br#"{"$serde_json::private::Number":"1"}"#,
+            br#"{"$serde_json::private::RawValue":"1"}"#,
+            b"{\"a\":\"\xff\"}",
+            br#"{"a":1} {"a":2}"#,
+            br#"{"a":1,}"#,
+            br#"{/*c*/"a":1}"#,
+            b"NaN",
+            b"1e400",
+            br#""\ud800""#,
+            &deep,
+            &long,
+        ];
+        for case in cases {
+            assert!(Json::parse(case).is_err(), "{}", String::from_utf8_lossy(case));
+        }
+    }
+
+    #[test]
+    fn a_number_is_never_rounded_on_its_way_to_serde() {
+        for text in ["12345678901234567890123", "0.1000000000000000055511151231257827", "1.10"] {
+            assert_eq!(Json::parse(text.as_bytes()).unwrap().to_serde(), serde_json::Value::from(text));
+        }
+        assert_eq!(Json::parse(b"1.5").unwrap().to_serde(), serde_json::json!(1.5));
+        assert_eq!(Json::parse(b"-3").unwrap().to_serde(), serde_json::json!(-3));
+    }
+}

@@ -1,0 +1,1 @@
+//! What Rego says: input, engine, bundles, decisions.

@@ -1,0 +1,1 @@
+//! Agents, users' grants and tasks behind one async interface.

@@ -1,0 +1,1 @@
+//! Whose token is this, and is it theirs to present: verification, keys, minting.
