@@ -11,6 +11,7 @@ pub mod path;
 
 pub mod amount;
 pub mod catalogue;
+pub mod duration;
 pub mod effect;
 pub mod parameter;
 
