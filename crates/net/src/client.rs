@@ -1,0 +1,207 @@
+//! The HTTP client: pooled connections, HTTP/1.1 and HTTP/2 by ALPN, and errors that say what was sent.
+//!
+//! It follows no redirect, reads no proxy from the environment, keeps no cookie and repeats nothing. What
+//! a caller has to know after a failure is whether the request can have reached the other side.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::{Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::connect::{Connector, Forbidden};
+use crate::url::{UrlTrust, check_learned_url, redacted};
+use crate::{Body, with_causes};
+
+/// How often a quiet HTTP/2 server with open requests is asked whether it lives, and how long it may take.
+const HTTP2_PING: Duration = Duration::from_secs(15);
+
+/// How a client connects and what it keeps.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Whom it believes: see [`crate::tls::client_config`].
+    pub tls: rustls::ClientConfig,
+    /// Who wrote the URLs it will be given. Connections are never shared between clients, so a learned
+    /// URL cannot ride on a connection that an operator's URL opened.
+    pub trust: UrlTrust,
+    /// For resolving, connecting and the TLS handshake together.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. Shorter than common servers' own, which lessens the chance
+    /// of picking one that the server is just closing.
+    pub pool_idle_timeout: Duration,
+    /// How many unused connections are kept for one host.
+    pub pool_idle_per_host: usize,
+    /// The largest response head, in bytes (at least 8 KiB).
+    pub max_response_header_bytes: usize,
+}
+
+impl ClientOptions {
+    /// Defaults: 5 s to connect, 15 s idle, 64 unused connections per host, 64 KiB of response head.
+    #[must_use]
+    pub fn new(tls: rustls::ClientConfig, trust: UrlTrust) -> Self {
+        Self {
+            tls,
+            trust,
+            connect_timeout: Duration::from_secs(5),
+            pool_idle_timeout: Duration::from_secs(15),
+            pool_idle_per_host: 64,
+            max_response_header_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// Why there is no response. Texts name the URL without credentials and query.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Not one byte of the request was written: sending it again is safe, whatever it does.
+    #[error("{url}: not sent: {cause}")]
+    NotSent {
+        /// Where it should have gone.
+        url: String,
+        /// What kept it.
+        reason: NotSentReason,
+        /// The same for a person.
+        cause: String,
+    },
+    /// The connection failed when some of the request may have been written: it may have taken effect.
+    #[error("{url}: interrupted: {cause}")]
+    Interrupted {
+        /// Where it went.
+        url: String,
+        /// For a person.
+        cause: String,
+    },
+    /// No response head in time. The request may have been written, and may take effect yet.
+    #[error("{url}: no response within {after:?}")]
+    Timeout {
+        /// Where it went.
+        url: String,
+        /// How long was waited.
+        after: Duration,
+    },
+}
+
+/// What kept a request from being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotSentReason {
+    /// The URL is malformed or, for a learned one, not allowed.
+    Refused,
+    /// No connection: the name did not resolve, nobody listens, or TLS failed.
+    Unreachable,
+    /// The server closed an unused connection just when it was picked; another attempt will open a new one.
+    StaleConnection,
+}
+
+impl SendError {
+    /// Whether the request provably had no effect.
+    #[must_use]
+    pub fn is_not_sent(&self) -> bool {
+        matches!(self, Self::NotSent { .. })
+    }
+}
+
+/// A pool of connections. Clones share it.
+#[derive(Clone)]
+pub struct HttpClient {
+    inner: Client<Connector, Body>,
+    trust: UrlTrust,
+}
+
+impl HttpClient {
+    /// A client without connections yet. Must be used inside a tokio runtime.
+    #[must_use]
+    pub fn new(options: ClientOptions) -> Self {
+        let head = options.max_response_header_bytes.max(8 * 1024);
+        let connector = Connector::new(options.tls, options.trust, options.connect_timeout);
+        // Connections run on tokio directly and not as `Tasks`: an unused one would hold up shutdown.
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(options.pool_idle_timeout)
+            .pool_max_idle_per_host(options.pool_idle_per_host)
+            // hyper-util would send a request again only when it comes back untouched from a reused
+            // connection, which is safe by itself. But withdrawals must be looked at before every attempt,
+            // and that look belongs to the caller: it gets `StaleConnection` and decides.
+            .retry_canceled_requests(false)
+            // Without it a dead HTTP/2 connection stays in the pool, and every request on it times out.
+            .http2_keep_alive_interval(HTTP2_PING)
+            .http2_keep_alive_timeout(HTTP2_PING)
+            .http1_max_buf_size(head)
+            .http2_max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
+        Self { inner: builder.build(connector), trust: options.trust }
+    }
+
+    /// Sends one request, once, and returns when the response's head is there; its body streams.
+    /// `header_timeout` covers everything until then, connecting included.
+    ///
+    /// The URL must be absolute. The request's HTTP version is ours to choose and is ignored; `Host` is
+    /// added unless present. Dropping the future gives the request up, possibly half sent.
+    ///
+    /// # Errors
+    /// Says whether the request can have reached the other side.
+    pub async fn send(
+        &self,
+        mut request: Request<Body>,
+        header_timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.check(request.uri())?;
+        let url = redacted(request.uri());
+        // A version copied from an inbound request would be refused on a connection of another version.
+        *request.version_mut() = Version::HTTP_11;
+        match tokio::time::timeout(header_timeout, self.inner.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(classified(url, &error)),
+            Err(_) => Err(SendError::Timeout { url, after: header_timeout }),
+        }
+    }
+
+    fn check(&self, url: &Uri) -> Result<(), SendError> {
+        let refused = |cause: String| SendError::NotSent { url: redacted(url), reason: NotSentReason::Refused, cause };
+        match self.trust {
+            UrlTrust::Learned => check_learned_url(url).map_err(|error| refused(error.to_string())),
+            UrlTrust::Operator if url.scheme().is_none() || url.host().is_none_or(str::is_empty) => {
+                Err(refused("not an absolute URL".to_owned()))
+            }
+            UrlTrust::Operator => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("HttpClient").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+fn classified(url: String, error: &legacy::Error) -> SendError {
+    let cause = with_causes(error);
+    let reason = if find::<Forbidden>(error).is_some() {
+        NotSentReason::Refused
+    } else if error.is_connect() {
+        NotSentReason::Unreachable
+    } else if find::<hyper::Error>(error).is_some_and(hyper::Error::is_canceled) {
+        // hyper reports "canceled" only together with the untouched request: the connection ended before
+        // it took the request from its queue. Everything else counts as possibly written.
+        NotSentReason::StaleConnection
+    } else {
+        return SendError::Interrupted { url, cause };
+    };
+    SendError::NotSent { url, reason, cause }
+}
+
+fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref() {
+            return Some(found);
+        }
+        next = current.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+//! Sockets, TLS, the HTTP client, tasks and shutdown, and the only clock.
+//!
+//! Everything here is mechanism: it knows how bytes travel and when things end, never who may do what.
+
+pub mod body;
+pub mod client;
+pub mod clock;
+mod connect;
+pub mod fetch;
+pub mod listen;
+pub mod secret;
+pub mod serve;
+pub mod tasks;
+#[cfg(test)]
+mod testing;
+pub mod tls;
+pub mod url;
+
+pub use body::Body;
+pub use client::{ClientOptions, HttpClient, NotSentReason, SendError};
+pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
+pub use listen::{ListenError, Listener, Peer, bind};
+pub use secret::{SecretError, SecretSource};
+pub use serve::{ServeLimits, serve};
+pub use tasks::{Task, TaskEnd, Tasks};
+pub use tls::{Roots, TlsError, client_config, install_crypto};
+pub use url::{Plaintext, UrlError, UrlTrust, check_operator_url};
+
+/// Any error that a body or a connection can end with.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error and its causes as one line for a person: hyper's own `Display` names the stage only.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Several layers repeat the text of the one below.
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
