@@ -52,10 +52,10 @@ impl fmt::Display for ConfigDuration {
         let milliseconds = self.0.as_millis();
         match milliseconds {
             0 => f.write_str("0s"),
-            _ if milliseconds % 86_400_000 == 0 => write!(f, "{}d", milliseconds / 86_400_000),
-            _ if milliseconds % 3_600_000 == 0 => write!(f, "{}h", milliseconds / 3_600_000),
-            _ if milliseconds % 60_000 == 0 => write!(f, "{}m", milliseconds / 60_000),
-            _ if milliseconds % 1_000 == 0 => write!(f, "{}s", milliseconds / 1_000),
+            _ if milliseconds.is_multiple_of(86_400_000) => write!(f, "{}d", milliseconds / 86_400_000),
+            _ if milliseconds.is_multiple_of(3_600_000) => write!(f, "{}h", milliseconds / 3_600_000),
+            _ if milliseconds.is_multiple_of(60_000) => write!(f, "{}m", milliseconds / 60_000),
+            _ if milliseconds.is_multiple_of(1_000) => write!(f, "{}s", milliseconds / 1_000),
             _ => write!(f, "{milliseconds}ms"),
         }
     }
