@@ -1,0 +1,290 @@
+//! The YAML file that agents, grants and tasks come from: how it is written, and the checks that a database
+//! would make with its constraints.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use model::{
+    Action, Agent, AgentStatus, Authority, Element, Grant, Id, Presence, Principal, PrincipalKind, Scope, Sensitivity,
+    Stage, Task, Tenant, id::Run, registry::TaskStatus,
+};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_saphyr::{Location, Spanned};
+
+use crate::{
+    OpenError,
+    agents::{self, Credential, Record},
+};
+
+/// The whole file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreFile {
+    /// Registered agents.
+    #[serde(default)]
+    #[schemars(with = "Vec<WrittenAgent>")]
+    agents: Vec<Spanned<WrittenAgent>>,
+    /// What users allow agents to do.
+    #[serde(default)]
+    #[schemars(with = "Vec<WrittenGrant>")]
+    grants: Vec<Spanned<WrittenGrant>>,
+    /// Pieces of work under grants.
+    #[serde(default)]
+    #[schemars(with = "Vec<WrittenTask>")]
+    tasks: Vec<Spanned<WrittenTask>>,
+}
+
+/// A registered agent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenAgent {
+    /// Its name: its OAuth `client_id` and the `sub` of its hops.
+    id: Id<Principal>,
+    /// Whose name it is; this authority's, where absent.
+    issuer: Option<String>,
+    /// The accountable person. An agent without an owner is not registered.
+    owner: String,
+    /// What it is for.
+    description: Option<String>,
+    /// What it may do at most.
+    actions: BTreeSet<Id<Action>>,
+    /// The tenants it may work for.
+    tenants: BTreeSet<Id<Tenant>>,
+    /// Whether it may act.
+    #[serde(default)]
+    status: AgentStatus,
+    /// The keys it authenticates with. Several overlap while one replaces the other.
+    #[serde(default)]
+    credentials: Vec<WrittenCredential>,
+}
+
+/// Public keys of an agent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WrittenCredential {
+    /// A JWKS (RFC 7517 §5) with public keys, written here.
+    Jwks(serde_json::Value),
+    /// The path of a JWKS file, relative to this one; read again at each use.
+    JwksFile(PathBuf),
+}
+
+/// A principal by issuer and id.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenPrincipal {
+    /// Its `sub` at the issuer.
+    id: Id<Principal>,
+    /// The issuer; for an agent this authority, where absent.
+    issuer: Option<String>,
+}
+
+/// A user's standing permission for one agent.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenGrant {
+    /// Its name.
+    id: Id<Grant>,
+    /// The user who gives it.
+    user: WrittenPrincipal,
+    /// The agent it is for.
+    agent: WrittenPrincipal,
+    /// The actions by name; all that the elements name, where absent.
+    scope: Option<Scope>,
+    /// The elements, each of which has to hold a whole call by itself.
+    authorization_details: Vec<Element>,
+    /// The furthest stage a task under it may have.
+    stage: Stage,
+    /// When it ends (RFC 3339).
+    #[schemars(with = "String")]
+    expires: Timestamp,
+    /// How many further agents it may be passed on to.
+    #[serde(default)]
+    redelegate: usize,
+}
+
+/// One piece of work under a grant.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenTask {
+    /// Its name.
+    id: Id<Task>,
+    /// The grant it is under.
+    grant: Id<Grant>,
+    /// The run it belongs to.
+    run: Id<Run>,
+    /// The tenant whose data it touches.
+    tenant: Id<Tenant>,
+    /// The user's session (`sid`) that it is bound to.
+    session: Option<String>,
+    /// What it is for.
+    use_case: Option<String>,
+    /// Who started it.
+    initiated_by: String,
+    /// How sensitive its data is.
+    #[serde(default = "high")]
+    sensitivity: Sensitivity,
+    /// How far it may go.
+    #[serde(default = "observe")]
+    stage: Stage,
+    /// Whether the user is there.
+    #[serde(default = "present")]
+    presence: Presence,
+    /// When it ends by itself (RFC 3339).
+    #[schemars(with = "String")]
+    expires: Timestamp,
+    /// Whether it is still going.
+    #[serde(default = "active")]
+    status: TaskStatus,
+}
+
+const fn high() -> Sensitivity {
+    Sensitivity::High
+}
+
+const fn observe() -> Stage {
+    Stage::Observe
+}
+
+const fn present() -> Presence {
+    Presence::Present
+}
+
+const fn active() -> TaskStatus {
+    TaskStatus::Active
+}
+
+/// What the file resolves to.
+type Resolved = (HashMap<agents::Key, Arc<Record>>, HashMap<Id<Grant>, Grant>, HashMap<Id<Task>, Task>);
+
+impl StoreFile {
+    /// Parses `text`; `path` is only for messages.
+    pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, OpenError> {
+        // Snippets would put file content, which might be a key pasted by mistake, into logs.
+        let options = serde_saphyr::options! { with_snippet: false };
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+            let location = error.location().unwrap_or(Location::UNKNOWN);
+            let text = error.without_snippet().to_string();
+            let problem = text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
+            invalid(path, location, problem.to_owned())
+        })
+    }
+
+    /// Checks that everything named exists, once, and builds what the store keeps.
+    pub(crate) async fn resolve(self, path: &Path, issuer: &str) -> Result<Resolved, OpenError> {
+        let mut agents = HashMap::new();
+        for Spanned { value, defined, .. } in self.agents {
+            let record = value.resolve(path, issuer).await.map_err(|problem| invalid(path, defined, problem))?;
+            let key = (record.agent.issuer.clone(), record.agent.id.clone());
+            let twice = format!("agent {} of {} is registered twice", key.1, key.0);
+            add(&mut agents, key, Arc::new(record), || invalid(path, defined, twice))?;
+        }
+        let mut grants = HashMap::new();
+        for Spanned { value, defined, .. } in self.grants {
+            let grant = value.resolve(issuer, &agents).map_err(|problem| invalid(path, defined, problem))?;
+            let twice = format!("grant {} is there twice", grant.id);
+            add(&mut grants, grant.id.clone(), grant, || invalid(path, defined, twice))?;
+        }
+        let mut tasks = HashMap::new();
+        for Spanned { value, defined, .. } in self.tasks {
+            let task = value.resolve(&grants).map_err(|problem| invalid(path, defined, problem))?;
+            let twice = format!("task {} is there twice", task.id);
+            add(&mut tasks, task.id.clone(), task, || invalid(path, defined, twice))?;
+        }
+        Ok((agents, grants, tasks))
+    }
+}
+
+fn add<K: Eq + std::hash::Hash, V>(
+    to: &mut HashMap<K, V>,
+    key: K,
+    value: V,
+    twice: impl FnOnce() -> OpenError,
+) -> Result<(), OpenError> {
+    if to.contains_key(&key) {
+        return Err(twice());
+    }
+    to.insert(key, value);
+    Ok(())
+}
+
+fn invalid(path: &Path, at: Location, problem: String) -> OpenError {
+    OpenError::Invalid { path: path.to_owned(), line: at.line(), column: at.column(), problem }
+}
+
+impl WrittenAgent {
+    async fn resolve(self, path: &Path, issuer: &str) -> Result<Record, String> {
+        let Self { id, issuer: own, owner, description, actions, tenants, status, credentials: written } = self;
+        if owner.trim().is_empty() {
+            return Err(format!("agent {id} has no owner"));
+        }
+        let mut credentials = Vec::with_capacity(written.len());
+        for credential in written {
+            credentials.push(match credential {
+                WrittenCredential::Jwks(jwks) => {
+                    agents::check_jwks(&jwks).map_err(|problem| format!("agent {id}: {problem}"))?;
+                    Credential::Inline(jwks.to_string())
+                }
+                WrittenCredential::JwksFile(file) => {
+                    let file = path.parent().map_or_else(|| file.clone(), |folder| folder.join(&file));
+                    agents::read_jwks(&file)
+                        .await
+                        .map_err(|problem| format!("agent {id}: {}: {problem}", file.display()))?;
+                    Credential::File(file)
+                }
+            });
+        }
+        let issuer = own.unwrap_or_else(|| issuer.to_owned());
+        Ok(Record { agent: Agent { id, issuer, owner, actions, tenants, status }, description, credentials })
+    }
+}
+
+impl WrittenGrant {
+    fn resolve(self, own: &str, agents: &HashMap<agents::Key, Arc<Record>>) -> Result<Grant, String> {
+        let id = self.id;
+        let user = self.user.issuer.ok_or_else(|| format!("grant {id}: a user has an issuer"))?;
+        let user = Principal { kind: PrincipalKind::User, id: self.user.id, issuer: user, tenant: None };
+        let agent = (self.agent.issuer.unwrap_or_else(|| own.to_owned()), self.agent.id);
+        if !agents.contains_key(&agent) {
+            return Err(format!("grant {id}: agent {} of {} is not registered", agent.1, agent.0));
+        }
+        let elements = self.authorization_details;
+        let named = || elements.iter().flat_map(|element| element.actions.iter().cloned()).collect();
+        let authority = Authority { scope: self.scope.unwrap_or_else(named), elements };
+        if authority.is_empty() {
+            return Err(format!("grant {id} allows nothing: it has no `authorization_details`, or an empty `scope`"));
+        }
+        let agent = Principal { kind: PrincipalKind::Agent, id: agent.1, issuer: agent.0, tenant: None };
+        let (stage, redelegate) = (self.stage, self.redelegate);
+        Ok(Grant { id, user, agent, authority, stage, expires_at: self.expires, redelegate })
+    }
+}
+
+impl WrittenTask {
+    fn resolve(self, grants: &HashMap<Id<Grant>, Grant>) -> Result<Task, String> {
+        let grant =
+            grants.get(&self.grant).ok_or_else(|| format!("task {}: there is no grant {}", self.id, self.grant))?;
+        if self.stage > grant.stage {
+            let (own, ceiling) = (self.stage.as_str(), grant.stage.as_str());
+            return Err(format!("task {}: stage {own} is beyond grant {}'s {ceiling}", self.id, grant.id));
+        }
+        Ok(Task {
+            id: self.id,
+            grant: self.grant,
+            run: self.run,
+            tenant: self.tenant,
+            session: self.session,
+            use_case: self.use_case,
+            initiated_by: self.initiated_by,
+            sensitivity: self.sensitivity,
+            stage: self.stage,
+            presence: self.presence,
+            expires_at: self.expires,
+            status: self.status,
+        })
+    }
+}
