@@ -1,1 +1,42 @@
 //! Whose token is this, and is it theirs to present: verification, keys, minting.
+//!
+//! `verifier` joins the pure line of checks (`verify`, `check/`) with the keys that `refresh` fetches; `claims` is
+//! the wire form that both verifying and minting use, so that they cannot drift apart.
+
+pub mod config;
+pub mod issuer;
+
+pub mod algorithm;
+pub mod claims;
+pub mod keys;
+pub mod mint;
+
+mod check;
+mod read;
+pub mod refusal;
+mod verify;
+
+mod cache;
+pub mod refresh;
+pub mod verifier;
+
+pub mod assertion;
+pub mod subject;
+
+pub use algorithm::Algorithm;
+pub use assertion::{ClientAssertion, claimed_client, verify_client_assertion};
+pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
+pub use config::{ConfigError, IssuerConfig};
+pub use issuer::{Issuer, KeySource};
+pub use keys::{InvalidKeySet, KeySet};
+pub use mint::{Compact, MintError, SigningKey};
+pub use refresh::{KeyClients, KeyStatus};
+pub use refusal::{Rejection, Seen};
+pub use subject::{DelegatedSubject, SubjectAudiences, UserSubject, VerifiedSubject};
+pub use verifier::{Defaults, Presented, Proof, Verified, Verifier, VerifierSettings};
+
+/// The largest compact token, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,128 @@
+//! Client assertions (RFC 7523 §3): an agent proves to the authority who it is, with its own key.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use model::{Code, Id, Principal, json::Json};
+
+use crate::{
+    Algorithm, Audience, KeySet,
+    check::{
+        kind,
+        shape::{self, Unverified},
+        signature, time,
+    },
+    refusal::{Checked, refuse, unverified},
+};
+
+/// The longest life of an assertion, counted from now and from `iat`.
+pub const MAX_ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
+/// How far the client's clock may be off.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
+/// The longest `jti`, in bytes.
+const MAX_JTI_BYTES: usize = 256;
+
+/// A verified client assertion. It is good once: whoever takes it has to remember `jti` until `expires_at`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClientAssertion {
+    /// The client.
+    pub client: Id<Principal>,
+    /// The assertion's own name, unique for the client.
+    pub jti: String,
+    /// Until when `jti` has to be remembered: the end that is accepted, skew included.
+    pub expires_at: Timestamp,
+}
+
+/// The client that an assertion claims to be: for finding the keys to verify it with, and for nothing else.
+///
+/// # Errors
+/// `invalid_token` when the assertion has not the shape of a token.
+pub fn claimed_client(compact: &str) -> Result<String, Box<model::Refusal>> {
+    shape::parse(compact).map(|token| token.issuer)
+}
+
+/// Verifies that `compact` is `client`'s, for one of `audiences`, and lives at most five minutes.
+///
+/// # Errors
+/// `invalid_token` before the signature is verified, and for its claims; `expired`; `wrong_audience`.
+pub fn verify_client_assertion(
+    compact: &str,
+    keys: &KeySet,
+    client: &Id<Principal>,
+    audiences: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<ClientAssertion, Box<model::Refusal>> {
+    let token = shape::parse(compact)?;
+    if token.issuer != client.as_str() {
+        return Err(unverified("`iss` is not the client"));
+    }
+    let Some(algorithm) = Algorithm::named(&token.header.algorithm) else {
+        return Err(unverified(format!("algorithm `{}` is not allowed", token.header.algorithm)));
+    };
+    let Some(key) = signature::key(&token.header, algorithm, keys)? else {
+        return Err(unverified(format!("the client has no key {:?} for {algorithm}", token.header.kid)));
+    };
+    signature::check(&token, &key)?;
+    kind_of(&token)?;
+    let expires_at = times(&token.claims, now)?;
+    if token.claims.member("sub").and_then(Json::as_text) != Some(client.as_str()) {
+        return wrong("`sub` is not the client");
+    }
+    check_audience(&token.claims, audiences)?;
+    match token.claims.member("jti").and_then(Json::as_text) {
+        Some(jti) if (1..=MAX_JTI_BYTES).contains(&jti.len()) => {
+            Ok(ClientAssertion { client: client.clone(), jti: jti.to_owned(), expires_at })
+        }
+        _ => wrong(format!("`jti` is missing or not a string of 1 to {MAX_JTI_BYTES} bytes")),
+    }
+}
+
+fn wrong<T>(internal: impl Into<String>) -> Checked<T> {
+    refuse(Code::InvalidToken, "The client assertion is not acceptable.", internal)
+}
+
+/// Untyped, `JWT`, or its own type; an access token is none.
+fn kind_of(token: &Unverified<'_>) -> Checked<()> {
+    let kind = token.header.kind.as_deref().map(str::to_ascii_lowercase);
+    match kind.as_deref() {
+        None
+        | Some("jwt" | "application/jwt" | "client-authentication+jwt" | "application/client-authentication+jwt") => {
+            kind::critical(&token.header)
+        }
+        Some(_) => wrong(format!("`typ` is {:?}", token.header.kind)),
+    }
+}
+
+/// `exp` is required; `iat` and `nbf` count where they are. Returns the end, skew included.
+fn times(claims: &Json, now: Timestamp) -> Checked<Timestamp> {
+    let seconds = |name: &str| match claims.member(name) {
+        None => Ok(None),
+        Some(Json::Number(text)) => match text.parse::<i64>() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(_) => wrong(format!("`{name}` is {text}")),
+        },
+        Some(_) => wrong(format!("`{name}` is not a number")),
+    };
+    let Some(expires) = seconds("exp")? else { return wrong("`exp` is missing") };
+    let issued = seconds("iat")?;
+    let times = time::read(issued.unwrap_or(0), expires, seconds("nbf")?)?;
+    if times.expires_at.duration_since(now) > MAX_ASSERTION_LIFETIME + SKEW {
+        return wrong(format!("`exp` {} is more than five minutes away", times.expires_at));
+    }
+    let lifetime = if issued.is_some() { MAX_ASSERTION_LIFETIME } else { SignedDuration::MAX };
+    time::check(times, lifetime, SKEW, now)?;
+    times.expires_at.checked_add(SKEW).or_else(|error| wrong(format!("`exp`: {error}")))
+}
+
+fn check_audience(claims: &Json, ours: &BTreeSet<String>) -> Checked<()> {
+    let names = match claims.member("aud") {
+        Some(Json::Text(name)) => vec![name.clone()],
+        Some(Json::Array(items)) => items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect(),
+        _ => Vec::new(),
+    };
+    crate::check::audience::exactly_one(&Audience::Many(names), ours).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests;

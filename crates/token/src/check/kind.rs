@@ -1,0 +1,33 @@
+//! Kind: the token says that it is an access token, and demands nothing of the reader that this one cannot do.
+
+use model::Code;
+
+use crate::{
+    check::shape::Header,
+    config::TokenType,
+    refusal::{Checked, refuse},
+};
+
+use std::collections::BTreeSet;
+
+pub(crate) fn check(header: &Header, accepted: &BTreeSet<TokenType>) -> Checked<()> {
+    let kind = header.kind.as_deref().map(str::to_ascii_lowercase);
+    let fits = match kind.as_deref() {
+        Some("at+jwt" | "application/at+jwt") => accepted.contains(&TokenType::AccessToken),
+        Some("jwt" | "application/jwt") | None => accepted.contains(&TokenType::Any),
+        Some(_) => false,
+    };
+    if !fits {
+        let internal = format!("`typ` is {:?}, not one of {accepted:?}", header.kind);
+        return refuse(Code::InvalidToken, "The token's `typ` is not that of an access token (`at+jwt`).", internal);
+    }
+    critical(header)
+}
+
+/// RFC 7515 §4.1.11: what is critical and not understood refuses the token. Nothing is understood.
+pub(crate) fn critical(header: &Header) -> Checked<()> {
+    if header.has_critical {
+        return refuse(Code::InvalidToken, "The token has a `crit` header.", "`crit` names extensions, none is known");
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Keeping issuers' keys: the only IO of this crate.
+//!
+//! One task an issuer fetches in the background; an unknown `kid` asks for one fetch more, of which there is never
+//! more than one at a time and never two close together. The last good set serves until it is too old.
+
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwapOption;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use jiff::Timestamp;
+use model::json::Json;
+use net::{FetchRequest, HttpClient, Tasks};
+use tokio::{io::AsyncReadExt, sync::Mutex};
+
+use crate::{Issuer, KeySet, KeySource, keys::MAX_KEY_SET_BYTES};
+
+/// For one document, from the first lookup to the last byte.
+const FETCH_DEADLINE: Duration = Duration::from_secs(5);
+/// Between two fetches that unknown keys ask for.
+const MIN_INTERVAL: Duration = Duration::from_secs(10);
+/// The same, as long as there has never been a key set.
+const MIN_INTERVAL_AT_START: Duration = Duration::from_secs(1);
+/// Between two looks at a key file.
+const FILE_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two tries while an issuer cannot be reached.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The clients that keys are fetched with.
+#[derive(Debug, Clone)]
+pub struct KeyClients {
+    /// For URLs from the configuration, and what lies at the same origin.
+    pub operator: HttpClient,
+    /// For a `jwks_uri` elsewhere: https and public addresses only.
+    pub learned: HttpClient,
+}
+
+/// How an issuer's keys stand: for metrics and readiness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyStatus {
+    /// The issuer.
+    pub issuer: String,
+    /// How long ago the keys were last fetched; `None` if never, zero for fixed keys.
+    pub age: Option<Duration>,
+    /// How many can be used.
+    pub keys: usize,
+    /// The keys of the set that are not used, each with the reason.
+    pub ignored: Vec<String>,
+    /// Why the last fetch failed, if it did.
+    pub last_error: Option<String>,
+}
+
+/// The keys of one issuer, as they are now.
+pub(crate) struct IssuerKeys {
+    issuer: Issuer,
+    clients: KeyClients,
+    tasks: Tasks,
+    loaded: ArcSwapOption<Loaded>,
+    last_error: ArcSwapOption<String>,
+    /// Held during a fetch; when the last one began.
+    last_attempt: Mutex<Option<Instant>>,
+}
+
+/// A key set and when it was known to be the issuer's.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) set: Arc<KeySet>,
+    /// Rises with every set that differs from the one before.
+    pub(crate) generation: u64,
+    fetched_at: Timestamp,
+}
+
+impl IssuerKeys {
+    /// Begins to keep the keys of `issuer`. Ends when the value is dropped or `tasks` shut down.
+    pub(crate) fn start(issuer: &Issuer, clients: &KeyClients, tasks: &Tasks) -> Arc<Self> {
+        let keys = Arc::new(Self {
+            issuer: issuer.clone(),
+            clients: clients.clone(),
+            tasks: tasks.clone(),
+            loaded: ArcSwapOption::empty(),
+            last_error: ArcSwapOption::empty(),
+            last_attempt: Mutex::new(None),
+        });
+        if let KeySource::Fixed(set) = &issuer.keys {
+            let loaded = Loaded { set: Arc::clone(set), generation: 1, fetched_at: net::clock::now() };
+            keys.loaded.store(Some(Arc::new(loaded)));
+        } else {
+            drop(tasks.spawn("key refresh", refresh(Arc::downgrade(&keys), tasks.clone())));
+        }
+        keys
+    }
+
+    /// Whether these are the keys that `issuer` as configured now would have.
+    pub(crate) fn serve(&self, issuer: &Issuer) -> bool {
+        self.issuer.name == issuer.name
+            && self.issuer.keys == issuer.keys
+            && self.issuer.algorithms == issuer.algorithms
+            && self.issuer.refresh == issuer.refresh
+            && self.issuer.max_stale == issuer.max_stale
+    }
+
+    /// The keys, unless there are none or they are too old. The reason is for the operator.
+    pub(crate) fn current(&self, now: Timestamp) -> Result<Arc<Loaded>, String> {
+        let Some(loaded) = self.loaded.load_full() else {
+            return Err(format!("no keys of {} yet{}", self.issuer.name, self.because()));
+        };
+        let age = self.age(&loaded, now);
+        if age > self.issuer.max_stale {
+            let age = age.as_secs();
+            return Err(format!("the keys of {} are {age}s old{}", self.issuer.name, self.because()));
+        }
+        Ok(loaded)
+    }
+
+    /// Whether the last fetch failed: an unknown key may then be a new one.
+    pub(crate) fn failing(&self) -> bool {
+        self.last_error.load().is_some()
+    }
+
+    /// Fetches now unless a fetch was made a moment ago, and returns when that is over. The fetch runs beside the
+    /// caller: one who goes away does not end it for the others.
+    pub(crate) async fn refetch(self: &Arc<Self>) {
+        if matches!(self.issuer.keys, KeySource::Fixed(_)) {
+            return;
+        }
+        let minimum = if self.loaded.load().is_some() { MIN_INTERVAL } else { MIN_INTERVAL_AT_START };
+        let fetch = self.tasks.spawn("key refetch", Arc::clone(self).attempt(minimum));
+        if fetch.join().await.is_err() {
+            tracing::debug!(issuer = self.issuer.name, "a key fetch was cut short");
+        }
+    }
+
+    pub(crate) fn status(&self, now: Timestamp) -> KeyStatus {
+        let loaded = self.loaded.load_full();
+        KeyStatus {
+            issuer: self.issuer.name.clone(),
+            age: loaded.as_ref().map(|loaded| self.age(loaded, now)),
+            keys: loaded.as_ref().map_or(0, |loaded| loaded.set.len()),
+            ignored: loaded.map(|loaded| loaded.set.ignored().to_vec()).unwrap_or_default(),
+            last_error: self.last_error.load_full().map(|error| error.as_str().to_owned()),
+        }
+    }
+
+    fn age(&self, loaded: &Loaded, now: Timestamp) -> Duration {
+        match self.issuer.keys {
+            KeySource::Fixed(_) => Duration::ZERO,
+            _ => Duration::try_from(now.duration_since(loaded.fetched_at)).unwrap_or_default(),
+        }
+    }
+
+    fn because(&self) -> String {
+        self.last_error.load_full().map_or_else(String::new, |error| format!(": {error}"))
+    }
+
+    async fn attempt(self: Arc<Self>, minimum: Duration) {
+        let mut last_attempt = self.last_attempt.lock().await;
+        let now = net::clock::monotonic();
+        if last_attempt.is_some_and(|last| now.saturating_duration_since(last) < minimum) {
+            return;
+        }
+        *last_attempt = Some(now);
+        match self.fetch().await {
+            Ok(set) => self.accept(set),
+            Err(error) => {
+                tracing::warn!(issuer = self.issuer.name, %error, "keys could not be fetched, the last good ones stay");
+                self.last_error.store(Some(Arc::new(error)));
+            }
+        }
+    }
+
+    fn accept(&self, set: KeySet) {
+        let before = self.loaded.load_full();
+        let generation = match &before {
+            Some(before) if before.set.same_keys(&set) => before.generation,
+            Some(before) => before.generation.wrapping_add(1),
+            None => 1,
+        };
+        if before.is_none_or(|before| before.generation != generation) {
+            tracing::info!(issuer = self.issuer.name, keys = set.len(), ignored = ?set.ignored(), "issuer's keys changed");
+        }
+        let loaded = Loaded { set: Arc::new(set), generation, fetched_at: net::clock::now() };
+        self.loaded.store(Some(Arc::new(loaded)));
+        self.last_error.store(None);
+    }
+
+    async fn fetch(&self) -> Result<KeySet, String> {
+        let bytes = match &self.issuer.keys {
+            KeySource::Fixed(set) => return Ok(KeySet::clone(set)),
+            KeySource::File(path) => read_file(path).await?,
+            KeySource::JwksUrl(url) => document(&self.clients.operator, url.clone()).await?,
+            KeySource::Discovery(issuer) => {
+                let url = self.discover(issuer).await?;
+                let client = if same_origin(&url, issuer) { &self.clients.operator } else { &self.clients.learned };
+                document(client, url).await?
+            }
+        };
+        KeySet::parse(&bytes, &self.issuer.algorithms).map_err(|error| error.to_string())
+    }
+
+    /// The `jwks_uri` of the issuer's metadata: RFC 8414 first, OpenID Connect Discovery where there is none.
+    async fn discover(&self, issuer: &Uri) -> Result<Uri, String> {
+        let mut errors = Vec::new();
+        for url in metadata_urls(issuer)? {
+            let found = async {
+                let bytes = document(&self.clients.operator, url.clone()).await?;
+                jwks_uri(&bytes, &self.issuer.name).map_err(|error| format!("{}: {error}", net::url::redacted(&url)))
+            };
+            match found.await {
+                Ok(uri) => return Ok(uri),
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(errors.join("; "))
+    }
+
+    /// When to fetch again, by how things stand.
+    fn pause(&self) -> Duration {
+        let regular = match self.issuer.keys {
+            KeySource::File(_) => self.issuer.refresh.min(FILE_INTERVAL),
+            _ => self.issuer.refresh,
+        };
+        match (self.failing(), self.loaded.load().is_some()) {
+            (false, _) => regular,
+            (true, true) => regular.min(RETRY_INTERVAL),
+            (true, false) => regular.min(MIN_INTERVAL_AT_START),
+        }
+    }
+}
+
+impl fmt::Debug for IssuerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuerKeys").field("issuer", &self.issuer.name).finish_non_exhaustive()
+    }
+}
+
+/// Fetches at intervals for as long as anybody holds the keys.
+async fn refresh(keys: Weak<IssuerKeys>, tasks: Tasks) {
+    let stop = tasks.shutdown_token();
+    loop {
+        let Some(held) = keys.upgrade() else { return };
+        Arc::clone(&held).attempt(Duration::ZERO).await;
+        let pause = held.pause();
+        drop(held);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn document(client: &HttpClient, url: Uri) -> Result<bytes::Bytes, String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    let shown = net::url::redacted(&url);
+    let request = FetchRequest { url, headers, deadline: FETCH_DEADLINE, max_bytes: MAX_KEY_SET_BYTES };
+    let fetched = net::fetch(client, request).await.map_err(|error| error.to_string())?;
+    if fetched.status == StatusCode::OK {
+        Ok(fetched.body)
+    } else {
+        Err(format!("{shown}: answered {}", fetched.status))
+    }
+}
+
+async fn read_file(path: &Path) -> Result<bytes::Bytes, String> {
+    let unreadable = |error: std::io::Error| format!("{}: {error}", path.display());
+    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed shows that there are more.
+    file.take(MAX_KEY_SET_BYTES as u64 + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;
+    Ok(bytes.into())
+}
+
+/// Where an issuer's metadata may lie: RFC 8414 §3 puts the well-known part before the path, OpenID Connect after it.
+fn metadata_urls(issuer: &Uri) -> Result<[Uri; 2], String> {
+    let (Some(scheme), Some(authority)) = (issuer.scheme_str(), issuer.authority()) else {
+        return Err(format!("{issuer} is not an absolute URL"));
+    };
+    let path = issuer.path().trim_end_matches('/');
+    let url = |text: String| text.parse::<Uri>().map_err(|error| format!("{text}: {error}"));
+    Ok([
+        url(format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"))?,
+        url(format!("{scheme}://{authority}{path}/.well-known/openid-configuration"))?,
+    ])
+}
+
+/// The `jwks_uri` of metadata that is `issuer`'s own (RFC 8414 §3.3: identical, or it is not believed).
+fn jwks_uri(metadata: &[u8], issuer: &str) -> Result<Uri, String> {
+    let json = Json::parse(metadata).map_err(|error| error.to_string())?;
+    match json.member("issuer").and_then(Json::as_text) {
+        Some(named) if named == issuer => {}
+        Some(named) => return Err(format!("the metadata is that of `{named}`, not of `{issuer}`")),
+        None => return Err("the metadata names no `issuer`".to_owned()),
+    }
+    let Some(text) = json.member("jwks_uri").and_then(Json::as_text) else {
+        return Err("the metadata has no `jwks_uri`".to_owned());
+    };
+    text.parse().map_err(|error| format!("`jwks_uri`: {error}"))
+}
+
+/// Whether the operator who wrote one URL also vouches for where the other leads.
+fn same_origin(one: &Uri, other: &Uri) -> bool {
+    let port = |uri: &Uri| {
+        uri.port_u16().or(match uri.scheme_str() {
+            Some("https") => Some(443),
+            Some("http") => Some(80),
+            _ => None,
+        })
+    };
+    let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
+    one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
+}
+
+#[cfg(test)]
+mod tests;

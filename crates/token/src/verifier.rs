@@ -1,0 +1,330 @@
+//! The verifier: the checks together with the keys they need and the tokens they passed before.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use model::{Code, Delegation, Id, Refusal, Sensitivity, Stage, Tenant};
+use net::Tasks;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ConfigError, Issuer, KeyClients, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
+    cache::{Cache, Entry},
+    check::{
+        sender,
+        shape::{self, Digest, Unverified},
+        signature, time,
+    },
+    keys::Key,
+    refresh::IssuerKeys,
+    refusal::{Checked, unseen, unverified},
+    verify::{self, Candidate, Rules},
+};
+
+/// What a verifier is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VerifierSettings {
+    /// The issuers whose tokens are accepted.
+    pub issuers: Vec<Issuer>,
+    /// Our names as an audience: the logical one and its loopback aliases.
+    pub audiences: BTreeSet<String>,
+    /// The tenants we serve.
+    pub tenants: BTreeSet<Id<Tenant>>,
+    /// What holds where a token does not say.
+    pub defaults: Defaults,
+    /// How many verified tokens are remembered.
+    pub cache_entries: usize,
+}
+
+/// What holds where a token does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// How far a task may go.
+    pub stage: Stage,
+    /// How sensitive its data is.
+    pub sensitivity: Sensitivity,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { stage: Stage::Observe, sensitivity: Sensitivity::High }
+    }
+}
+
+impl VerifierSettings {
+    /// How many verified tokens are remembered unless configuration says otherwise.
+    pub const CACHE_ENTRIES: usize = 10_000;
+}
+
+/// A token as it was presented.
+#[derive(Clone, Copy)]
+pub struct Presented<'a> {
+    /// The compact token.
+    pub compact: &'a str,
+    /// Whether the listener takes tokens that are not bound to their sender.
+    pub bearer_allowed: bool,
+    /// What the request proves of its sender.
+    pub proof: Proof,
+}
+
+/// What a request proves of its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing.
+    None,
+}
+
+/// Evidence that a token is good for a call: only [`Verifier::verify`] makes one.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    delegation: Arc<Delegation>,
+}
+
+impl Verified {
+    /// What it proves.
+    pub const fn delegation(&self) -> &Arc<Delegation> {
+        &self.delegation
+    }
+}
+
+/// Verifies tokens. Clones are the same verifier; one for each snapshot of the configuration.
+#[derive(Clone)]
+pub struct Verifier(Arc<Inner>);
+
+struct Inner {
+    settings: VerifierSettings,
+    rules: Rules,
+    keys: BTreeMap<String, Arc<IssuerKeys>>,
+    cache: Arc<Cache>,
+}
+
+impl Verifier {
+    /// A verifier that begins to fetch its issuers' keys. An issuer that cannot be reached is no error: its tokens
+    /// are refused with `keys_unavailable` until it can.
+    ///
+    /// # Errors
+    /// When an issuer is given twice.
+    pub fn new(settings: VerifierSettings, clients: &KeyClients, tasks: &Tasks) -> Result<Self, ConfigError> {
+        Self::build(settings, clients, tasks, None)
+    }
+
+    /// A verifier for new settings. Keys of issuers whose key settings are unchanged are taken over, and
+    /// remembered tokens if nothing changed at all.
+    ///
+    /// # Errors
+    /// When an issuer is given twice.
+    pub fn renewed(
+        &self,
+        settings: VerifierSettings,
+        clients: &KeyClients,
+        tasks: &Tasks,
+    ) -> Result<Self, ConfigError> {
+        Self::build(settings, clients, tasks, Some(&self.0))
+    }
+
+    fn build(
+        settings: VerifierSettings,
+        clients: &KeyClients,
+        tasks: &Tasks,
+        before: Option<&Inner>,
+    ) -> Result<Self, ConfigError> {
+        let mut issuers = BTreeMap::new();
+        for issuer in &settings.issuers {
+            if issuers.insert(issuer.name.clone(), issuer.clone()).is_some() {
+                return Err(ConfigError { issuer: issuer.name.clone(), problem: "is configured twice".to_owned() });
+            }
+        }
+        let keys = issuers
+            .values()
+            .map(|issuer| {
+                let kept = before.and_then(|before| before.keys.get(&issuer.name)).filter(|keys| keys.serve(issuer));
+                let keys = kept.map_or_else(|| IssuerKeys::start(issuer, clients, tasks), Arc::clone);
+                (issuer.name.clone(), keys)
+            })
+            .collect();
+        let cache = match before {
+            Some(before) if before.settings == settings => Arc::clone(&before.cache),
+            _ => Arc::new(Cache::new(settings.cache_entries)),
+        };
+        let rules = Rules {
+            audiences: settings.audiences.clone(),
+            tenants: settings.tenants.clone(),
+            defaults: settings.defaults,
+            issuers,
+        };
+        Ok(Self(Arc::new(Inner { settings, rules, keys, cache })))
+    }
+
+    /// The whole of `admit`: whether the token is good for a call here and now, and theirs to present.
+    ///
+    /// # Errors
+    /// The refusal: `invalid_token` without particulars before the signature is verified, by its own code after.
+    pub async fn verify(&self, presented: Presented<'_>, now: Timestamp) -> Result<Verified, Box<Rejection>> {
+        shape::bounded(presented.compact).map_err(unseen)?;
+        let digest = Digest::of(presented.compact);
+        if let Some(entry) = self.0.cache.find(&digest)
+            && let Some(verified) = self.remembered(&digest, entry, presented, now)?
+        {
+            return Ok(verified);
+        }
+        let token = shape::parse(presented.compact).map_err(unseen)?;
+        let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
+        let (key, generation) = key(&token, issuer, keys, now).await.map_err(unseen)?;
+        let candidate = Candidate { token: &token, key: &key, issuer };
+        let admitted = verify::for_call(&candidate, &self.0.rules, presented.proof, presented.bearer_allowed, now)?;
+        let delegation = Arc::new(admitted.delegation);
+        let entry = Entry { delegation: Arc::clone(&delegation), times: admitted.times, key, generation };
+        self.0.cache.keep(digest, entry);
+        Ok(Verified { delegation })
+    }
+
+    /// Verifies a `subject_token` of an exchange: a user's own token, or a delegated one for the next hop. Not
+    /// remembered.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn verify_subject(
+        &self,
+        compact: &str,
+        audiences: &SubjectAudiences,
+        now: Timestamp,
+    ) -> Result<VerifiedSubject, Box<Rejection>> {
+        let token = shape::parse(compact).map_err(unseen)?;
+        let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
+        let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;
+        verify::for_exchange(&Candidate { token: &token, key: &key, issuer }, &self.0.rules, audiences, now)
+    }
+
+    /// Forgets remembered tokens, so that the next call with one is verified anew.
+    pub fn evict(&self, predicate: impl Fn(&Delegation) -> bool) {
+        self.0.cache.evict(predicate);
+    }
+
+    /// How each issuer's keys stand.
+    pub fn keys_status(&self, now: Timestamp) -> Vec<KeyStatus> {
+        self.0.keys.values().map(|keys| keys.status(now)).collect()
+    }
+
+    /// Asks once for the keys of every issuer that has none yet, and returns when all answered or failed.
+    pub async fn warm_up(&self) {
+        for keys in self.0.keys.values() {
+            keys.refetch().await;
+        }
+    }
+
+    /// A token that was verified before, if that still holds. `None`: it has to be verified anew.
+    fn remembered(
+        &self,
+        digest: &Digest,
+        mut entry: Entry,
+        presented: Presented<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Verified>, Box<Rejection>> {
+        let name = &entry.delegation.token.issuer;
+        let (Some(issuer), Some(keys)) = (self.0.rules.issuers.get(name), self.0.keys.get(name)) else {
+            return Ok(None);
+        };
+        let loaded = keys.current(now).map_err(|internal| unseen(unavailable(internal)))?;
+        if loaded.generation != entry.generation {
+            if !loaded.set.holds(&entry.key) {
+                self.0.cache.drop_one(digest);
+                return Ok(None);
+            }
+            entry.generation = loaded.generation;
+            self.0.cache.keep(*digest, entry.clone());
+        }
+        let recheck =
+            time::current(entry.times, issuer.skew, now).and_then(|()| sender::bearer(presented.bearer_allowed));
+        match recheck {
+            Ok(()) => Ok(Some(Verified { delegation: entry.delegation })),
+            Err(refusal) => {
+                if refusal.code == Code::Expired {
+                    self.0.cache.drop_one(digest);
+                }
+                let seen = Some(Box::new(Seen::of(&entry.delegation)));
+                Err(Box::new(Rejection { refusal: *refusal, seen }))
+            }
+        }
+    }
+
+    fn issuer(&self, token: &Unverified<'_>) -> Checked<(&Issuer, &Arc<IssuerKeys>)> {
+        let known = self.0.rules.issuers.get(&token.issuer).zip(self.0.keys.get(&token.issuer));
+        known.ok_or_else(|| {
+            let named: String = token.issuer.chars().filter(|c| !c.is_control()).take(200).collect();
+            unverified(format!("issuer `{named}` is not configured"))
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remembered_tokens(&self) -> usize {
+        self.0.cache.len()
+    }
+}
+
+/// The issuer's key for the token, and the generation of the set it is from. A key that is not known is asked for
+/// once.
+async fn key(
+    token: &Unverified<'_>,
+    issuer: &Issuer,
+    keys: &Arc<IssuerKeys>,
+    now: Timestamp,
+) -> Checked<(Arc<Key>, u64)> {
+    let algorithm = signature::algorithm(&token.header, issuer)?;
+    if let Ok(loaded) = keys.current(now)
+        && let Some(key) = signature::key(&token.header, algorithm, &loaded.set)?
+    {
+        return Ok((key, loaded.generation));
+    }
+    keys.refetch().await;
+    let loaded = keys.current(now).map_err(unavailable)?;
+    match signature::key(&token.header, algorithm, &loaded.set)? {
+        Some(key) => Ok((key, loaded.generation)),
+        // It may be a new key that cannot be seen yet; the caller shall come again.
+        None if keys.failing() => {
+            Err(unavailable(format!("unknown key {:?}, and the keys cannot be fetched", token.header.kid)))
+        }
+        None => Err(unverified(format!("{} has no key {:?} for {algorithm}", issuer.name, token.header.kid))),
+    }
+}
+
+fn unavailable(internal: String) -> Box<Refusal> {
+    let detail = "The keys that the token would be verified with are not available.";
+    Box::new(Refusal::new(Code::KeysUnavailable, detail).internally(internal))
+}
+
+impl Seen {
+    fn of(delegation: &Delegation) -> Self {
+        Self {
+            issuer: delegation.token.issuer.clone(),
+            digest: delegation.token.digest.clone(),
+            jti: delegation.token.jti.clone(),
+            user: Some(delegation.chain.user().principal.clone()),
+            agent: Some(delegation.chain.agent().principal.clone()),
+            tenant: Some(delegation.tenant.clone()),
+            run: Some(delegation.run.clone()),
+            task: delegation.task.id.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("issuers", &self.0.keys.keys()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Presented<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token is a credential.
+        f.debug_struct("Presented").field("bearer_allowed", &self.bearer_allowed).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
