@@ -1,1 +1,29 @@
-//! What Rego says: input, engine, bundles, decisions.
+//! What Rego says: the versioned input, the packages and who may write in them, the checks a policy has to pass
+//! before it may decide, and the decision itself (DESIGN §5.2). Pure: no clock, no network, no locks; the only IO
+//! is reading policy files when they are loaded.
+//!
+//! The engine is regorus's interpreter with strict builtin errors. Its bytecode VM swallows errors inside rule
+//! bodies and must never decide.
+
+pub mod bundle;
+pub mod config;
+pub mod engine;
+pub mod input;
+pub mod test;
+
+mod check;
+mod decide;
+mod dispatch;
+mod error;
+mod library;
+mod member;
+mod roots;
+
+#[cfg(test)]
+#[path = "../benches/fixture.rs"]
+mod fixture;
+
+pub use bundle::Source;
+pub use config::PolicySource;
+pub use engine::{Bounds, Engine};
+pub use error::{LoadError, Problem};

@@ -1,0 +1,116 @@
+//! Data documents: JSON or YAML that policies read under `data`, confined to their owner's root.
+
+use std::path::Path as FilePath;
+
+use model::json::Json;
+use regorus::{
+    Value,
+    value::{Array, Object},
+};
+
+use super::unfit;
+use crate::{LoadError, roots::dotted};
+
+/// A data document at its place under `data`.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// How errors name it.
+    pub path: String,
+    /// The document, from `data` down.
+    document: Value,
+}
+
+impl Data {
+    /// Reads the text of `path`, called `name`, in the directory `below`.
+    pub(super) fn parse(path: &FilePath, name: &str, below: &[String], text: &str) -> Result<Self, LoadError> {
+        let value = if name.ends_with(".json") {
+            let json = Json::parse(text.as_bytes()).map_err(|error| unfit(path, error.to_string()))?;
+            of_json(&json)
+        } else {
+            let yaml: serde_json::Value =
+                serde_saphyr::from_str(text).map_err(|error| unfit(path, format!("not valid YAML: {error}")))?;
+            of_serde(&yaml)
+        };
+        let value = value.map_err(|error| unfit(path, error))?;
+        if !matches!(value, Value::Object(_)) {
+            return Err(unfit(path, "a data document is an object"));
+        }
+        let document = below.iter().rev().fold(value, |inner, name| {
+            let mut outer = Object::new();
+            outer.insert(Value::from(name.as_str()), inner);
+            outer.into_value()
+        });
+        Ok(Self { path: path.display().to_string(), document })
+    }
+
+    /// The document, from `data` down.
+    pub(crate) fn document(&self) -> &Value {
+        &self.document
+    }
+
+    /// The first path at which the document holds something outside `root`, as people write it.
+    pub(crate) fn outside(&self, root: &[String]) -> Option<String> {
+        let mut value = &self.document;
+        let mut path = vec!["data".to_owned()];
+        for part in root {
+            let Ok(members) = value.as_object() else { return Some(dotted(&path)) };
+            if let Some(other) = members.keys_sorted().find(|name| !is_name(name, part)) {
+                path.push(other.as_string().map_or_else(|_| other.to_string(), |name| name.to_string()));
+                return Some(dotted(&path));
+            }
+            path.push(part.clone());
+            value = members.get(&Value::from(part.as_str()))?;
+        }
+        (!matches!(value, Value::Object(_))).then(|| dotted(&path))
+    }
+
+    /// What the document says at `path`.
+    pub(crate) fn at(&self, path: &[String]) -> Option<&Value> {
+        path.iter().try_fold(&self.document, |value, part| value.as_object().ok()?.get(&Value::from(part.as_str())))
+    }
+}
+
+fn is_name(value: &Value, name: &str) -> bool {
+    value.as_string().is_ok_and(|text| **text == *name)
+}
+
+fn of_json(json: &Json) -> Result<Value, String> {
+    Ok(match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(text) => of_number(text)?,
+        Json::Text(text) => Value::from(text.as_str()),
+        Json::Array(items) => items.iter().map(of_json).collect::<Result<Array, _>>()?.into_value(),
+        Json::Object(members) => {
+            let mut object = Object::new();
+            for (name, value) in members {
+                object.insert(Value::from(name.as_str()), of_json(value)?);
+            }
+            object.into_value()
+        }
+    })
+}
+
+fn of_serde(value: &serde_json::Value) -> Result<Value, String> {
+    Ok(match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => of_number(&number.to_string())?,
+        serde_json::Value::String(text) => Value::from(text.as_str()),
+        serde_json::Value::Array(items) => items.iter().map(of_serde).collect::<Result<Array, _>>()?.into_value(),
+        serde_json::Value::Object(members) => {
+            let mut object = Object::new();
+            for (name, value) in members {
+                object.insert(Value::from(name.as_str()), of_serde(value)?);
+            }
+            object.into_value()
+        }
+    })
+}
+
+fn of_number(text: &str) -> Result<Value, String> {
+    match text.parse::<i64>() {
+        Ok(integer) => Ok(Value::from(integer)),
+        Err(_) => Value::from_numeric_string(text).map_err(|_| format!("`{text}` is not a number the engine reads")),
+    }
+}

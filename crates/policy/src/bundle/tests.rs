@@ -1,0 +1,87 @@
+//! Directories of policy: what is read, and what is refused.
+
+use std::fs;
+
+use super::*;
+
+fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
+}
+
+fn read(directory: &tempfile::TempDir) -> Result<Source, LoadError> {
+    Source::read("org", directory.path(), None)
+}
+
+fn refusal(directory: &tempfile::TempDir) -> String {
+    read(directory).unwrap_err().to_string()
+}
+
+const POLICY: (&str, &str) = ("a.rego", "package countersign.org");
+
+#[test]
+fn policies_tests_and_data_are_told_apart_and_the_rest_is_passed_over() {
+    let found = directory(&[
+        POLICY,
+        ("deep/er/b.rego", "package countersign.org.deep"),
+        ("a_test.rego", "package countersign.org_test"),
+        ("data.json", r#"{"countersign": {"org": {"limit": 4}}}"#),
+        ("countersign/org/more/data.yaml", "hosts: [a, b]\n"),
+        ("README.md", "words"),
+        ("other.json", "not even json"),
+        (".hidden/c.rego", "package elsewhere"),
+    ]);
+    let source = read(&found).unwrap();
+    assert_eq!((source.policies.len(), source.tests.len(), source.data.len()), (2, 1, 2));
+    let at = |path: &[&str]| {
+        let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        source.data.iter().find_map(|data| data.at(&path).cloned())
+    };
+    assert_eq!(at(&["countersign", "org", "limit"]), Some(regorus::Value::from(4)));
+    assert!(at(&["countersign", "org", "more", "hosts"]).unwrap().as_array().unwrap().len() == 2);
+}
+
+#[test]
+fn a_link_may_lead_to_the_same_mount_and_nowhere_else() {
+    let inside = directory(&[("..2026/a.rego", POLICY.1)]);
+    std::os::unix::fs::symlink("..2026", inside.path().join("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/a.rego", inside.path().join("a.rego")).unwrap();
+    assert_eq!(read(&inside).unwrap().policies.len(), 1);
+
+    let elsewhere = directory(&[("secret.rego", POLICY.1)]);
+    let outside = directory(&[POLICY]);
+    std::os::unix::fs::symlink(elsewhere.path().join("secret.rego"), outside.path().join("b.rego")).unwrap();
+    assert!(refusal(&outside).contains("leads out of"));
+    let whole = directory(&[POLICY]);
+    std::os::unix::fs::symlink(".", whole.path().join("again")).unwrap();
+    assert!(refusal(&whole).contains("symbolic link"));
+}
+
+#[test]
+fn what_is_too_large_unreadable_or_empty_is_refused_by_name() {
+    let comment = format!("package countersign.org\n{}", "# a long comment\n".repeat(40_000));
+    assert!(refusal(&directory(&[("big.rego", &comment)])).contains("big.rego: larger than"));
+    assert!(refusal(&directory(&[("data.json", "{}")])).contains("no Rego policy"));
+    let latin = directory(&[POLICY]);
+    fs::write(latin.path().join("b.rego"), b"package countersign.org # \xff").unwrap();
+    assert!(refusal(&latin).contains("b.rego"));
+    let missing = Source::read("org", FilePath::new("/nonexistent/policies"), None);
+    assert!(missing.unwrap_err().to_string().contains("/nonexistent/policies"));
+    let deep = format!("{}a.rego", "d/".repeat(MAX_DIRECTORY_DEPTH + 1));
+    assert!(refusal(&directory(&[POLICY, (&deep, POLICY.1)])).contains("directories deep"));
+}
+
+#[test]
+fn a_data_document_that_two_readers_could_read_differently_is_refused() {
+    for text in ["{\"a\":1,\"a\":2}", "[1]", "3", "{\"a\":", "{\"$serde_json::private::Number\":\"1\"}"] {
+        assert!(read(&directory(&[POLICY, ("data.json", text)])).is_err(), "{text}");
+    }
+    for text in ["- a", "a: [", "a: 1\na: 2\n"] {
+        assert!(read(&directory(&[POLICY, ("data.yaml", text)])).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,43 @@
+//! The questions put to the engine: one generated rule for each package that answers, with constant names only,
+//! naming just the sets that the package declares, since an undeclared one would make the whole object undefined.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use crate::roots::{Answer, Owner, Path, dotted};
+
+/// The module that the generated rules are in.
+const MODULE: &str = "countersign.dispatch";
+/// A rule that is always true: evaluating it once prepares the engine.
+pub(crate) const READY: &str = "data.countersign.dispatch.ready";
+
+/// One package that answers, and the rule that asks it.
+#[derive(Debug, Clone)]
+pub(crate) struct Package {
+    /// Whose it is.
+    pub(crate) owner: Owner,
+    /// Its name: `countersign.teams.support`.
+    pub(crate) name: String,
+    /// The path of the generated rule.
+    pub(crate) rule: String,
+    /// The sets it declares.
+    pub(crate) answers: BTreeSet<Answer>,
+}
+
+/// The packages that answer, and the text of the generated module.
+pub(crate) fn generate(declared: Vec<(Owner, Path, BTreeSet<Answer>)>) -> (Vec<Package>, String) {
+    let mut text = format!("package {MODULE}\n\nready := true\n");
+    let mut packages = Vec::new();
+    for (owner, path, mut answers) in declared {
+        answers.remove(&Answer::Delegate);
+        if answers.is_empty() {
+            continue;
+        }
+        let (name, rule) = (dotted(&path), format!("package_{}", packages.len()));
+        let sets: Vec<String> =
+            answers.iter().map(|answer| format!("\"{0}\": data.{name}.{0}", answer.name())).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{rule} := {{{}}}", sets.join(", ")).is_ok();
+        packages.push(Package { owner, name, rule: format!("data.{MODULE}.{rule}"), answers });
+    }
+    (packages, text)
+}

@@ -1,0 +1,162 @@
+//! The engine: policies checked and prepared once, then asked on any thread without locks.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
+
+use model::{Catalogue, Code, Decision, Id, Question, Tool};
+use regorus::{LimitError, Value, utils::limits::ExecutionTimerConfig};
+
+use crate::{
+    LoadError, Source,
+    check::{self, Checked},
+    decide::{self, Answers, Failure},
+    dispatch::{Package, READY},
+    input, member,
+    roots::{Answer, Owner},
+};
+
+mod revision;
+
+/// Policies in force. Immutable: a change is a new engine, swapped in whole.
+pub struct Engine {
+    /// Cloned for each decision, which costs a third of a microsecond and shares everything that is prepared.
+    prototype: regorus::Engine,
+    /// The platform team's packages, asked about every call.
+    org: Vec<Package>,
+    /// For each tool, the packages of the teams that config binds to it.
+    teams: BTreeMap<Id<Tool>, Vec<Package>>,
+    bounds: Bounds,
+    revision: String,
+}
+
+/// What a decision may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// The longest one package may take. Wall clock, and looked at between steps: a single builtin runs to its end.
+    pub budget: Duration,
+    /// The largest input, counted as the bytes of its text and eight for anything else.
+    pub input_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { budget: Duration::from_millis(100), input_bytes: 256 * 1024 }
+    }
+}
+
+/// How many steps the engine takes between two looks at the clock.
+const STEPS_BETWEEN_LOOKS: NonZeroU32 = NonZeroU32::new(64).unwrap();
+
+impl Engine {
+    /// Checks `sources` and prepares them with the default [`Bounds`].
+    pub fn load(sources: &[Source], catalogue: &Catalogue) -> Result<Self, LoadError> {
+        Self::load_within(sources, catalogue, Bounds::default())
+    }
+
+    /// Checks `sources` and prepares them.
+    pub fn load_within(sources: &[Source], catalogue: &Catalogue, bounds: Bounds) -> Result<Self, LoadError> {
+        let Checked { mut engine, packages, modules } = check::sources(sources, catalogue)?;
+        let timer = ExecutionTimerConfig { limit: bounds.budget, check_interval: STEPS_BETWEEN_LOOKS };
+        engine.set_execution_timer_config(timer);
+        engine.set_strict_builtin_errors(true);
+        // An engine that has answered once is prepared, and so are its clones.
+        engine.eval_rule(READY.to_owned()).map_err(|error| LoadError::Engine(error.to_string()))?;
+        let (org, of_teams): (Vec<_>, Vec<_>) = packages.into_iter().partition(|package| package.owner == Owner::Org);
+        let mut teams: BTreeMap<Id<Tool>, Vec<Package>> = BTreeMap::new();
+        for source in sources {
+            for tool in source.tools.iter().flatten() {
+                let bound = of_teams.iter().filter(|package| package.owner == Owner::Team(source.name.clone()));
+                teams.entry(tool.clone()).or_default().extend(bound.cloned());
+            }
+        }
+        let revision = revision::of(&modules, sources, catalogue);
+        Ok(Self { prototype: engine, org, teams, bounds, revision })
+    }
+
+    /// The decision on `question`. The same question always gets the same decision, but for the time budget.
+    pub fn decide(&self, question: &Question) -> Decision {
+        let Some(bound) = self.teams.get(&question.call.tool) else {
+            return decide::refused(Code::NoPolicy, "no_policy", "no team's policy is bound to the tool".to_owned());
+        };
+        let input = match input::value(question) {
+            Ok(input) => input,
+            Err(error) => return decide::refused(Code::PolicyError, "policy_input", error.to_string()),
+        };
+        if !fits(&input, self.bounds.input_bytes) {
+            let internal = format!("the policy input is larger than {} bytes", self.bounds.input_bytes);
+            return decide::refused(Code::Malformed, "input_too_large", internal);
+        }
+        let mut engine = self.prototype.clone();
+        engine.set_input(input);
+        let ask = |package| (package, ask(&mut engine, package));
+        let outcomes: Vec<_> = self.org.iter().chain(bound).map(ask).collect();
+        decide::combine(outcomes.into_iter().map(|(package, outcome)| (package.name.as_str(), outcome)).collect())
+    }
+
+    /// What identifies these policies: a digest over every policy and data document, the library, the bindings to
+    /// tools, the catalogue, the engine and the input's version.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("revision", &self.revision).finish_non_exhaustive()
+    }
+}
+
+/// What `package` answers to the input that `engine` holds.
+fn ask(engine: &mut regorus::Engine, package: &Package) -> Result<Answers, Failure> {
+    // The engine is code of others that runs on text of agents: its panic is one denied call and nothing more.
+    let evaluated = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(package.rule.clone())))
+        .map_err(|_| Failure::Error("the policy engine panicked".to_owned()))?;
+    let value = evaluated.map_err(|error| match error.downcast_ref::<LimitError>() {
+        Some(LimitError::TimeLimitExceeded { .. }) => Failure::Budget(error.to_string()),
+        _ => Failure::Error(error.to_string()),
+    })?;
+    answers(&value, package).map_err(Failure::Error)
+}
+
+fn answers(value: &Value, package: &Package) -> Result<Answers, String> {
+    let sets = value.as_object().map_err(|_| "the package's answer is undefined".to_owned())?;
+    let mut answers = Answers::default();
+    for answer in &package.answers {
+        let members = sets.get(&Value::from(answer.name())).and_then(|set| set.as_set().ok());
+        let members = members.ok_or_else(|| format!("`{}` is not a set", answer.name()))?;
+        let reasons = match answer {
+            Answer::Allow => &mut answers.allow,
+            Answer::Deny => &mut answers.deny,
+            Answer::Approval => &mut answers.approval,
+            Answer::Obligations => &mut answers.obligations,
+            Answer::Delegate => continue,
+        };
+        for found in members.iter_sorted() {
+            reasons.push(member::reason(found, *answer, &package.name)?);
+        }
+        reasons.sort();
+    }
+    Ok(answers)
+}
+
+/// Whether `value` has no more than `bytes` of text, anything else counted as eight.
+fn fits(value: &Value, bytes: usize) -> bool {
+    fn spend(value: &Value, left: usize) -> Option<usize> {
+        match value {
+            Value::String(text) => left.checked_sub(text.len() + 8),
+            Value::Array(items) => items.iter().try_fold(left.checked_sub(8)?, |left, item| spend(item, left)),
+            Value::Object(members) => {
+                members.iter().try_fold(left.checked_sub(8)?, |left, (name, value)| spend(value, spend(name, left)?))
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Set(_) | Value::Undefined => left.checked_sub(8),
+        }
+    }
+    spend(value, bytes).is_some()
+}
+
+#[cfg(test)]
+mod tests;

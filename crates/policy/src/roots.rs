@@ -1,0 +1,92 @@
+//! Who may write where: the package root of each kind of source, and the names that belong to the decision.
+
+use regorus::unstable::Span;
+
+/// The package of the library, which the binary brings.
+pub(crate) const LIBRARY: [&str; 2] = ["countersign", "lib"];
+/// The name of the platform team's source.
+pub(crate) const ORG: &str = "org";
+
+/// A path of names, without the leading `data`.
+pub(crate) type Path = Vec<String>;
+
+/// The sets a decision is made from. The names are reserved in every package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Answer {
+    Allow,
+    Deny,
+    Approval,
+    Obligations,
+    /// Judged where tokens are issued, never in a call's decision.
+    Delegate,
+}
+
+impl Answer {
+    pub(crate) const ALL: [Self; 5] = [Self::Allow, Self::Deny, Self::Approval, Self::Obligations, Self::Delegate];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Approval => "approval",
+            Self::Obligations => "obligations",
+            Self::Delegate => "delegate",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|answer| answer.name() == name)
+    }
+}
+
+/// Whose a package is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Owner {
+    Library,
+    Org,
+    Team(String),
+}
+
+impl Owner {
+    /// The owner that a source's name stands for; `None` where it is no name for one.
+    pub(crate) fn of_source(name: &str) -> Option<Self> {
+        match name {
+            ORG => Some(Self::Org),
+            name if is_plain(name) && Answer::named(name).is_none() => Some(Self::Team(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// The root that all of its packages and data lie under.
+    pub(crate) fn root(&self) -> Path {
+        let parts: &[&str] = match self {
+            Self::Library => &LIBRARY,
+            Self::Org => &["countersign", ORG],
+            Self::Team(name) => &["countersign", "teams", name],
+        };
+        parts.iter().map(|part| (*part).to_owned()).collect()
+    }
+}
+
+/// A name that Rego reads without quotes, in lower case: `support_eu`.
+pub(crate) fn is_plain(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// The path as people write it.
+pub(crate) fn dotted(path: &[String]) -> String {
+    path.join(".")
+}
+
+/// The problem `message` at `span`.
+pub(crate) fn problem(span: &Span, message: impl Into<String>, hint: impl Into<Option<String>>) -> crate::Problem {
+    crate::Problem {
+        file: span.source.get_path().clone(),
+        line: span.line,
+        column: span.col,
+        message: message.into(),
+        hint: hint.into(),
+    }
+}
