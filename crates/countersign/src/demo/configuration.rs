@@ -1,0 +1,92 @@
+//! What the demo writes for Countersign to start from: the same files that a platform team would write.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::agent::Agent;
+use super::files::{Files, filled};
+use super::identity_provider::{ALICE, IdentityProvider};
+use super::tokens::{Agents, TASK};
+use crate::failure::{Exit, Failure};
+
+/// The sidecar's configuration.
+pub(super) const SIDECAR: &str = "countersign.yaml";
+/// The authority's configuration.
+pub(super) const AUTHORITY: &str = "authority.yaml";
+
+/// How long the grant lasts, and the task: longer than anybody plays with a demo.
+const GRANT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+const TEMPLATES: [(&str, &str); 3] = [
+    (SIDECAR, include_str!("template/countersign.yaml")),
+    (AUTHORITY, include_str!("template/authority.yaml")),
+    ("store.yaml", include_str!("template/store.yaml")),
+];
+
+/// The default policies, as they come with the product.
+const POLICIES: [(&str, &str); 2] = [
+    ("policies/org/org.rego", include_str!("../../../../policies/org/org.rego")),
+    ("policies/support/orders.rego", include_str!("../../../../policies/orders/orders.rego")),
+];
+
+/// Where everything listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Places {
+    /// The identity provider.
+    pub(super) people: SocketAddr,
+    /// The tool.
+    pub(super) orders: SocketAddr,
+    /// The authority.
+    pub(super) authority: SocketAddr,
+    /// The sidecar, for agents.
+    pub(super) sidecar: SocketAddr,
+    /// The sidecar's health.
+    pub(super) health: SocketAddr,
+}
+
+impl Places {
+    /// The base URL of one of them.
+    pub(super) fn url(&self, address: SocketAddr) -> String {
+        format!("http://{address}")
+    }
+}
+
+/// Writes every file, over those of an earlier run.
+pub(super) fn write(files: &Files, places: &Places, agents: &Agents, credential: &str) -> Result<(), Failure> {
+    let ends = net::clock::now()
+        .checked_add(GRANT)
+        .and_then(|end| Timestamp::from_second(end.as_second()))
+        .map_err(|error| Failure::because(Exit::Failed, "the clock is off", error))?;
+    let run = uuid::Uuid::now_v7().to_string();
+    let values = [
+        ("people", places.url(places.people)),
+        ("orders", places.url(places.orders)),
+        ("authority", places.url(places.authority)),
+        ("authority_listen", places.authority.to_string()),
+        ("sidecar_listen", places.sidecar.to_string()),
+        ("health_listen", places.health.to_string()),
+        ("task", TASK.to_owned()),
+        ("run", run),
+        ("session", IdentityProvider::session(ALICE)),
+        ("ends", ends.to_string()),
+    ];
+    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    for (name, template) in TEMPLATES {
+        files.write(name, &filled(template, &values)?)?;
+    }
+    for (name, text) in POLICIES {
+        files.write(name, text)?;
+    }
+    for agent in [&agents.support, &agents.helper] {
+        files.write(&format!("agents/{}.json", agent.id()), &public_keys(agent))?;
+    }
+    files.write("secrets/orders", credential)?;
+    Ok(())
+}
+
+fn public_keys(agent: &Agent) -> String {
+    format!("{:#}\n", json!({"keys": [agent.public_key()]}))
+}
