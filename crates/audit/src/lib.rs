@@ -1,1 +1,31 @@
-//! The ledger: durable, hash-chained, signed records of every decision.
+//! The ledger: durable, hash-chained, signed records of every decision (DESIGN §5.4).
+//!
+//! Writing: [`Ledger`] takes the typed records of [`record`]. Reading: [`query`], [`tail`], [`line`], [`rebuild`]
+//! and [`verify`] need the directory alone, no running process.
+
+mod canonical;
+mod chain;
+pub mod config;
+pub mod error;
+mod files;
+pub mod heads;
+mod keys;
+pub mod line;
+mod log;
+pub mod query;
+mod read;
+pub mod rebuild;
+pub mod record;
+mod recovery;
+mod segment;
+pub mod tail;
+mod values;
+pub mod verify;
+mod writer;
+
+pub use config::{LedgerConfig, LedgerSettings};
+pub use error::LedgerError;
+pub use heads::{Head, VerifyingKey};
+pub use log::{Ledger, LedgerStats, Receipt};
+pub use read::Entry;
+pub use record::{CallDecided, CallSettled, Event};

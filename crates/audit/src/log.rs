@@ -1,0 +1,315 @@
+//! The ledger's handle: async callers on one side, the writer's thread on the other.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+};
+
+use model::{Id, Verdict, id::DecisionMark};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::{
+    LedgerError, LedgerSettings, VerifyingKey,
+    canonical::Unrecordable,
+    files, keys,
+    record::{self, CallDecided, CallSettled, Event},
+    recovery,
+    segment::Home,
+    values::VERSION,
+    writer::{Append, Mark, Request, Writer},
+};
+
+/// The file that says which ledger a directory holds.
+pub(crate) const ABOUT_FILE: &str = "ledger.json";
+const LOCK_FILE: &str = "lock";
+const RESERVE_FILE: &str = "reserve";
+
+/// Random bytes of a ledger's id.
+const ID_BYTES: usize = 8;
+
+/// A ledger that is being written. Clones are the same ledger.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: String,
+    key: VerifyingKey,
+    dir: std::path::PathBuf,
+    requests: mpsc::Sender<Request>,
+    slots: Arc<Semaphore>,
+    queue: usize,
+    shared: Arc<Shared>,
+}
+
+/// What the writer's thread tells everyone.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) healthy: AtomicBool,
+    pub(crate) records: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+/// Figures for metrics and `/status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerStats {
+    /// Records waiting to be durable.
+    pub queue: usize,
+    /// Records written since the start.
+    pub records: u64,
+    /// Group commits since the start: `records / commits` share one fsync.
+    pub commits: u64,
+    /// Writes that failed since the start.
+    pub failures: u64,
+    /// Bytes free on the ledger's disk for this process; `None` where the system does not say.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// The ledger's word that a decision is durable. Only [`Ledger::decided`] makes one.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a call may go only with its receipt"]
+pub struct Receipt {
+    id: Id<DecisionMark>,
+    seq: u64,
+    verdict: Verdict,
+}
+
+impl Receipt {
+    /// The decision.
+    pub fn id(&self) -> &Id<DecisionMark> {
+        &self.id
+    }
+
+    /// The place of its record in the ledger.
+    pub const fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// What was decided.
+    pub const fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+}
+
+/// What `ledger.json` says. Not secret, and trusted for nothing that a pinned key could say better.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct About {
+    pub(crate) v: u64,
+    pub(crate) id: String,
+    /// The name heads are signed under.
+    pub(crate) origin: String,
+    /// The vkey of the key that signs them.
+    pub(crate) verifying_key: String,
+}
+
+impl About {
+    pub(crate) fn read(dir: &Path) -> Result<Option<Self>, LedgerError> {
+        let path = dir.join(ABOUT_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|error| LedgerError::damaged(&path, error.to_string()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LedgerError::io(&path)(error)),
+        }
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger in `settings.dir`, made there first where there is none, mends what a crash left, and
+    /// writes the record of the start. The writer runs on a thread of `tasks`, which ends at [`Ledger::close`] or
+    /// when the last handle is dropped: drain the calls first, then close, then drain `tasks`.
+    ///
+    /// # Errors
+    /// When the directory is in use, not private, damaged, or cannot be written.
+    pub async fn open(settings: LedgerSettings, tasks: &net::Tasks) -> Result<Self, LedgerError> {
+        let (ready, opened) = oneshot::channel();
+        let (requests, inbox) = mpsc::channel();
+        let shared = Arc::new(Shared::default());
+        let (queue, told) = (settings.queue.max(1), Arc::clone(&shared));
+        // Dropping the task's handle lets it run on.
+        drop(tasks.spawn_blocking("ledger writer", move || match begin(settings, told) {
+            Ok((mut writer, lock, id, dir)) => {
+                let key = writer.verifying_key();
+                if ready.send(Ok((id, key, dir))).is_ok() {
+                    writer.run(&inbox);
+                }
+                drop(lock);
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }));
+        let (id, key, dir) = opened.await.map_err(|_| LedgerError::Closed)??;
+        let slots = Arc::new(Semaphore::new(queue));
+        Ok(Self { inner: Arc::new(Inner { id, key, dir, requests, slots, queue, shared }) })
+    }
+
+    /// The ledger's id, the first part of every decision id made with it.
+    pub fn id(&self) -> &str {
+        &self.inner.id
+    }
+
+    /// The public key its heads verify under; pin it outside the ledger.
+    pub fn verifying_key(&self) -> &VerifyingKey {
+        &self.inner.key
+    }
+
+    /// A new decision id: the ledger's id and `uuid` (version 7, so that its time says where to look).
+    pub fn decision_id(&self, uuid: uuid::Uuid) -> Result<Id<DecisionMark>, model::id::InvalidId> {
+        Id::new(&format!("{}.{uuid}", self.inner.id))
+    }
+
+    /// Records a decision. When this returns it is durable: no power failure loses it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`] when it could not be made durable: the call may not go.
+    pub async fn decided(&self, record: CallDecided) -> Result<Receipt, LedgerError> {
+        if !record.names_a_principal() {
+            return Err(LedgerError::NoPrincipal);
+        }
+        let id = record.id().clone();
+        let verdict = record.decision.verdict;
+        let mark = match verdict {
+            Verdict::Permit => Mark::Opens(id.to_string()),
+            Verdict::Deny | Verdict::ApprovalRequired => Mark::None,
+        };
+        let delegation = record.delegation().cloned();
+        let draft = record::decided(&record)?;
+        let seq = self.append(Append { draft, mark, delegation }).await?;
+        Ok(Receipt { id, seq, verdict })
+    }
+
+    /// Records what became of a permitted call.
+    ///
+    /// # Errors
+    /// When it could not be made durable; the call is then closed as `unknown` at the next start.
+    pub async fn settled(&self, record: CallSettled) -> Result<(), LedgerError> {
+        let draft = record::settled(&record)?;
+        let mark = Mark::Settles(record.id.to_string());
+        self.append(Append { draft, mark, delegation: None }).await.map(drop)
+    }
+
+    /// Records something that happened beside calls.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
+        let draft = record::event(&event)?;
+        self.append(Append { draft, mark: Mark::None, delegation: None }).await.map(drop)
+    }
+
+    /// Whether the last write succeeded. A ledger that is not healthy tries again by itself.
+    pub fn healthy(&self) -> bool {
+        self.inner.shared.healthy.load(Ordering::Acquire)
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> LedgerStats {
+        let shared = &self.inner.shared;
+        LedgerStats {
+            queue: self.inner.queue.saturating_sub(self.inner.slots.available_permits()),
+            records: shared.records.load(Ordering::Relaxed),
+            commits: shared.commits.load(Ordering::Relaxed),
+            failures: shared.failures.load(Ordering::Relaxed),
+            disk_free_bytes: disk_free(&self.inner.dir),
+        }
+    }
+
+    /// Records the stop, signs the last head and seals. Later appends are refused.
+    pub async fn close(&self) {
+        self.inner.slots.close();
+        let (done, closed) = oneshot::channel();
+        if self.inner.requests.send(Request::Close(done)).is_ok() && closed.await.is_err() {
+            tracing::error!("the ledger's writer ended before it closed the ledger");
+        }
+    }
+
+    async fn append(&self, append: Append) -> Result<u64, LedgerError> {
+        let slot = Arc::clone(&self.inner.slots).acquire_owned().await.map_err(|_| LedgerError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Append { append: Box::new(append), reply, slot };
+        self.inner.requests.send(request).map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+}
+
+type Begun = (Writer, File, String, std::path::PathBuf);
+
+/// Everything that opening does, on the writer's thread because it blocks.
+fn begin(settings: LedgerSettings, shared: Arc<Shared>) -> Result<Begun, LedgerError> {
+    let dir = settings.dir.clone();
+    files::create_directory(&dir)?;
+    files::require_private(&dir, 0o700)?;
+    let lock = lock(&dir)?;
+    let key = keys::load_or_create(&settings.key)?;
+    let about = about(&dir, &settings, &key)?;
+    reserve(&dir.join(RESERVE_FILE), settings.reserve_bytes);
+    let home = Home { dir: dir.clone(), origin: about.origin, key };
+    let recovered = recovery::recover(&home)?;
+    let reserve = dir.join(RESERVE_FILE);
+    let writer = Writer::begin(home, settings, &about.id, recovered, reserve, shared)?;
+    Ok((writer, lock, about.id, dir))
+}
+
+/// One writer a directory: the lock is the file's, and ends with the process however that ends.
+fn lock(dir: &Path) -> Result<File, LedgerError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = dir.join(LOCK_FILE);
+    let file = File::options().create(true).append(true).mode(0o600).open(&path).map_err(LedgerError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => Err(LedgerError::Locked(dir.to_owned())),
+        Err(fs::TryLockError::Error(error)) => Err(LedgerError::io(&path)(error)),
+    }
+}
+
+/// Which ledger this is, decided at its first start; the key must be the one it was begun with.
+fn about(
+    dir: &Path,
+    settings: &LedgerSettings,
+    key: &aws_lc_rs::signature::Ed25519KeyPair,
+) -> Result<About, LedgerError> {
+    if let Some(about) = About::read(dir)? {
+        let own = VerifyingKey::of(&about.origin, key).to_string();
+        if own == about.verifying_key {
+            return Ok(about);
+        }
+        let why = format!("the ledger in {} was begun with the key {}", dir.display(), about.verifying_key);
+        return Err(LedgerError::Key { path: settings.key.clone(), why });
+    }
+    let mut bytes = [0; ID_BYTES];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| LedgerError::from(Unrecordable::Salt))?;
+    let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let origin = format!("countersign/ledger/{id}");
+    let verifying_key = VerifyingKey::of(&origin, key).to_string();
+    let about = About { v: VERSION, id, origin, verifying_key };
+    let text = crate::canonical::text(&about)?;
+    let path = dir.join(ABOUT_FILE);
+    files::replace_whole(&path, format!("{text}\n").as_bytes()).map_err(LedgerError::io(&path))?;
+    Ok(about)
+}
+
+/// Keeps `bytes` of the disk, given up when a full disk would keep the ledger from stopping cleanly. Without it the
+/// ledger still works.
+fn reserve(path: &Path, bytes: u64) {
+    let made = File::options().create(true).append(true).open(path).and_then(|file| {
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes.max(1)).map_err(Into::into)
+    });
+    if let Err(error) = made {
+        tracing::warn!(path = %path.display(), %error, "no disk reserve could be kept");
+    }
+}
+
+fn disk_free(dir: &Path) -> Option<u64> {
+    let file = File::open(dir).ok()?;
+    let figures = rustix::fs::fstatvfs(&file).ok()?;
+    figures.f_bavail.checked_mul(figures.f_frsize)
+}

@@ -1,0 +1,269 @@
+//! Finding records: by run, user, agent, action, tool, decision and time, segment by segment, in constant memory.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use model::{Principal, Verdict};
+
+use crate::{
+    LedgerError,
+    read::{Entry, SegmentReader},
+    record::kind,
+    segment::{self, Paths, Seal},
+};
+
+/// How far a decision's record may be from the time in its id: the longest way of a call up to `record`, and then some.
+const SLACK: SignedDuration = SignedDuration::from_mins(10);
+
+/// What to look for. Every member that is set must match. Records of what became of a call match with the decision.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// A run id.
+    pub run: Option<String>,
+    /// A user: the id, or as the line for a person writes it (`user:alice@acme`, `alice@acme`).
+    pub user: Option<String>,
+    /// An agent that acts anywhere in the chain: the id, or `agent:id`.
+    pub agent: Option<String>,
+    /// An action.
+    pub action: Option<String>,
+    /// A tool.
+    pub tool: Option<String>,
+    /// A decision id.
+    pub decision: Option<String>,
+    /// A verdict.
+    pub verdict: Option<Verdict>,
+    /// Records of this kind only.
+    pub kind: Option<String>,
+    /// Not before.
+    pub from: Option<Timestamp>,
+    /// Before.
+    pub to: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether it selects by anything but kind and time.
+    fn is_about_calls(&self) -> bool {
+        self.run.is_some()
+            || self.user.is_some()
+            || self.agent.is_some()
+            || self.action.is_some()
+            || self.tool.is_some()
+            || self.decision.is_some()
+            || self.verdict.is_some()
+    }
+
+    fn in_time(&self, time: Timestamp) -> bool {
+        self.from.is_none_or(|from| time >= from) && self.to.is_none_or(|to| time < to)
+    }
+
+    fn matches_fields(&self, entry: &Entry) -> bool {
+        let text = |wanted: &Option<String>, name: &str| {
+            wanted.as_deref().is_none_or(|wanted| entry.text(name) == Some(wanted))
+        };
+        text(&self.run, "run_id")
+            && text(&self.action, "action")
+            && text(&self.tool, "tool")
+            && text(&self.decision, "decision_id")
+            && self.verdict.is_none_or(|wanted| entry.text("decision") == Some(wanted.as_str()))
+            && self.user.as_deref().is_none_or(|wanted| names(entry, "user", wanted))
+            && self.agent.as_deref().is_none_or(|wanted| names(entry, "agent", wanted) || is_in_chain(entry, wanted))
+    }
+}
+
+/// Whether the principal in `member` goes by `wanted`.
+fn names(entry: &Entry, member: &str, wanted: &str) -> bool {
+    let Some(value) = entry.fields.get(member) else { return false };
+    let Ok(principal) = serde_json::from_value::<Principal>(value.clone()) else { return false };
+    let shown = principal.to_string();
+    principal.id.as_str() == wanted || shown == wanted || shown.split_once(':').is_some_and(|(_, rest)| rest == wanted)
+}
+
+fn is_in_chain(entry: &Entry, wanted: &str) -> bool {
+    let wanted = wanted.strip_prefix("agent:").unwrap_or(wanted);
+    let agents = entry.fields.get("agents").and_then(|agents| agents.as_array());
+    let is = |agent: &serde_json::Value| {
+        agent.as_str() == Some(wanted) || agent.get("id").and_then(|id| id.as_str()) == Some(wanted)
+    };
+    agents.is_some_and(|agents| agents.iter().any(is))
+}
+
+/// The entries of the ledger in `dir` that match `filter`, oldest first.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn query(dir: &Path, filter: Filter) -> Result<Matches, LedgerError> {
+    let segments = segment::list(dir).map_err(LedgerError::io(dir))?.into();
+    Ok(Matches { dir: dir.to_owned(), filter, segments, reader: None, called: BTreeSet::new() })
+}
+
+/// The entries that match, read as they are asked for.
+pub struct Matches {
+    dir: PathBuf,
+    filter: Filter,
+    segments: VecDeque<u64>,
+    reader: Option<SegmentReader>,
+    /// Matching decisions whose end has not come by yet.
+    called: BTreeSet<String>,
+}
+
+impl Matches {
+    fn matches(&mut self, entry: &Entry) -> bool {
+        if !self.filter.in_time(entry.time) || self.filter.kind.as_ref().is_some_and(|kind| *kind != entry.kind) {
+            return false;
+        }
+        if !self.filter.is_about_calls() {
+            return true;
+        }
+        if entry.kind == kind::CALL_SETTLED {
+            let id = entry.text("decision_id").unwrap_or_default();
+            return self.called.remove(id) || self.filter.decision.as_deref() == Some(id);
+        }
+        let found = self.filter.matches_fields(entry);
+        if found && entry.kind == kind::CALL_DECIDED && entry.text("decision") == Some(Verdict::Permit.as_str()) {
+            self.called.extend(entry.text("decision_id").map(str::to_owned));
+        }
+        found
+    }
+
+    fn advance(&mut self) -> Result<Option<Entry>, LedgerError> {
+        loop {
+            if self.reader.is_none() {
+                let Some(index) = self.segments.pop_front() else { return Ok(None) };
+                if !may_hold(&self.dir, index, self.filter.from, self.filter.to)? {
+                    continue;
+                }
+                self.reader = Some(SegmentReader::open(&self.dir, index)?);
+            }
+            match self.reader.as_mut().map_or(Ok(None), SegmentReader::next)? {
+                Some(entry) if self.matches(&entry) => return Ok(Some(entry)),
+                Some(_) => {}
+                None => self.reader = None,
+            }
+        }
+    }
+}
+
+impl Iterator for Matches {
+    type Item = Result<Entry, LedgerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance().transpose();
+        if matches!(next, Some(Err(_))) {
+            // What follows an unreadable record cannot be trusted to be next to it.
+            self.segments.clear();
+            self.reader = None;
+        }
+        next
+    }
+}
+
+/// Whether a segment may hold records of that time. Only a seal can say no.
+fn may_hold(dir: &Path, index: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<bool, LedgerError> {
+    if from.is_none() && to.is_none() {
+        return Ok(true);
+    }
+    let path = Paths::new(dir, index).seal;
+    let seal = Seal::read(&path).map_err(LedgerError::io(&path))?;
+    let Some((earliest, latest)) = seal.and_then(|seal| seal.earliest.zip(seal.latest)) else { return Ok(true) };
+    Ok(from.is_none_or(|from| latest >= from) && to.is_none_or(|to| earliest < to))
+}
+
+/// Everything the ledger holds about one decision.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The decision.
+    pub decided: Entry,
+    /// The token it was made under, where one passed verification.
+    pub token_seen: Option<Entry>,
+    /// What became of the call, where it was permitted and has ended.
+    pub settled: Option<Entry>,
+}
+
+/// The records of the decision `id`; `None` where the ledger holds none. The time in the id says where to look
+/// first; if the clock was wrong then, the whole ledger is read.
+///
+/// # Errors
+/// When a segment cannot be read.
+pub fn find(dir: &Path, id: &str) -> Result<Option<Found>, LedgerError> {
+    let segments = segment::list(dir).map_err(LedgerError::io(dir))?;
+    let around = time_of(id).map(|time| (time.checked_sub(SLACK).ok(), time.checked_add(SLACK).ok()));
+    let (mut likely, mut others) = (Vec::new(), Vec::new());
+    for &index in &segments {
+        let (from, to) = around.unwrap_or_default();
+        if may_hold(dir, index, from, to)? { likely.push(index) } else { others.push(index) }
+    }
+    for index in likely.into_iter().chain(others) {
+        if let Some((decided, token_seen, settled)) = find_in(dir, index, id)? {
+            let settled = match settled {
+                None if decided.text("decision") == Some(Verdict::Permit.as_str()) => {
+                    settled_after(dir, segments.iter().copied().filter(|later| *later > index), id)?
+                }
+                settled => settled,
+            };
+            return Ok(Some(Found { decided, token_seen, settled }));
+        }
+    }
+    Ok(None)
+}
+
+type FoundHere = (Entry, Option<Entry>, Option<Entry>);
+
+fn find_in(dir: &Path, index: u64, id: &str) -> Result<Option<FoundHere>, LedgerError> {
+    let mut reader = SegmentReader::open(dir, index)?;
+    let mut decided = None;
+    while let Some(entry) = reader.next()? {
+        if entry.text("decision_id") != Some(id) {
+            continue;
+        }
+        if entry.kind == kind::CALL_DECIDED {
+            decided = Some(entry);
+        } else if let (kind::CALL_SETTLED, Some(decided)) = (entry.kind.as_str(), decided.clone()) {
+            return Ok(Some((decided.clone(), token_of(dir, &decided)?, Some(entry))));
+        }
+    }
+    match decided {
+        Some(decided) => {
+            let token = token_of(dir, &decided)?;
+            Ok(Some((decided, token, None)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// The `token.seen` that `decided` cites: the last one of that digest before it, in its segment.
+///
+/// # Errors
+/// When the segment cannot be read.
+pub fn token_of(dir: &Path, decided: &Entry) -> Result<Option<Entry>, LedgerError> {
+    let Some(digest) = decided.text("token") else { return Ok(None) };
+    let mut reader = SegmentReader::open(dir, decided.segment)?;
+    let mut found = None;
+    while let Some(entry) = reader.next()?.filter(|entry| entry.seq < decided.seq) {
+        if entry.kind == kind::TOKEN_SEEN && entry.text_at("/token/digest") == Some(digest) {
+            found = Some(entry);
+        }
+    }
+    Ok(found)
+}
+
+fn settled_after(dir: &Path, segments: impl Iterator<Item = u64>, id: &str) -> Result<Option<Entry>, LedgerError> {
+    for index in segments {
+        let mut reader = SegmentReader::open(dir, index)?;
+        while let Some(entry) = reader.next()? {
+            if entry.kind == kind::CALL_SETTLED && entry.text("decision_id") == Some(id) {
+                return Ok(Some(entry));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The time in a decision id, which is a ledger id and a UUID of version 7.
+fn time_of(id: &str) -> Option<Timestamp> {
+    let (_, uuid) = id.rsplit_once('.')?;
+    let (seconds, nanoseconds) = uuid::Uuid::parse_str(uuid).ok()?.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
+}

@@ -1,0 +1,210 @@
+//! Reading segments: whole lines only, each merged with its companion values, in constant memory.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, BufRead, BufReader, ErrorKind},
+    path::Path,
+};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::{
+    LedgerError,
+    segment::Paths,
+    values::{self, Row},
+};
+
+/// The longest line that is read; a longer one is no record.
+pub(crate) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// One record, its companion values put back in their places.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The segment it is in.
+    pub segment: u64,
+    /// Its place in the ledger, from 0.
+    pub seq: u64,
+    /// When it was written, by the writer's clock; `seq` gives the order, because a clock may step back.
+    pub time: Timestamp,
+    /// What it is.
+    pub kind: String,
+    /// Its members, without `v`, `seq`, `time`, `kind` and `prev`.
+    pub fields: Map<String, Value>,
+    /// The members whose values were erased, as JSON pointers.
+    pub erased: Vec<String>,
+}
+
+impl Entry {
+    /// The text of the member `name`.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name)?.as_str()
+    }
+
+    /// The text at `pointer` (`/user/id`).
+    pub fn text_at(&self, pointer: &str) -> Option<&str> {
+        let (first, rest) = pointer.strip_prefix('/')?.split_once('/')?;
+        self.fields.get(first)?.get(rest)?.as_str()
+    }
+
+    /// The whole record as one JSON object, erased values as `null`.
+    pub fn to_json(&self) -> Value {
+        let mut object = self.fields.clone();
+        object.insert("seq".to_owned(), self.seq.into());
+        object.insert("time".to_owned(), self.time.to_string().into());
+        object.insert("kind".to_owned(), self.kind.clone().into());
+        if !self.erased.is_empty() {
+            object.insert("erased".to_owned(), self.erased.clone().into());
+            for pointer in &self.erased {
+                object.insert(pointer.trim_start_matches('/').to_owned(), Value::Null);
+            }
+        }
+        Value::Object(object)
+    }
+}
+
+/// Whole lines of a file that may still grow.
+pub(crate) struct Lines {
+    reader: BufReader<File>,
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { reader: BufReader::with_capacity(64 * 1024, File::open(path)?), partial: Vec::new() })
+    }
+
+    /// The next whole line without its newline; `None` at the end, where a later call may find more.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let limit = (MAX_LINE_BYTES + 1).saturating_sub(self.partial.len());
+        io::Read::take(&mut self.reader, limit as u64).read_until(b'\n', &mut self.partial)?;
+        if self.partial.last() == Some(&b'\n') {
+            self.partial.pop();
+            return Ok(Some(std::mem::take(&mut self.partial)));
+        }
+        if self.partial.len() > MAX_LINE_BYTES {
+            return Err(io::Error::new(ErrorKind::InvalidData, "a line is longer than any record"));
+        }
+        Ok(None)
+    }
+
+    /// Bytes after the last whole line.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.partial.len()
+    }
+}
+
+/// Companion rows, followed alongside the lines.
+pub(crate) struct Rows {
+    lines: Option<Lines>,
+    ahead: Option<Row>,
+}
+
+impl Rows {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        match Lines::open(path) {
+            Ok(lines) => Ok(Self { lines: Some(lines), ahead: None }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self { lines: None, ahead: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next row, whichever record it is of.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Row>> {
+        if let Some(row) = self.ahead.take() {
+            return Ok(Some(row));
+        }
+        match self.lines.as_mut().map_or(Ok(None), Lines::next)? {
+            Some(line) => serde_json::from_slice(&line).map(Some).map_err(io::Error::other),
+            None => Ok(None),
+        }
+    }
+
+    /// The row of the record `seq`, where it has one. A row of an earlier record is an error.
+    pub(crate) fn of_exactly(&mut self, seq: u64) -> io::Result<Option<Row>> {
+        match self.next()? {
+            Some(row) if row.seq < seq => {
+                Err(io::Error::other(format!("there is a row of record {} too many", row.seq)))
+            }
+            Some(row) if row.seq == seq => Ok(Some(row)),
+            row => {
+                self.ahead = row;
+                Ok(None)
+            }
+        }
+    }
+
+    /// The row of the record `seq`, where it has one. Rows of earlier records are passed over.
+    pub(crate) fn of(&mut self, seq: u64) -> io::Result<Option<Row>> {
+        while let Some(row) = self.next()? {
+            match row.seq.cmp(&seq) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Ok(Some(row)),
+                std::cmp::Ordering::Greater => {
+                    self.ahead = Some(row);
+                    break;
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The entries of one segment, in order.
+pub(crate) struct SegmentReader {
+    index: u64,
+    paths: Paths,
+    lines: Lines,
+    rows: Rows,
+}
+
+impl SegmentReader {
+    pub(crate) fn open(dir: &Path, index: u64) -> Result<Self, LedgerError> {
+        let paths = Paths::new(dir, index);
+        let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
+        let rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
+        Ok(Self { index, paths, lines, rows })
+    }
+
+    /// The next entry; `None` at the end, where a later call may find more.
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, LedgerError> {
+        let Some(line) = self.lines.next().map_err(LedgerError::io(&self.paths.lines))? else { return Ok(None) };
+        let damaged = |why: String| LedgerError::damaged(&self.paths.lines, why);
+        let fields: Map<String, Value> = serde_json::from_slice(&line).map_err(|error| damaged(error.to_string()))?;
+        let mut entry = parse(self.index, fields).ok_or_else(|| damaged("a line is no record".to_owned()))?;
+        let row = self.rows.of(entry.seq).map_err(LedgerError::io(&self.paths.values))?;
+        merge(&mut entry, row);
+        Ok(Some(entry))
+    }
+}
+
+fn parse(segment: u64, mut fields: Map<String, Value>) -> Option<Entry> {
+    let seq = fields.remove("seq")?.as_u64()?;
+    let time = fields.remove("time")?.as_str()?.parse().ok()?;
+    let kind = fields.remove("kind")?.as_str()?.to_owned();
+    fields.remove("v");
+    fields.remove("prev");
+    Some(Entry { segment, seq, time, kind, fields, erased: Vec::new() })
+}
+
+/// Puts companion values in the place of their commitments; what has none was erased.
+fn merge(entry: &mut Entry, row: Option<Row>) {
+    let committed: BTreeSet<String> = entry
+        .fields
+        .iter()
+        .filter(|(_, value)| values::committed(value).is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
+    let mut values = row.map(|row| row.values).unwrap_or_default();
+    for name in committed {
+        match values.remove(&format!("/{name}")) {
+            Some(salted) => entry.fields.insert(name, salted.value),
+            None => {
+                entry.fields.remove(&name);
+                entry.erased.push(format!("/{name}"));
+                continue;
+            }
+        };
+    }
+}

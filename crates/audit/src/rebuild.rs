@@ -1,0 +1,99 @@
+//! From records back to what was decided: the exact question and the exact decision, or which erased values stand
+//! in the way. Never a guess.
+
+use model::{Decision, Delegation, Question, Reason};
+use serde_json::Value;
+
+use crate::{
+    read::Entry,
+    record::{self, Explanation, WrittenReason, kind},
+};
+
+/// Why a decision cannot be put together again.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NotReplayable {
+    /// Values of these members were erased.
+    #[error("not replayable, because these values were erased: {}", paths.join(", "))]
+    Erased {
+        /// JSON pointers, `token.seen` before those of the token.
+        paths: Vec<String>,
+    },
+    /// The call was refused before policy was asked; there is no question.
+    #[error("the call was refused at `{0}`, before there was a question for policy")]
+    Unasked(String),
+    /// The second record is not of the token that the first cites.
+    #[error("the record of the token is not of the token that the decision cites")]
+    OtherToken,
+    /// The records are not what this version writes.
+    #[error("the record cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// The question that `decided` answered, given the `token.seen` record that it cites.
+///
+/// # Errors
+/// When it was refused before there was a question, or a value it rests on was erased.
+pub fn question(decided: &Entry, token_seen: &Entry) -> Result<Question, NotReplayable> {
+    if decided.kind != kind::CALL_DECIDED {
+        return Err(NotReplayable::Unreadable(format!("`{}` is not a decision", decided.kind)));
+    }
+    if decided.fields.contains_key("partial") {
+        let stage = decided.text("stage_reached").unwrap_or("?").to_owned();
+        return Err(NotReplayable::Unasked(stage));
+    }
+    if decided.text("token").is_none() || decided.text("token") != token_seen.text_at("/token/digest") {
+        return Err(NotReplayable::OtherToken);
+    }
+    // The digests and the words of a refusal are no part of the question; the user is in the token's record.
+    let needed = |path: &&String| !matches!(path.as_str(), "/input_digest" | "/body" | "/explanation" | "/user");
+    let own = decided.erased.iter().filter(needed).cloned();
+    let paths: Vec<String> = own.chain(token_seen.erased.iter().map(|path| format!("token.seen{path}"))).collect();
+    if !paths.is_empty() {
+        return Err(NotReplayable::Erased { paths });
+    }
+    record::question(&decided.fields, delegation(token_seen)?).map_err(NotReplayable::Unreadable)
+}
+
+/// The delegation that a `token.seen` record holds.
+///
+/// # Errors
+/// When a value of it was erased.
+pub fn delegation(token_seen: &Entry) -> Result<Delegation, NotReplayable> {
+    if !token_seen.erased.is_empty() {
+        return Err(NotReplayable::Erased { paths: token_seen.erased.clone() });
+    }
+    record::delegation(&token_seen.fields).map_err(NotReplayable::Unreadable)
+}
+
+/// The decision that `decided` records, with its reasons' words where they were not erased.
+///
+/// # Errors
+/// When the record is not what this version writes.
+pub fn decision(decided: &Entry) -> Result<Decision, NotReplayable> {
+    let unreadable = |error: serde_json::Error| NotReplayable::Unreadable(error.to_string());
+    let member = |name: &str| decided.fields.get(name).cloned().unwrap_or(Value::Null);
+    let written: Option<Vec<WrittenReason>> = serde_json::from_value(member("reasons")).map_err(unreadable)?;
+    let explanation: Option<Explanation> = serde_json::from_value(member("explanation")).map_err(unreadable)?;
+    let mut words = explanation.unwrap_or_default().reasons.into_iter();
+    let reasons = written.unwrap_or_default().into_iter().map(|reason| {
+        let words = words.next().unwrap_or_default();
+        Reason {
+            code: reason.code,
+            message: words.message,
+            internal: words.internal,
+            retry: reason.retry,
+            source: reason.source,
+        }
+    });
+    Ok(Decision {
+        reasons: reasons.collect(),
+        verdict: serde_json::from_value(member("decision")).map_err(unreadable)?,
+        code: serde_json::from_value(member("code")).map_err(unreadable)?,
+    })
+}
+
+/// The digest of the exact policy input, as [`crate::record::Digest::text`] writes it; `None` where policy was not
+/// asked or the value was erased.
+pub fn input_digest(decided: &Entry) -> Option<&str> {
+    decided.text("input_digest")
+}

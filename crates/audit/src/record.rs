@@ -1,0 +1,302 @@
+//! The records this sidecar writes, typed: what each kind holds, and which of its values are personal.
+//!
+//! Callers build these from plain `model` data. Identity fields hold verified values only.
+
+mod call;
+mod event;
+mod token;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use model::{
+    Action, Agent, Code, Decision, Delegation, Effect, Id, Parameters, Principal, Question, Refusal, Tool,
+    catalogue::IdentityMode, id::DecisionMark, question::RequestFacts,
+};
+use serde::{Deserialize, Serialize};
+
+pub use event::{Event, TokenIssued};
+pub(crate) use {
+    call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},
+    event::{event, started, stopped, unavailable},
+    token::{delegation, token_seen},
+};
+
+/// The kinds of record, as member `kind` has them.
+pub mod kind {
+    /// What depends only on a token, once a segment; later records cite its digest.
+    pub const TOKEN_SEEN: &str = "token.seen";
+    /// A call was decided on, before its first byte went to the tool.
+    pub const CALL_DECIDED: &str = "call.decided";
+    /// What became of a call.
+    pub const CALL_SETTLED: &str = "call.settled";
+    /// Something that an operator has to know.
+    pub const ALERT_RAISED: &str = "alert.raised";
+}
+
+/// A decision on one call: everything that it rests on, and everything that explains it.
+#[derive(Debug, Clone)]
+pub struct CallDecided {
+    /// What was decided on, whole or as far as it was known.
+    pub subject: Subject,
+    /// The decision.
+    pub decision: Decision,
+    /// What the agent was told, for a refusal.
+    pub refusal: Option<Box<Refusal>>,
+    /// The stage of the call's way that refused, or `record` for a permit.
+    pub stage_reached: &'static str,
+    /// The trace it belongs to.
+    pub trace: Option<Trace>,
+    /// The digest of the exact policy input, where policy was asked.
+    pub input_digest: Option<Digest>,
+    /// What is known of the request's body.
+    pub body: Body,
+    /// The versions the decision was made with.
+    pub revisions: Revisions,
+    /// What the tool gets to see of the caller.
+    pub identity_mode: Option<IdentityMode>,
+    /// How the caller's identity was established.
+    pub entry: EntryMode,
+    /// Whether the decision is enforced.
+    pub mode: Mode,
+    /// Microseconds each stage took.
+    pub timings: Timings,
+}
+
+/// What a decision is about.
+#[derive(Debug, Clone)]
+pub enum Subject {
+    /// The whole question.
+    Question(Arc<Question>),
+    /// A refusal before the question was complete: what had been verified by then.
+    Partial(Box<Partial>),
+}
+
+/// What was known of a call that was refused early. Identities are verified or absent.
+#[derive(Debug, Clone)]
+pub struct Partial {
+    /// The decision's id.
+    pub id: Id<DecisionMark>,
+    /// The moment of the refusal.
+    pub now: Timestamp,
+    /// The whole delegation, where the token passed.
+    pub delegation: Option<Arc<Delegation>>,
+    /// The user, where a signature vouches for them but the token did not pass.
+    pub user: Option<Principal>,
+    /// The agent, likewise.
+    pub agent: Option<Principal>,
+    /// The request, where it had a canonical form.
+    pub request: Option<RequestFacts>,
+    /// The tool it addresses.
+    pub tool: Option<Id<Tool>>,
+    /// The action it was recognised as.
+    pub action: Option<Id<Action>>,
+    /// The action's effect.
+    pub effect: Option<Effect>,
+    /// The resource.
+    pub resource: Option<String>,
+    /// The parameters.
+    pub parameters: Option<Parameters>,
+    /// The calling agent's registration.
+    pub registration: Option<Agent>,
+}
+
+/// What became of a call that was permitted.
+#[derive(Debug, Clone)]
+pub struct CallSettled {
+    /// The decision's id.
+    pub id: Id<DecisionMark>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The tool's HTTP status, where it answered.
+    pub status: Option<u16>,
+    /// The code the agent was answered with instead of the tool's answer.
+    pub code: Option<Code>,
+    /// Whether any byte of the call went to the tool.
+    pub sent: bool,
+    /// Whether an obligation changed the response.
+    pub altered: bool,
+    /// Bytes of the request's body that went to the tool.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that went to the agent.
+    pub response_bytes: u64,
+    /// The digest of a request body that streamed.
+    pub body: Option<Digest>,
+    /// Microseconds of each stage after the record.
+    pub timings: Timings,
+}
+
+/// How a permitted call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The tool's whole answer went to the agent.
+    Completed,
+    /// The agent went away before that.
+    ClientGone,
+    /// The tool could not be reached.
+    ToolUnreachable,
+    /// The tool did not answer in time.
+    ToolTimeout,
+    /// The tool broke off in mid-answer.
+    ToolBroke,
+    /// It was not sent, for a reason of our own: `code` says which.
+    NotSent,
+    /// The sidecar stopped before it knew.
+    Unknown,
+}
+
+impl Outcome {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::ClientGone => "client_gone",
+            Self::ToolUnreachable => "tool_unreachable",
+            Self::ToolTimeout => "tool_timeout",
+            Self::ToolBroke => "tool_broke",
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// Microseconds by stage.
+pub type Timings = BTreeMap<&'static str, u64>;
+
+/// A W3C trace id and span id, lower-case hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace {
+    /// 32 digits.
+    pub trace_id: String,
+    /// 16 digits.
+    pub span_id: String,
+}
+
+/// A SHA-256 digest of something that is not kept. Written down as a personal value, so that it cannot be used to
+/// guess what it is of once the companion value is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `bytes`.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(crate::chain::sha256(bytes))
+    }
+
+    /// A digest that was computed as the bytes streamed by.
+    pub const fn from_sha256(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// base64url, as the record's companion value has it.
+    pub fn text(&self) -> String {
+        crate::chain::encoded(&self.0)
+    }
+}
+
+/// What is known of a request's body when the decision is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// It was read whole, for its parameters.
+    Read(Digest),
+    /// It streams past; its digest is in the settled record.
+    Unseen,
+}
+
+/// The versions a decision was made with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revisions {
+    /// Of policy: sources, library, engine and input version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Of the catalogue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<String>,
+    /// Of the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// Of the program.
+    pub binary: String,
+}
+
+/// How the caller's identity was established: a rung of the ladder of DESIGN §4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryMode {
+    /// By a delegated token that names user and agent.
+    Delegated,
+}
+
+/// Whether decisions are enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A denied call is not sent.
+    Enforce,
+}
+
+impl CallDecided {
+    /// The decision's id.
+    pub fn id(&self) -> &Id<DecisionMark> {
+        match &self.subject {
+            Subject::Question(question) => &question.id,
+            Subject::Partial(partial) => &partial.id,
+        }
+    }
+
+    /// The delegation, where the token passed.
+    pub fn delegation(&self) -> Option<&Arc<Delegation>> {
+        match &self.subject {
+            Subject::Question(question) => Some(&question.delegation),
+            Subject::Partial(partial) => partial.delegation.as_ref(),
+        }
+    }
+
+    /// Whether any verified principal is known. A refusal without one is counted in
+    /// [`Event::RefusalsSummary`], so that unauthenticated traffic cannot fill the disk.
+    pub fn names_a_principal(&self) -> bool {
+        match &self.subject {
+            Subject::Question(_) => true,
+            Subject::Partial(partial) => {
+                partial.delegation.is_some() || partial.user.is_some() || partial.agent.is_some()
+            }
+        }
+    }
+}
+
+/// What began a run of the program: the first record after each start.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// Which plane.
+    pub component: Component,
+    /// Its configured name.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+}
+
+/// The program that keeps a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Component {
+    /// The data plane: `sidecar.started`, `sidecar.stopped`.
+    Sidecar,
+    /// The control plane: `authority.started`, `authority.stopped`.
+    Authority,
+}
+
+impl Component {
+    pub(crate) const fn started(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar.started",
+            Self::Authority => "authority.started",
+        }
+    }
+
+    pub(crate) const fn stopped(self) -> &'static str {
+        match self {
+            Self::Sidecar => "sidecar.stopped",
+            Self::Authority => "authority.stopped",
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! `call.decided` and `call.settled`: how their members are written, and read back without loss.
+
+use jiff::Timestamp;
+use model::{
+    Agent, Amount, Delegation, Facts, Id, Parameters, Principal, Question, Reason, Retry,
+    amount::Money,
+    id::DecisionMark,
+    limits::Window,
+    question::{Call, LimitState, RequestFacts},
+    registry::AgentStatus,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Body, CallDecided, CallSettled, Partial, Subject, kind};
+use crate::{canonical::Unrecordable, values::Draft};
+
+/// What is said of a refusal, in words that may name anything. Personal.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Explanation {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) detail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) internal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limiting_hop: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) allowed: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) missing_scope: Vec<String>,
+    /// For each reason on the line its words, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) reasons: Vec<Words>,
+}
+
+/// The words of one reason.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Words {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) internal: Option<String>,
+}
+
+/// A reason as it stands on the line: codes and packages, no words.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WrittenReason {
+    pub(crate) code: String,
+    pub(crate) source: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retry: Option<Retry>,
+}
+
+/// A registration without its owner, who is a person.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenRegistration {
+    id: Id<Principal>,
+    issuer: String,
+    actions: std::collections::BTreeSet<Id<model::Action>>,
+    tenants: std::collections::BTreeSet<Id<model::Tenant>>,
+    status: AgentStatus,
+}
+
+/// A limit's state, exact.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenLimit {
+    name: String,
+    max: WrittenAmount,
+    used: Option<WrittenAmount>,
+    window: String,
+    hop: u32,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenAmount {
+    text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
+}
+
+/// The record of a decision.
+pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::CALL_DECIDED)?;
+    match &record.subject {
+        Subject::Question(question) => question_members(&mut draft, question)?,
+        Subject::Partial(partial) => partial_members(&mut draft, partial)?,
+    }
+    decision_members(&mut draft, record)?;
+    if let Some(trace) = &record.trace {
+        draft.plain("trace_id", &trace.trace_id)?;
+        draft.plain("span_id", &trace.span_id)?;
+    }
+    if let Some(digest) = &record.input_digest {
+        draft.personal("input_digest", &digest.text())?;
+    }
+    match &record.body {
+        Body::Unseen => draft.plain("body", &"unseen")?,
+        Body::Read(digest) => draft.personal("body", &digest.text())?,
+    }
+    draft.plain("revisions", &record.revisions)?;
+    draft.optional("identity_mode", record.identity_mode.as_ref())?;
+    draft.plain("entry", &record.entry)?;
+    draft.plain("mode", &record.mode)?;
+    draft.plain("stage_reached", &record.stage_reached)?;
+    draft.plain("timings", &record.timings)?;
+    Ok(draft)
+}
+
+fn question_members(draft: &mut Draft, question: &Question) -> Result<(), Unrecordable> {
+    draft.plain("decision_id", &question.id)?;
+    draft.plain("now", &question.now)?;
+    delegation_members(draft, &question.delegation)?;
+    request_members(draft, &question.request)?;
+    let call = &question.call;
+    draft.plain("tool", &call.tool)?;
+    draft.plain("action", &call.action)?;
+    draft.plain("effect", &call.effect)?;
+    draft.personal("resource", &call.resource)?;
+    parameters_member(draft, &call.parameters)?;
+    if question.facts.0.is_empty() {
+        // Absent means empty; an erased one leaves its commitment.
+    } else {
+        draft.personal("facts", &question.facts)?;
+    }
+    registration_members(draft, &question.agent)?;
+    if !question.limits.is_empty() {
+        let limits: Vec<WrittenLimit> = question.limits.iter().map(WrittenLimit::from).collect();
+        draft.plain("limits", &limits)?;
+    }
+    Ok(())
+}
+
+fn partial_members(draft: &mut Draft, partial: &Partial) -> Result<(), Unrecordable> {
+    draft.plain("decision_id", &partial.id)?;
+    draft.plain("now", &partial.now)?;
+    draft.plain("partial", &true)?;
+    if let Some(delegation) = &partial.delegation {
+        delegation_members(draft, delegation)?;
+    } else {
+        if let Some(user) = &partial.user {
+            draft.personal("user", user)?;
+        }
+        draft.optional("agent", partial.agent.as_ref())?;
+    }
+    if let Some(request) = &partial.request {
+        request_members(draft, request)?;
+    }
+    draft.optional("tool", partial.tool.as_ref())?;
+    draft.optional("action", partial.action.as_ref())?;
+    draft.optional("effect", partial.effect.as_ref())?;
+    if let Some(resource) = &partial.resource {
+        draft.personal("resource", resource)?;
+    }
+    if let Some(parameters) = &partial.parameters {
+        parameters_member(draft, parameters)?;
+    }
+    partial.registration.as_ref().map_or(Ok(()), |agent| registration_members(draft, agent))
+}
+
+/// What queries look for and a person wants to see; the whole delegation is in `token.seen`.
+fn delegation_members(draft: &mut Draft, delegation: &Delegation) -> Result<(), Unrecordable> {
+    draft.plain("token", &delegation.token.digest)?;
+    draft.personal("user", &delegation.chain.user().principal)?;
+    draft.plain("agent", &delegation.chain.agent().principal)?;
+    let agents: Vec<_> = delegation.chain.agents().map(|hop| &hop.principal.id).collect();
+    if agents.len() > 1 {
+        draft.plain("agents", &agents)?;
+    }
+    draft.plain("tenant", &delegation.tenant)?;
+    draft.plain("run_id", &delegation.run)?;
+    draft.optional("task_id", delegation.task.id.as_ref())?;
+    draft.optional("grant_id", delegation.grant.as_ref())?;
+    draft.plain("sender", &delegation.sender)
+}
+
+fn request_members(draft: &mut Draft, request: &RequestFacts) -> Result<(), Unrecordable> {
+    draft.plain("protocol", &request.protocol)?;
+    draft.plain("method", &request.method)?;
+    draft.personal("path", &request.path)?;
+    if request.headers.is_empty() { Ok(()) } else { draft.personal("headers", &request.headers) }
+}
+
+fn parameters_member(draft: &mut Draft, parameters: &Parameters) -> Result<(), Unrecordable> {
+    if parameters.iter().next().is_none() { Ok(()) } else { draft.personal("parameters", parameters) }
+}
+
+fn registration_members(draft: &mut Draft, agent: &Agent) -> Result<(), Unrecordable> {
+    draft.personal("owner", &agent.owner)?;
+    draft.plain(
+        "registration",
+        &WrittenRegistration {
+            id: agent.id.clone(),
+            issuer: agent.issuer.clone(),
+            actions: agent.actions.clone(),
+            tenants: agent.tenants.clone(),
+            status: agent.status,
+        },
+    )
+}
+
+fn decision_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrecordable> {
+    let decision = &record.decision;
+    draft.plain("decision", &decision.verdict)?;
+    draft.optional("code", decision.code.as_ref())?;
+    let reasons: Vec<WrittenReason> = decision.reasons.iter().map(WrittenReason::from).collect();
+    if !reasons.is_empty() {
+        draft.plain("reasons", &reasons)?;
+    }
+    let worded = |reason: &Reason| reason.message.is_some() || reason.internal.is_some();
+    let words = |reason: &Reason| Words { message: reason.message.clone(), internal: reason.internal.clone() };
+    let mut explanation = Explanation::default();
+    if decision.reasons.iter().any(worded) {
+        explanation.reasons = decision.reasons.iter().map(words).collect();
+    }
+    if let Some(refusal) = &record.refusal {
+        explanation.detail = Some(refusal.detail.clone());
+        explanation.internal = refusal.internal.clone();
+        explanation.limiting_hop = refusal.limiting_hop.clone();
+        explanation.allowed = refusal.allowed.clone();
+        explanation.missing_scope = refusal.missing_scope.iter().map(ToString::to_string).collect();
+    } else if explanation.reasons.is_empty() {
+        return Ok(());
+    }
+    draft.personal("explanation", &explanation)
+}
+
+/// The record of what became of a call.
+pub(crate) fn settled(record: &CallSettled) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::CALL_SETTLED)?;
+    draft.plain("decision_id", &record.id)?;
+    draft.plain("outcome", &record.outcome)?;
+    draft.optional("status", record.status.as_ref())?;
+    draft.optional("code", record.code.as_ref())?;
+    draft.plain("sent", &record.sent)?;
+    if record.altered {
+        draft.plain("altered", &true)?;
+    }
+    draft.plain("request_bytes", &record.request_bytes)?;
+    draft.plain("response_bytes", &record.response_bytes)?;
+    if let Some(digest) = &record.body {
+        draft.personal("body", &digest.text())?;
+    }
+    if !record.timings.is_empty() {
+        draft.plain("timings", &record.timings)?;
+    }
+    Ok(draft)
+}
+
+/// The record that closes a call which the previous run of the program left open.
+pub(crate) fn settled_unknown(id: &str) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::CALL_SETTLED)?;
+    draft.plain("decision_id", &id)?;
+    draft.plain("outcome", &super::Outcome::Unknown)?;
+    Ok(draft)
+}
+
+impl From<&Reason> for WrittenReason {
+    fn from(reason: &Reason) -> Self {
+        Self { code: reason.code.clone(), source: reason.source.clone(), retry: reason.retry }
+    }
+}
+
+impl From<&LimitState> for WrittenLimit {
+    fn from(state: &LimitState) -> Self {
+        Self {
+            name: state.name.clone(),
+            max: WrittenAmount::from(&state.max),
+            used: state.used.as_ref().map(WrittenAmount::from),
+            window: state.window.to_string(),
+            hop: u32::try_from(state.hop).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<&Amount> for WrittenAmount {
+    fn from(amount: &Amount) -> Self {
+        Self { text: amount.text(), currency: amount.currency().map(str::to_owned) }
+    }
+}
+
+impl WrittenLimit {
+    fn read(self) -> Result<LimitState, String> {
+        Ok(LimitState {
+            name: self.name,
+            max: self.max.read()?,
+            used: self.used.map(WrittenAmount::read).transpose()?,
+            window: self.window.parse::<Window>().map_err(|error| error.to_string())?,
+            hop: usize::try_from(self.hop).map_err(|error| error.to_string())?,
+        })
+    }
+}
+
+impl WrittenAmount {
+    fn read(self) -> Result<Amount, String> {
+        match self.currency {
+            Some(currency) => Money::from_major(&self.text, &currency).map(Amount::Money),
+            None => self.text.parse().map(Amount::Number),
+        }
+        .map_err(|error| error.to_string())
+    }
+}
+
+/// What [`question`] reads back; the member names of the record.
+#[derive(Debug, Deserialize)]
+struct WrittenQuestion {
+    decision_id: Id<DecisionMark>,
+    now: Timestamp,
+    protocol: model::question::Protocol,
+    method: String,
+    path: model::CanonicalPath,
+    #[serde(default)]
+    headers: std::collections::BTreeMap<String, String>,
+    tool: Id<model::Tool>,
+    action: Id<model::Action>,
+    effect: model::Effect,
+    resource: String,
+    #[serde(default)]
+    parameters: Parameters,
+    #[serde(default)]
+    facts: Facts,
+    #[serde(default)]
+    limits: Vec<WrittenLimit>,
+    registration: WrittenRegistration,
+    owner: String,
+}
+
+/// The question that a `call.decided` record was made from, given its members with their companion values.
+pub(crate) fn question(
+    fields: &serde_json::Map<String, serde_json::Value>,
+    delegation: Delegation,
+) -> Result<Question, String> {
+    let fields = serde_json::Value::Object(fields.clone());
+    let written: WrittenQuestion = serde_json::from_value(fields).map_err(|error| error.to_string())?;
+    let registration = written.registration;
+    Ok(Question {
+        id: written.decision_id,
+        now: written.now,
+        request: RequestFacts {
+            protocol: written.protocol,
+            method: written.method,
+            path: written.path,
+            headers: written.headers,
+        },
+        call: Call {
+            tool: written.tool,
+            action: written.action,
+            effect: written.effect,
+            resource: written.resource,
+            parameters: written.parameters,
+        },
+        delegation: delegation.into(),
+        agent: Agent {
+            id: registration.id,
+            issuer: registration.issuer,
+            owner: written.owner,
+            actions: registration.actions,
+            tenants: registration.tenants,
+            status: registration.status,
+        },
+        limits: written.limits.into_iter().map(WrittenLimit::read).collect::<Result<_, _>>()?,
+        facts: written.facts,
+    })
+}

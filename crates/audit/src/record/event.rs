@@ -1,0 +1,161 @@
+//! Records that are not about one call: starts and stops, activations, summaries, issued tokens, alerts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use model::{
+    Authority, Code, Id, Principal, Tenant,
+    id::Run,
+    registry::{Grant, Task},
+};
+
+use super::{Component, Started, kind};
+use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
+
+/// Something that happened beside calls.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A policy revision came into force.
+    PolicyActivated {
+        /// The revision.
+        revision: String,
+        /// Its packages.
+        packages: Vec<String>,
+    },
+    /// A configuration came into force.
+    ConfigActivated {
+        /// Its digest.
+        revision: String,
+        /// The catalogue's revision.
+        catalogue: Option<String>,
+    },
+    /// Refusals without a verified principal, counted.
+    RefusalsSummary {
+        /// Since when.
+        from: Timestamp,
+        /// Until when.
+        to: Timestamp,
+        /// How many, by code.
+        counts: BTreeMap<Code, u64>,
+    },
+    /// The authority issued a token.
+    TokenIssued(Box<TokenIssued>),
+    /// A signing key came into force.
+    KeyRotated {
+        /// What it signs: `tokens`.
+        purpose: String,
+        /// Its id.
+        key_id: String,
+        /// The id of the key before it.
+        previous: Option<String>,
+    },
+}
+
+/// A token the authority issued: for whom, to whom, under what.
+#[derive(Debug, Clone)]
+pub struct TokenIssued {
+    /// SHA-256 of the compact token, base64url: what a sidecar's records cite.
+    pub digest: String,
+    /// Its `jti`.
+    pub jti: String,
+    /// The OAuth client it was issued to.
+    pub client_id: String,
+    /// Its audience.
+    pub audience: String,
+    /// The user, first of the chain.
+    pub user: Principal,
+    /// The agents, in the chain's order; the last is the one the token is for.
+    pub agents: Vec<Principal>,
+    /// What it allows.
+    pub authority: Authority,
+    /// Whether less was given than was asked for.
+    pub narrowed: bool,
+    /// SHA-256 of the subject token it was exchanged for, base64url.
+    pub subject_digest: Option<String>,
+    /// The grant.
+    pub grant: Option<Id<Grant>>,
+    /// The task.
+    pub task: Option<Id<Task>>,
+    /// The run.
+    pub run: Id<Run>,
+    /// The tenant.
+    pub tenant: Id<Tenant>,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
+    match event {
+        Event::PolicyActivated { revision, packages } => {
+            let mut draft = Draft::new("policy.activated")?;
+            draft.plain("revision", revision)?;
+            draft.plain("packages", packages)?;
+            Ok(draft)
+        }
+        Event::ConfigActivated { revision, catalogue } => {
+            let mut draft = Draft::new("config.activated")?;
+            draft.plain("revision", revision)?;
+            draft.optional("catalogue", catalogue.as_ref())?;
+            Ok(draft)
+        }
+        Event::RefusalsSummary { from, to, counts } => {
+            let mut draft = Draft::new("refusals.summary")?;
+            draft.plain("from", from)?;
+            draft.plain("to", to)?;
+            draft.plain("counts", counts)?;
+            Ok(draft)
+        }
+        Event::TokenIssued(issued) => token_issued(issued),
+        Event::KeyRotated { purpose, key_id, previous } => {
+            let mut draft = Draft::new("key.rotated")?;
+            draft.plain("purpose", purpose)?;
+            draft.plain("key_id", key_id)?;
+            draft.optional("previous", previous.as_ref())?;
+            Ok(draft)
+        }
+    }
+}
+
+fn token_issued(issued: &TokenIssued) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new("token.issued")?;
+    draft.plain("token", &issued.digest)?;
+    draft.plain("jti", &issued.jti)?;
+    draft.plain("client_id", &issued.client_id)?;
+    draft.plain("audience", &issued.audience)?;
+    draft.personal("user", &issued.user)?;
+    draft.optional("agent", issued.agents.last())?;
+    let agents: Vec<_> = issued.agents.iter().map(|agent| &agent.id).collect();
+    draft.plain("agents", &agents)?;
+    draft.personal("authority", &issued.authority)?;
+    draft.plain("narrowed", &issued.narrowed)?;
+    draft.optional("subject_token", issued.subject_digest.as_ref())?;
+    draft.optional("grant_id", issued.grant.as_ref())?;
+    draft.optional("task_id", issued.task.as_ref())?;
+    draft.plain("run_id", &issued.run)?;
+    draft.plain("tenant", &issued.tenant)?;
+    draft.plain("expires_at", &issued.expires_at)?;
+    Ok(draft)
+}
+
+pub(crate) fn started(started: &Started, ledger: &str, previous: &Previous) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(started.component.started())?;
+    draft.plain("name", &started.name)?;
+    draft.plain("version", &started.version)?;
+    draft.plain("ledger", &ledger)?;
+    draft.plain("previous", previous)?;
+    Ok(draft)
+}
+
+pub(crate) fn stopped(component: Component) -> Result<Draft, Unrecordable> {
+    Draft::new(component.stopped())
+}
+
+/// The ledger could not be written for a while, and `refused` appends were not taken.
+pub(crate) fn unavailable(since: Timestamp, refused: u64, why: &str) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"ledger_unavailable")?;
+    draft.plain("since", &since)?;
+    draft.plain("refused", &refused)?;
+    draft.plain("why", &why)?;
+    Ok(draft)
+}

@@ -1,0 +1,291 @@
+//! A segment: one file of lines, with its companion values, its heads and, once it is full, its seal.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    canonical,
+    chain::{self, Frontier, Hash, WrittenFrontier, sha256},
+    config::FsyncObserver,
+    files,
+    heads::{self, Head, VerifyingKey},
+    values::VERSION,
+};
+
+/// The file that holds the newest head, whichever segment it is of.
+pub(crate) const HEAD_FILE: &str = "head";
+
+/// The files of one segment. Names sort in the order of writing.
+#[derive(Debug, Clone)]
+pub(crate) struct Paths {
+    pub(crate) lines: PathBuf,
+    pub(crate) values: PathBuf,
+    pub(crate) heads: PathBuf,
+    pub(crate) seal: PathBuf,
+}
+
+impl Paths {
+    pub(crate) fn new(dir: &Path, index: u64) -> Self {
+        let file = |kind: &str| dir.join(format!("{index:08}.{kind}"));
+        Self { lines: file("jsonl"), values: file("values"), heads: file("heads"), seal: file("seal") }
+    }
+}
+
+/// The indexes of the segments in `dir`, in order.
+pub(crate) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    let mut indexes = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
+        indexes.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+    }
+    Ok(indexes.into_iter().collect())
+}
+
+/// Where the chain stands after some line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The hash that the next line names.
+    pub(crate) prev: Hash,
+    /// The tree over all lines so far; its size is the next line's `seq`.
+    pub(crate) frontier: Frontier,
+}
+
+impl Position {
+    pub(crate) fn genesis(origin: &str) -> Self {
+        Self { prev: chain::genesis(origin), frontier: Frontier::default() }
+    }
+
+    pub(crate) const fn seq(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    pub(crate) fn push(&mut self, line: &[u8]) {
+        self.prev = sha256(line);
+        self.frontier.push(line);
+    }
+}
+
+/// How much a segment holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) records: u64,
+    pub(crate) line_bytes: u64,
+    pub(crate) value_bytes: u64,
+    /// The earliest and latest `time`; not the first and last, because a clock may step back.
+    pub(crate) times: Option<(Timestamp, Timestamp)>,
+}
+
+impl Extent {
+    pub(crate) fn push(&mut self, line_bytes: usize, time: Timestamp) {
+        self.records += 1;
+        self.line_bytes += line_bytes as u64;
+        let (earliest, latest) = self.times.unwrap_or((time, time));
+        self.times = Some((earliest.min(time), latest.max(time)));
+    }
+}
+
+/// What is written beside a segment when it is closed for good.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Seal {
+    pub(crate) v: u64,
+    pub(crate) segment: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) records: u64,
+    pub(crate) line_bytes: u64,
+    pub(crate) earliest: Option<Timestamp>,
+    pub(crate) latest: Option<Timestamp>,
+    /// The hash of the last line.
+    pub(crate) last_hash: String,
+    pub(crate) frontier: WrittenFrontier,
+    /// Calls that were permitted and not settled when the segment was sealed.
+    pub(crate) open: BTreeSet<String>,
+    /// How many heads were signed in it, and the hash of their file.
+    pub(crate) heads: u64,
+    pub(crate) heads_digest: String,
+    /// The head over everything up to the end of this segment.
+    pub(crate) head: String,
+}
+
+impl Seal {
+    /// The seal in `path`, `None` where there is none.
+    pub(crate) fn read(path: &Path) -> io::Result<Option<Self>> {
+        match fs::read(path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the chain stands after the segment.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let frontier = self.frontier.read()?;
+        let matches = frontier.size() == self.first_seq.checked_add(self.records)?;
+        matches.then_some(Position { prev: chain::decoded(&self.last_hash)?, frontier })
+    }
+}
+
+/// A ledger's directory with the key that signs for it.
+pub(crate) struct Home {
+    pub(crate) dir: PathBuf,
+    pub(crate) origin: String,
+    pub(crate) key: Ed25519KeyPair,
+}
+
+impl Home {
+    pub(crate) fn verifying_key(&self) -> VerifyingKey {
+        VerifyingKey::of(&self.origin, &self.key)
+    }
+
+    pub(crate) fn paths(&self, index: u64) -> Paths {
+        Paths::new(&self.dir, index)
+    }
+
+    /// Signs the head at `position`, which must be durable, and keeps it with the segment `index`.
+    pub(crate) fn sign_head(&self, index: u64, position: &Position) -> io::Result<String> {
+        let head = Head { origin: self.origin.clone(), size: position.frontier.size(), root: position.frontier.root() };
+        let note = head.sign(&self.key);
+        let path = self.paths(index).heads;
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        file.write_all(format!("{note}\n").as_bytes())?;
+        file.sync_data()?;
+        files::replace_whole(&self.dir.join(HEAD_FILE), note.as_bytes())?;
+        Ok(note)
+    }
+
+    /// Signs a last head and writes the seal of the segment `index`, which ends at `position`.
+    pub(crate) fn seal(
+        &self,
+        index: u64,
+        extent: &Extent,
+        position: &Position,
+        open: &BTreeSet<String>,
+    ) -> io::Result<()> {
+        let paths = self.paths(index);
+        let head = self.sign_head(index, position)?;
+        let heads = fs::read_to_string(&paths.heads)?;
+        let (notes, _) = heads::notes(&heads);
+        let seal = Seal {
+            v: VERSION,
+            segment: index,
+            first_seq: position.seq().saturating_sub(extent.records),
+            records: extent.records,
+            line_bytes: extent.line_bytes,
+            earliest: extent.times.map(|(earliest, _)| earliest),
+            latest: extent.times.map(|(_, latest)| latest),
+            last_hash: chain::encoded(&position.prev),
+            frontier: position.frontier.written(),
+            open: open.clone(),
+            heads: notes.len() as u64,
+            heads_digest: chain::encoded(&sha256(heads.as_bytes())),
+            head,
+        };
+        let text = canonical::text(&seal).map_err(io::Error::other)?;
+        files::replace_whole(&paths.seal, format!("{text}\n").as_bytes())
+    }
+}
+
+/// The segment that is being written.
+pub(crate) struct OpenSegment {
+    pub(crate) index: u64,
+    pub(crate) paths: Paths,
+    lines: File,
+    values: File,
+    /// Where the chain stood before its first line.
+    pub(crate) start: Position,
+    /// Where it stands after its last durable line.
+    pub(crate) position: Position,
+    pub(crate) extent: Extent,
+    pub(crate) opened: Instant,
+}
+
+/// Lines and rows that become durable together.
+pub(crate) struct Batch {
+    pub(crate) lines: Vec<u8>,
+    pub(crate) values: Vec<u8>,
+    pub(crate) position: Position,
+    pub(crate) extent: Extent,
+}
+
+impl OpenSegment {
+    /// A new segment after `start`.
+    pub(crate) fn create(home: &Home, index: u64, start: Position, opened: Instant) -> io::Result<Self> {
+        let paths = home.paths(index);
+        let values = files::create_new(&paths.values)?;
+        let lines = match files::create_new(&paths.lines).and_then(|lines| {
+            files::sync_directory(&home.dir)?;
+            Ok(lines)
+        }) {
+            Ok(lines) => lines,
+            Err(error) => {
+                remove_empty(&paths);
+                return Err(error);
+            }
+        };
+        let position = start.clone();
+        Ok(Self { index, paths, lines, values, start, position, extent: Extent::default(), opened })
+    }
+
+    pub(crate) fn batch(&self) -> Batch {
+        Batch { lines: Vec::new(), values: Vec::new(), position: self.position.clone(), extent: self.extent.clone() }
+    }
+
+    /// Makes `batch` durable: companion rows first, so that no durable line lacks its values.
+    pub(crate) fn commit(&mut self, batch: Batch, observer: Option<&FsyncObserver>) -> io::Result<()> {
+        self.still_there()?;
+        if !batch.values.is_empty() {
+            self.values.write_all(&batch.values)?;
+            sync(&self.values, observer)?;
+        }
+        self.lines.write_all(&batch.lines)?;
+        sync(&self.lines, observer)?;
+        self.position = batch.position;
+        self.extent = batch.extent;
+        Ok(())
+    }
+
+    /// A write to a file that nobody can find any more succeeds, and records nothing.
+    fn still_there(&self) -> io::Result<()> {
+        for (file, path) in [(&self.lines, &self.paths.lines), (&self.values, &self.paths.values)] {
+            let (open, named) = (file.metadata()?, fs::metadata(path)?);
+            if (open.dev(), open.ino()) != (named.dev(), named.ino()) {
+                return Err(io::Error::other(format!("{} was replaced", path.display())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes the files of a segment without a line.
+pub(crate) fn remove_empty(paths: &Paths) {
+    for path in [&paths.values, &paths.lines, &paths.heads] {
+        let empty = fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+        if empty && let Err(error) = fs::remove_file(path) {
+            tracing::warn!(path = %path.display(), %error, "an empty segment file could not be removed");
+        }
+    }
+}
+
+fn sync(file: &File, observer: Option<&FsyncObserver>) -> io::Result<()> {
+    let before = net::clock::monotonic();
+    let result = file.sync_data();
+    if let Some(observer) = observer {
+        observer(elapsed(before));
+    }
+    result
+}
+
+fn elapsed(since: Instant) -> Duration {
+    net::clock::monotonic().saturating_duration_since(since)
+}

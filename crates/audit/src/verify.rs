@@ -1,0 +1,257 @@
+//! Checking a ledger from its files alone: chain, sequence, companion values, heads, seals. Nothing of the writer's
+//! state is trusted; everything is computed again.
+
+mod segment;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    io::ErrorKind,
+    path::Path,
+};
+
+use crate::{
+    LedgerError, VerifyingKey,
+    heads::Head,
+    log::{ABOUT_FILE, About},
+    segment::{HEAD_FILE, Paths, Position, list},
+};
+
+/// What the verifier is told from outside the ledger.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The key the ledger must be signed with. Without it the ledger's own word is taken for its key.
+    pub key: Option<VerifyingKey>,
+    /// Heads that were kept elsewhere: signed notes. What they cover cannot have been cut off.
+    pub heads: Vec<String>,
+}
+
+/// What was found in a ledger that holds together.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Segments read.
+    pub segments: u64,
+    /// Records read.
+    pub records: u64,
+    /// Signed heads that verified.
+    pub heads: u64,
+    /// Companion values that match their commitments.
+    pub values: u64,
+    /// Commitments whose values were erased.
+    pub erased: u64,
+    /// Calls that were permitted and have not ended.
+    pub open_calls: u64,
+    /// How many lines the last head in the ledger covers.
+    pub last_head: u64,
+    /// How many lines follow it: a change to these would not show.
+    pub lines_after_last_head: u64,
+    /// Bytes of an unfinished line at the end: a write in progress, or a crash.
+    pub torn_bytes: u64,
+    /// Whether the key was given from outside.
+    pub key_pinned: bool,
+    /// Whether a head was given from outside. If not, lines at the end may be missing together with their heads.
+    pub tail_checked: bool,
+    /// How many lines follow the last head given from outside.
+    pub lines_after_outside_head: Option<u64>,
+    /// The key that signed.
+    pub verifying_key: String,
+}
+
+/// Where a ledger does not hold together, and why: the first such place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+pub struct Broken {
+    /// The segment; absent where it is about the ledger as a whole.
+    pub segment: Option<u64>,
+    /// The line in the segment, from 1.
+    pub line: Option<u64>,
+    /// The record's place in the ledger, from 0.
+    pub seq: Option<u64>,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(segment) = self.segment {
+            write!(f, "segment {segment}, ")?;
+        }
+        if let (Some(line), Some(seq)) = (self.line, self.seq) {
+            write!(f, "line {line} (record {seq}), ")?;
+        }
+        f.write_str(&self.why)
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The ledger does not hold together.
+    #[error("the ledger is broken: {0}")]
+    Broken(#[from] Broken),
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] LedgerError),
+}
+
+/// How far a verification has come.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Bytes of lines checked.
+    pub bytes: u64,
+    /// Bytes of lines there are.
+    pub of: u64,
+    /// Records checked.
+    pub records: u64,
+}
+
+/// Checks the ledger in `dir`, telling `progress` now and then how far it is. A ledger may be verified while it is
+/// written.
+///
+/// # Errors
+/// At the first place that does not hold together.
+pub fn verify(dir: &Path, options: &Options, mut progress: impl FnMut(Progress)) -> Result<Report, VerifyError> {
+    let key = key(dir, options)?;
+    // Before the lines: a ledger that is being written only ever has more lines than a head that was read earlier.
+    let newest = newest_head(dir, &key)?;
+    let indexes = list(dir).map_err(LedgerError::io(dir))?;
+    let mut state = State::new(&key, &indexes, dir);
+    let mut outside = Vec::new();
+    for note in &options.heads {
+        let head = Head::verify(note, &key).map_err(|error| broken(format!("a head from outside: {error}")))?;
+        outside.push(head.size);
+        state.expect(&head, "a head from outside");
+    }
+    if let Some(head) = &newest {
+        state.expect(head, "the newest head");
+    }
+    for (place, &index) in indexes.iter().enumerate() {
+        let expected = place as u64 + 1;
+        if index != expected {
+            return Err(broken(format!("segment {expected} is missing")).into());
+        }
+        let last = place + 1 == indexes.len();
+        segment::check(&mut state, dir, index, last, &mut progress)?;
+    }
+    if newest.is_none() && state.report.heads > 0 {
+        return Err(broken(format!("the file `{HEAD_FILE}`, which holds the newest head, is missing")).into());
+    }
+    state.finish(outside.into_iter().max(), options)
+}
+
+fn broken(why: impl Into<String>) -> Broken {
+    Broken { segment: None, line: None, seq: None, why: why.into() }
+}
+
+/// The pinned key, or the one the ledger names.
+fn key(dir: &Path, options: &Options) -> Result<VerifyingKey, VerifyError> {
+    let about = match About::read(dir) {
+        Ok(about) => about,
+        Err(LedgerError::Damaged { why, .. }) => return Err(broken(format!("{ABOUT_FILE}: {why}")).into()),
+        Err(error) => return Err(error.into()),
+    };
+    let Some(about) = about else {
+        if !dir.is_dir() {
+            let path = dir.to_owned();
+            return Err(LedgerError::Io { path, why: "there is no such directory".to_owned() }.into());
+        }
+        return Err(broken(format!("{ABOUT_FILE}, which says whose ledger it is, is missing")).into());
+    };
+    let named: VerifyingKey = about.verifying_key.parse().map_err(|error| broken(format!("{ABOUT_FILE}: {error}")))?;
+    if named.name() != about.origin {
+        return Err(broken(format!("{ABOUT_FILE} names the key of another ledger")).into());
+    }
+    match &options.key {
+        Some(pinned) if *pinned != named => {
+            Err(broken(format!("the ledger names the key {named}, the pinned key is {pinned}")).into())
+        }
+        Some(_) | None => Ok(named),
+    }
+}
+
+fn newest_head(dir: &Path, key: &VerifyingKey) -> Result<Option<Head>, VerifyError> {
+    let path = dir.join(HEAD_FILE);
+    match fs::read(&path) {
+        Ok(note) => Head::verify(&String::from_utf8_lossy(&note), key)
+            .map(Some)
+            .map_err(|error| broken(format!("the file `{HEAD_FILE}`: {error}")).into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(LedgerError::io(&path)(error).into()),
+    }
+}
+
+/// What is known as the lines go by.
+struct State<'a> {
+    key: &'a VerifyingKey,
+    position: Position,
+    /// Roots that signed heads demand, by size.
+    expected: BTreeMap<u64, Vec<([u8; 32], String)>>,
+    open: BTreeSet<String>,
+    bytes: u64,
+    total_bytes: u64,
+    report: Report,
+}
+
+impl<'a> State<'a> {
+    fn new(key: &'a VerifyingKey, indexes: &[u64], dir: &Path) -> Self {
+        let size = |index: &u64| fs::metadata(Paths::new(dir, *index).lines).map_or(0, |metadata| metadata.len());
+        Self {
+            key,
+            position: Position::genesis(key.name()),
+            expected: BTreeMap::new(),
+            open: BTreeSet::new(),
+            bytes: 0,
+            total_bytes: indexes.iter().map(size).sum(),
+            report: Report {
+                segments: 0,
+                records: 0,
+                heads: 0,
+                values: 0,
+                erased: 0,
+                open_calls: 0,
+                last_head: 0,
+                lines_after_last_head: 0,
+                torn_bytes: 0,
+                key_pinned: false,
+                tail_checked: false,
+                lines_after_outside_head: None,
+                verifying_key: key.to_string(),
+            },
+        }
+    }
+
+    fn expect(&mut self, head: &Head, what: &str) {
+        self.report.last_head = self.report.last_head.max(head.size);
+        self.expected.entry(head.size).or_default().push((head.root, what.to_owned()));
+    }
+
+    /// The heads that cover exactly the lines so far must have their root.
+    fn compare_heads(&mut self) -> Result<(), String> {
+        let Some(heads) = self.expected.remove(&self.position.seq()) else { return Ok(()) };
+        let root = self.position.frontier.root();
+        match heads.iter().find(|(expected, _)| *expected != root) {
+            Some((_, what)) => Err(format!(
+                "the lines up to here are not those that {what} over {} lines was signed for",
+                self.position.seq()
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self, outside: Option<u64>, options: &Options) -> Result<Report, VerifyError> {
+        let lines = self.position.seq();
+        if let Some((size, heads)) = self.expected.first_key_value() {
+            let what = heads.first().map_or("a head", |(_, what)| what.as_str());
+            let why = format!("{what} covers {size} lines, there are {lines}: lines at the end are missing");
+            return Err(broken(why).into());
+        }
+        self.report.open_calls = self.open.len() as u64;
+        self.report.lines_after_last_head = lines.saturating_sub(self.report.last_head);
+        self.report.key_pinned = options.key.is_some();
+        self.report.tail_checked = outside.is_some();
+        self.report.lines_after_outside_head = outside.map(|size| lines.saturating_sub(size));
+        Ok(self.report)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,447 @@
+//! The writer's thread: group commit, heads, seals, and what happens when the disk fails.
+//!
+//! One thread owns every file. It takes all that waits, makes it durable with one fsync (two with companion rows),
+//! and answers all at once.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    path::PathBuf,
+    sync::{Arc, Weak, atomic::Ordering, mpsc},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use model::Delegation;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::{
+    LedgerError, LedgerSettings, VerifyingKey,
+    canonical::Unrecordable,
+    chain::{Hash, sha256},
+    files,
+    log::Shared,
+    record,
+    recovery::{self, Recovered},
+    segment::{self, Batch, Home, OpenSegment, Position},
+    values::Draft,
+};
+
+/// The most records that share one fsync.
+const MAX_BATCH: usize = 1024;
+/// How often a ledger that failed tries again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many tokens of a segment are remembered as seen. Beyond that they are forgotten and written again, which
+/// costs room, never truth.
+const MAX_SEEN: usize = 4096;
+
+/// A record on its way to the disk.
+pub(crate) struct Append {
+    pub(crate) draft: Draft,
+    pub(crate) mark: Mark,
+    /// The token it cites.
+    pub(crate) delegation: Option<Arc<Delegation>>,
+}
+
+/// What a record means for the set of open calls.
+pub(crate) enum Mark {
+    None,
+    Opens(String),
+    Settles(String),
+}
+
+/// What the thread is asked.
+pub(crate) enum Request {
+    Append {
+        append: Box<Append>,
+        reply: oneshot::Sender<Result<u64, LedgerError>>,
+        /// Held until the answer: the queue's bound.
+        slot: OwnedSemaphorePermit,
+    },
+    Close(oneshot::Sender<()>),
+}
+
+/// An append that waits for its answer.
+struct Waiting {
+    append: Append,
+    reply: oneshot::Sender<Result<u64, LedgerError>>,
+    slot: OwnedSemaphorePermit,
+}
+
+/// A token that this segment already holds.
+struct Seen {
+    /// The same allocation needs no comparison.
+    last: Weak<Delegation>,
+    /// The same token may mean something else after a configuration change.
+    content: Hash,
+}
+
+/// A time in which the ledger could not be written.
+struct Outage {
+    since: Timestamp,
+    refused: u64,
+    why: String,
+}
+
+pub(crate) struct Writer {
+    home: Home,
+    settings: LedgerSettings,
+    shared: Arc<Shared>,
+    reserve: PathBuf,
+    /// The end of the durable lines.
+    position: Position,
+    next_index: u64,
+    segment: Option<OpenSegment>,
+    /// A segment that failed; it is cut to what was acknowledged and sealed before anything else is written.
+    broken: Option<OpenSegment>,
+    open: BTreeSet<String>,
+    seen: HashMap<String, Seen>,
+    head_due: Option<Instant>,
+    retry_at: Option<Instant>,
+    outage: Option<Outage>,
+}
+
+impl Writer {
+    /// Takes over what was recovered and writes the record of the start and of the calls that were left open.
+    pub(crate) fn begin(
+        home: Home,
+        settings: LedgerSettings,
+        id: &str,
+        recovered: Recovered,
+        reserve: PathBuf,
+        shared: Arc<Shared>,
+    ) -> Result<Self, LedgerError> {
+        let mut drafts = vec![Append::event(record::started(&settings.started, id, &recovered.previous)?)];
+        for id in &recovered.open {
+            drafts.push(Append { mark: Mark::Settles(id.clone()), ..Append::event(record::settled_unknown(id)?) });
+        }
+        let mut writer = Self {
+            home,
+            settings,
+            shared,
+            reserve,
+            position: recovered.position,
+            next_index: recovered.next_index,
+            segment: None,
+            broken: None,
+            open: recovered.open,
+            seen: HashMap::new(),
+            head_due: None,
+            retry_at: None,
+            outage: None,
+        };
+        let dir = writer.home.dir.clone();
+        for written in writer.write(&mut drafts).map_err(LedgerError::io(dir))? {
+            written?;
+        }
+        writer.shared.healthy.store(true, Ordering::Release);
+        Ok(writer)
+    }
+
+    pub(crate) fn verifying_key(&self) -> VerifyingKey {
+        self.home.verifying_key()
+    }
+
+    /// Serves requests until the ledger is closed or nobody is left to ask.
+    pub(crate) fn run(&mut self, inbox: &mpsc::Receiver<Request>) {
+        loop {
+            let (waiting, closing) = match self.next(inbox) {
+                Ok(Some(first)) => collect(first, inbox),
+                Ok(None) => (Vec::new(), None),
+                Err(Disconnected) => {
+                    self.sign_due_head();
+                    return;
+                }
+            };
+            if !waiting.is_empty() {
+                self.answer(waiting);
+            }
+            if let Some(done) = closing {
+                self.close();
+                if done.send(()).is_err() {
+                    tracing::debug!("nobody waited for the ledger to close");
+                }
+                return;
+            }
+            self.tend();
+        }
+    }
+
+    /// The next request, or `None` when a head or a retry is due first.
+    fn next(&self, inbox: &mpsc::Receiver<Request>) -> Result<Option<Request>, Disconnected> {
+        let due = [self.head_due, self.retry_at].into_iter().flatten().min();
+        match due {
+            None => inbox.recv().map(Some).map_err(|_| Disconnected),
+            Some(due) => match inbox.recv_timeout(due.saturating_duration_since(net::clock::monotonic())) {
+                Ok(request) => Ok(Some(request)),
+                Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+                Err(mpsc::RecvTimeoutError::Disconnected) => Err(Disconnected),
+            },
+        }
+    }
+
+    /// What is due by the clock: a head, or another try after a failure.
+    fn tend(&mut self) {
+        let now = net::clock::monotonic();
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry();
+        }
+        if self.head_due.is_some_and(|at| at <= now) {
+            self.sign_due_head();
+        }
+    }
+
+    fn sign_due_head(&mut self) {
+        if self.head_due.take().is_none() {
+            return;
+        }
+        let Some(segment) = &self.segment else { return };
+        if let Err(error) = self.home.sign_head(segment.index, &segment.position) {
+            self.fail(&error);
+        }
+    }
+
+    /// Makes all of `waiting` durable and answers each; all are refused where that fails.
+    fn answer(&mut self, waiting: Vec<Waiting>) {
+        let mut appends = Vec::with_capacity(waiting.len());
+        let mut replies = Vec::with_capacity(waiting.len());
+        for Waiting { append, reply, slot } in waiting {
+            appends.push(append);
+            replies.push((reply, slot));
+        }
+        let outcomes = match self.outage.as_mut() {
+            Some(outage) => {
+                outage.refused += appends.len() as u64;
+                Err(LedgerError::Unavailable(outage.why.clone()))
+            }
+            None => self.write(&mut appends).map_err(|error| {
+                self.fail(&error);
+                if let Some(outage) = self.outage.as_mut() {
+                    outage.refused += appends.len() as u64;
+                }
+                LedgerError::Unavailable(error.to_string())
+            }),
+        };
+        // A caller that went away does not want its answer.
+        match outcomes {
+            Ok(outcomes) => {
+                replies.into_iter().zip(outcomes).for_each(|((reply, _), outcome)| drop(reply.send(outcome)))
+            }
+            Err(error) => replies.into_iter().for_each(|(reply, _)| drop(reply.send(Err(error.clone())))),
+        }
+    }
+
+    /// Appends `appends` durably, in order. The outer error is the disk's and means that none is durable; an inner
+    /// one is of a record that cannot be written at all.
+    fn write(&mut self, appends: &mut [Append]) -> io::Result<Vec<Result<u64, LedgerError>>> {
+        self.roll_if_due()?;
+        let mut segment = match self.segment.take() {
+            Some(segment) => segment,
+            None => self.new_segment()?,
+        };
+        let now = net::clock::now();
+        let mut batch = segment.batch();
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for append in appends.iter_mut() {
+            outcomes.push(self.stage(append, now, &mut batch).map_err(LedgerError::from));
+        }
+        let records = batch.extent.records - segment.extent.records;
+        let result = segment.commit(batch, self.settings.fsync_observer.as_ref());
+        self.position = segment.position.clone();
+        self.segment = Some(segment);
+        result?;
+        for (append, outcome) in appends.iter().zip(&outcomes) {
+            match &append.mark {
+                Mark::Opens(id) if outcome.is_ok() => self.open.insert(id.clone()),
+                Mark::Settles(id) if outcome.is_ok() => self.open.remove(id),
+                Mark::None | Mark::Opens(_) | Mark::Settles(_) => false,
+            };
+        }
+        self.shared.records.fetch_add(records, Ordering::Relaxed);
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.head_due.get_or_insert_with(|| net::clock::monotonic() + self.settings.head_interval);
+        Ok(outcomes)
+    }
+
+    /// Adds one record to `batch`, after the token it cites where this segment does not hold that yet.
+    fn stage(&mut self, append: &mut Append, now: Timestamp, batch: &mut Batch) -> Result<u64, Unrecordable> {
+        if let Some(delegation) = &append.delegation
+            && !self.remember(delegation)?
+        {
+            let written = record::token_seen(delegation).and_then(|mut draft| push(&mut draft, now, batch));
+            if let Err(error) = written {
+                self.seen.remove(&delegation.token.digest);
+                return Err(error);
+            }
+        }
+        push(&mut append.draft, now, batch)
+    }
+
+    /// Whether this segment already holds exactly this delegation; from now on it does.
+    fn remember(&mut self, delegation: &Arc<Delegation>) -> Result<bool, Unrecordable> {
+        let digest = &delegation.token.digest;
+        if self.seen.get(digest).is_some_and(|seen| std::ptr::eq(seen.last.as_ptr(), Arc::as_ptr(delegation))) {
+            return Ok(true);
+        }
+        let content = sha256(&serde_json::to_vec(delegation.as_ref())?);
+        if let Some(seen) = self.seen.get_mut(digest)
+            && seen.content == content
+        {
+            seen.last = Arc::downgrade(delegation);
+            return Ok(true);
+        }
+        if self.seen.len() >= MAX_SEEN {
+            self.seen.clear();
+        }
+        self.seen.insert(digest.clone(), Seen { last: Arc::downgrade(delegation), content });
+        Ok(false)
+    }
+
+    fn new_segment(&mut self) -> io::Result<OpenSegment> {
+        let now = net::clock::monotonic();
+        let segment = OpenSegment::create(&self.home, self.next_index, self.position.clone(), now)?;
+        self.next_index += 1;
+        self.seen.clear();
+        Ok(segment)
+    }
+
+    /// Seals the segment once it is full or old; the next append begins a new one.
+    fn roll_if_due(&mut self) -> io::Result<()> {
+        let due = self.segment.as_ref().is_some_and(|segment| {
+            let age = net::clock::monotonic().saturating_duration_since(segment.opened);
+            segment.extent.line_bytes >= self.settings.segment_max_bytes
+                || (age >= self.settings.segment_max_age && segment.extent.records > 0)
+        });
+        if due { self.seal() } else { Ok(()) }
+    }
+
+    fn seal(&mut self) -> io::Result<()> {
+        let Some(segment) = &self.segment else { return Ok(()) };
+        self.home.seal(segment.index, &segment.extent, &segment.position, &self.open)?;
+        self.segment = None;
+        self.head_due = None;
+        Ok(())
+    }
+
+    /// Notes that the disk failed. The segment is not written again.
+    fn fail(&mut self, error: &io::Error) {
+        tracing::error!(%error, "the ledger cannot be written; calls are refused until it can");
+        self.shared.healthy.store(false, Ordering::Release);
+        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(segment) = self.segment.take() {
+            self.broken = Some(segment);
+        }
+        self.head_due = None;
+        self.retry_at = Some(net::clock::monotonic() + RETRY);
+        self.outage.get_or_insert_with(|| Outage { since: net::clock::now(), refused: 0, why: error.to_string() });
+    }
+
+    /// Mends the failed segment, begins a new one, and records the outage in it.
+    fn retry(&mut self) {
+        self.retry_at = None;
+        if let Err(error) = self.mend() {
+            self.fail(&io::Error::other(error.to_string()));
+            return;
+        }
+        let Some(outage) = self.outage.take() else { return };
+        let written = record::unavailable(outage.since, outage.refused, &outage.why)
+            .map_err(io::Error::other)
+            .and_then(|draft| self.write(&mut [Append::event(draft)]));
+        match written {
+            Ok(_) => {
+                tracing::info!(refused = outage.refused, "the ledger can be written again");
+                self.shared.healthy.store(true, Ordering::Release);
+            }
+            Err(error) => {
+                self.outage = Some(outage);
+                self.fail(&error);
+            }
+        }
+    }
+
+    /// Cuts the failed segment back to what was acknowledged, reads it again, and seals it.
+    fn mend(&mut self) -> Result<(), LedgerError> {
+        let Some(broken) = &self.broken else { return Ok(()) };
+        let paths = &broken.paths;
+        let (extent, position) = (&broken.extent, &broken.position);
+        for (path, length) in [(&paths.lines, extent.line_bytes), (&paths.values, extent.value_bytes)] {
+            files::cut(path, length).map_err(LedgerError::io(path))?;
+        }
+        if extent.records == 0 {
+            segment::remove_empty(paths);
+            self.next_index = broken.index;
+        } else {
+            let mut open = BTreeSet::new();
+            let replay = recovery::replay(paths, &broken.start, &mut open, Some(extent.line_bytes))?;
+            if replay.position != *position {
+                return Err(LedgerError::damaged(&paths.lines, "what is on disk is not what was acknowledged"));
+            }
+            recovery::trim_heads(paths)?;
+            self.home.seal(broken.index, extent, position, &self.open).map_err(LedgerError::io(&paths.seal))?;
+        }
+        self.broken = None;
+        Ok(())
+    }
+
+    /// The record of the stop, the last head and the seal; with the reserve given up where the disk is full.
+    fn close(&mut self) {
+        for attempt in 0..2 {
+            if self.outage.is_some() {
+                self.retry();
+            }
+            let stopped = if self.outage.is_some() {
+                Err(io::Error::other("the ledger is not writable"))
+            } else {
+                record::stopped(self.settings.started.component)
+                    .map_err(io::Error::other)
+                    .and_then(|draft| self.write(&mut [Append::event(draft)]))
+                    .and_then(|_| self.seal())
+            };
+            let Err(error) = stopped else { return };
+            self.fail(&error);
+            tracing::warn!(attempt, %error, "the ledger could not be closed; giving up the disk reserve");
+            if let Err(error) = fs::remove_file(&self.reserve) {
+                tracing::warn!(%error, "the disk reserve could not be removed");
+            }
+        }
+        tracing::error!("the ledger was not closed cleanly; the next start mends it");
+    }
+}
+
+impl Append {
+    fn event(draft: Draft) -> Self {
+        Self { draft, mark: Mark::None, delegation: None }
+    }
+}
+
+struct Disconnected;
+
+/// Everything that waits behind `first`, up to a batch, and whether the ledger is to be closed after it.
+fn collect(first: Request, inbox: &mpsc::Receiver<Request>) -> (Vec<Waiting>, Option<oneshot::Sender<()>>) {
+    let mut waiting = Vec::new();
+    let mut next = Some(first);
+    while let Some(request) = next {
+        match request {
+            Request::Append { append, reply, slot } => waiting.push(Waiting { append: *append, reply, slot }),
+            Request::Close(done) => return (waiting, Some(done)),
+        }
+        next = if waiting.len() < MAX_BATCH { inbox.try_recv().ok() } else { None };
+    }
+    (waiting, None)
+}
+
+/// Gives `draft` its place and adds its line and its row to `batch`.
+fn push(draft: &mut Draft, now: Timestamp, batch: &mut Batch) -> Result<u64, Unrecordable> {
+    let seq = batch.position.seq();
+    let line = draft.line(seq, now, &batch.position.prev)?;
+    if let Some(row) = draft.row(seq) {
+        batch.values.extend_from_slice(row.as_bytes());
+        batch.values.push(b'\n');
+        batch.extent.value_bytes += row.len() as u64 + 1;
+    }
+    batch.position.push(line.as_bytes());
+    batch.extent.push(line.len() + 1, now);
+    batch.lines.extend_from_slice(line.as_bytes());
+    batch.lines.push(b'\n');
+    Ok(seq)
+}
