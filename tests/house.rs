@@ -63,13 +63,16 @@ fn every_file_opens_with_what_lives_there_and_has_one_subject() {
     let mut files = Vec::new();
     sources(&root().join("crates"), &mut files);
     sources(&root().join("tests"), &mut files);
-    files.retain(|file| !file.components().any(|part| part.as_os_str() == "node_modules" || part.as_os_str() == "packages"));
+    files.retain(|file| {
+        !file.components().any(|part| part.as_os_str() == "node_modules" || part.as_os_str() == "packages")
+    });
     assert!(files.len() > 50);
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("//!"), "{} does not say what lives there", file.display());
         let product = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-        let is_test = file.file_name().is_some_and(|name| name == "tests.rs") || file.components().any(|part| part.as_os_str() == "tests");
+        let is_test = file.file_name().is_some_and(|name| name == "tests.rs")
+            || file.components().any(|part| part.as_os_str() == "tests");
         assert!(is_test || product.lines().count() <= MOST_LINES, "{} has two subjects", file.display());
     }
 }

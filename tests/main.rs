@@ -3,4 +3,27 @@
 //! A new test goes into the module of the promise or command it is about. `support` starts the parts; one that is
 //! missing prints `SKIPPED name: reason`, and is a failure under `.ci/run`.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on has to end there, and it is the test that looks at the clock"
+)]
+
+mod authority;
+mod body;
+mod call;
+mod config;
+mod demo;
 mod house;
+mod keys;
+mod path;
+mod record;
+mod shutdown;
+mod support;
+mod telemetry;
+mod token;
