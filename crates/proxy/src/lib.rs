@@ -1,1 +1,35 @@
-//! The sidecar: the stages of a call, one file each, in the order a call meets them.
+//! The sidecar: the stages of a call, one file each, in the order a call meets them (DESIGN §4).
+//!
+//! [`handle`] is the straight line. Each stage's success is a value that only the stage can make and the next one
+//! needs, so that none can be left out.
+
+mod accept;
+mod admit;
+mod resolve;
+mod guard;
+mod facts;
+mod decide;
+mod approve;
+mod reserve;
+mod credential;
+mod record;
+mod forward;
+mod settle;
+
+mod handle;
+mod headers;
+mod metrics;
+mod refuse;
+mod sidecar;
+mod snapshot;
+mod trace;
+mod trail;
+
+pub mod config;
+
+#[cfg(test)]
+mod testing;
+
+pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
+pub use sidecar::{Parts, Sidecar};
+pub use snapshot::{Agents, RegisteredTwice, Snapshot, SnapshotParts};

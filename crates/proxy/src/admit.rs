@@ -1,0 +1,99 @@
+//! admit: whose token is this, and is it theirs to present? Finds the one credential of the request and has
+//! `token` verify it. On success the delegation is [`Admitted`].
+
+use std::sync::Arc;
+
+use http::header;
+use jiff::Timestamp;
+use model::{Code, Delegation, Refusal};
+use percent_encoding::percent_decode_str;
+use token::{Presented, Proof, Rejection};
+
+use crate::{
+    accept::{Incoming, malformed},
+    config::Bearer,
+    snapshot::Snapshot,
+};
+
+/// A delegation whose token was verified on this call.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitted {
+    delegation: Arc<Delegation>,
+}
+
+impl Admitted {
+    /// What the token proved.
+    pub(crate) fn delegation(&self) -> &Arc<Delegation> {
+        &self.delegation
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_test(delegation: Delegation) -> Self {
+        Self { delegation: Arc::new(delegation) }
+    }
+}
+
+/// Verifies the request's token.
+pub(crate) async fn admit(incoming: &Incoming, snapshot: &Snapshot, now: Timestamp) -> Result<Admitted, Box<Rejection>> {
+    let compact = credential(incoming).map_err(|refusal| Box::new(Rejection { refusal: *refusal, seen: None }))?;
+    let bearer_allowed = snapshot.listener.bearer != Bearer::Refuse;
+    let presented = Presented { compact, bearer_allowed, proof: Proof::None };
+    let verified = snapshot.verifier.verify(presented, now).await?;
+    Ok(Admitted { delegation: Arc::clone(verified.delegation()) })
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750 §2.1); there is no other place for one.
+fn credential(incoming: &Incoming) -> Result<&str, Box<Refusal>> {
+    let in_query = incoming.query().unwrap_or_default().split('&').any(|pair| {
+        let key = pair.split('=').next().unwrap_or_default();
+        percent_decode_str(key).decode_utf8_lossy() == "access_token"
+    });
+    if in_query {
+        return Err(malformed("A token in the query ends up in logs; send it in `Authorization`."));
+    }
+    let none = || Refusal::new(Code::NoCredential, "The request has no `Authorization: Bearer` token.");
+    let value = incoming.headers().get(header::AUTHORIZATION).ok_or_else(none)?;
+    let invalid = || Refusal::new(Code::InvalidToken, "The `Authorization` field is not `Bearer` and one token.");
+    let (scheme, token) = value.to_str().map_err(|_| invalid())?.split_once(' ').ok_or_else(invalid)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Box::new(none()));
+    }
+    let token = token.trim_start_matches(' ');
+    if is_token68(token) { Ok(token) } else { Err(Box::new(invalid())) }
+}
+
+/// RFC 9110 §11.2.
+fn is_token68(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    !body.is_empty()
+        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::incoming;
+
+    fn found(uri: &str, authorization: Option<&str>) -> Result<String, Code> {
+        let headers: Vec<(&str, &str)> = authorization.iter().map(|value| ("authorization", *value)).collect();
+        credential(&incoming("GET", uri, &headers, "")).map(str::to_owned).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn exactly_one_bearer_token_is_a_credential() {
+        assert_eq!(found("/orders", Some("Bearer a.b.c")), Ok("a.b.c".to_owned()));
+        assert_eq!(found("/orders", Some("bEaReR a.b.c")), Ok("a.b.c".to_owned()));
+        assert_eq!(found("/orders", None), Err(Code::NoCredential));
+        assert_eq!(found("/orders", Some("Basic YTpi")), Err(Code::NoCredential));
+        for broken in ["Bearer", "Bearer ", "Bearer a b", "Bearer a,b", "Bearer ==", "Bearer \"a\""] {
+            assert_eq!(found("/orders", Some(broken)), Err(Code::InvalidToken), "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_refused_even_beside_a_good_one() {
+        for query in ["/orders?access_token=x", "/orders?a=1&access%5Ftoken=x", "/orders?access_token"] {
+            assert_eq!(found(query, Some("Bearer a.b.c")), Err(Code::Malformed), "{query}");
+        }
+    }
+}

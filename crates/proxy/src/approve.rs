@@ -1,0 +1,46 @@
+//! approve: does a person have to say yes? Nobody can be asked yet, so what needs a yes is refused, and says so.
+//! On success the call is the [`Permit`]'s, and goes at most once.
+
+use std::sync::Arc;
+
+use model::{Code, Decision, Question, Refusal, Retry};
+
+use crate::{decide::Decided, resolve::Call};
+
+/// A call that may go. It owns the call: what was decided is what is sent, once.
+#[derive(Debug)]
+pub(crate) struct Permit<'a> {
+    call: Call<'a>,
+    question: Arc<Question>,
+    decision: Decision,
+}
+
+impl<'a> Permit<'a> {
+    pub(crate) fn question(&self) -> &Arc<Question> {
+        &self.question
+    }
+
+    pub(crate) fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    pub(crate) fn into_call(self) -> Call<'a> {
+        self.call
+    }
+}
+
+/// Refuses what needs a person's yes.
+pub(crate) fn approve<'a>(call: Call<'a>, decided: &Decided) -> Result<Permit<'a>, Box<Refusal>> {
+    if decided.needs_approval() {
+        let detail = match decided.decision().reasons.iter().find_map(|reason| reason.message.as_deref()) {
+            Some(message) => message.to_owned(),
+            None => "A person has to approve this call, and this sidecar cannot ask one.".to_owned(),
+        };
+        let mut refused = Refusal::new(Code::ApprovalRequired, detail);
+        // No approval can be asked for here: only another stage, grant or policy helps.
+        refused.retry = Retry::AfterChange;
+        refused.reasons.clone_from(&decided.decision().reasons);
+        return Err(Box::new(refused));
+    }
+    Ok(Permit { call, question: Arc::clone(decided.question()), decision: decided.decision().clone() })
+}

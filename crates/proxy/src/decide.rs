@@ -1,0 +1,153 @@
+//! decide: is every relation proved, and what does policy say? Proof comes first: what a delegation demands is
+//! not policy's to waive. On success the answer and the whole question are [`Decided`].
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use model::{
+    Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict,
+    fact::Known,
+    question::LimitState,
+};
+
+use crate::{
+    admit::Admitted,
+    facts::Read,
+    guard::{Bounds, Candidates},
+    resolve::Call,
+    snapshot::Snapshot,
+};
+
+/// A call that neither guards nor policy deny.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    question: Arc<Question>,
+    decision: Decision,
+    needs_approval: bool,
+}
+
+impl Decided {
+    /// Everything the decision rests on.
+    pub(crate) fn question(&self) -> &Arc<Question> {
+        &self.question
+    }
+
+    /// What policy said: permit, or approval required.
+    pub(crate) fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// Whether a person has to say yes, by stage or by policy.
+    pub(crate) fn needs_approval(&self) -> bool {
+        self.needs_approval || self.decision.verdict == Verdict::ApprovalRequired
+    }
+}
+
+/// What is asked of policy, with every relation proved.
+#[derive(Debug)]
+pub(crate) struct Proved(Arc<Question>);
+
+impl Proved {
+    /// Everything the decision will rest on.
+    pub(crate) fn question(&self) -> &Arc<Question> {
+        &self.0
+    }
+}
+
+/// Proves the relations of one element for each authority, and puts the question together.
+pub(crate) fn prove(
+    admitted: &Admitted,
+    call: &Call<'_>,
+    bounds: &Bounds,
+    facts: &Read,
+    now: Timestamp,
+) -> Result<Proved, Box<Refusal>> {
+    let delegation = admitted.delegation();
+    let limits = proved(delegation, bounds.candidates(), facts.facts())?;
+    Ok(Proved(Arc::new(Question {
+        id: call.outgoing.arrival.id.clone(),
+        now,
+        request: call.request.clone(),
+        call: call.facts.clone(),
+        delegation: Arc::clone(delegation),
+        agent: bounds.agent().clone(),
+        limits,
+        facts: facts.facts().clone(),
+    })))
+}
+
+/// Asks policy.
+pub(crate) fn decide(proved: Proved, bounds: &Bounds, snapshot: &Snapshot) -> Result<Decided, (Box<Refusal>, Decision)> {
+    let question = proved.0;
+    let decision = snapshot.policy.decide(&question);
+    match (decision.verdict, decision.code) {
+        (Verdict::Deny, code) => Err((denied(code.unwrap_or(Code::PolicyDenied), &decision), decision)),
+        (Verdict::Permit | Verdict::ApprovalRequired, _) => {
+            Ok(Decided { question, decision, needs_approval: bounds.needs_approval() })
+        }
+    }
+}
+
+/// For each authority, one element all of whose relations the facts prove. Of several the one that charges no
+/// cumulative limit is taken. Returns the limits that the call would charge.
+pub(crate) fn proved(
+    delegation: &Delegation,
+    candidates: &[Candidates],
+    facts: &Facts,
+) -> Result<Vec<LimitState>, Box<Refusal>> {
+    let known = Known {
+        user: &delegation.chain.user().principal,
+        agent: &delegation.chain.agent().principal,
+        tenant: delegation.tenant.as_str(),
+    };
+    let holds = |element: &&Element| element.relations.iter().all(|(fact, value)| facts.prove(fact, value, &known));
+    let mut charged = Vec::new();
+    for candidate in candidates {
+        let element = candidate
+            .elements
+            .iter()
+            .filter(holds)
+            .min_by_key(|element| element.limits.cumulative().count())
+            .ok_or_else(|| unproven(candidate))?;
+        charged.extend(element.limits.cumulative().map(|(name, limit)| LimitState {
+            name: name.to_owned(),
+            max: limit.max.clone(),
+            used: None,
+            window: limit.window,
+            hop: candidate.hop,
+        }));
+    }
+    Ok(charged)
+}
+
+fn unproven(candidate: &Candidates) -> Box<Refusal> {
+    let wanted: Vec<String> = candidate
+        .elements
+        .iter()
+        .map(|element| {
+            let relations = element.relations.iter().map(|(fact, value)| format!("{fact} = {value}"));
+            relations.collect::<Vec<_>>().join(" and ")
+        })
+        .collect();
+    let wanted = wanted.join(", or ");
+    let mut refused = Refusal::new(
+        Code::RelationUnproven,
+        format!("`{}` may do this only where {wanted}, which the facts do not show.", candidate.principal),
+    );
+    refused.limiting_hop = Some(candidate.principal.to_string());
+    Box::new(refused)
+}
+
+/// Policy's denial as a refusal. The agent is told what the rules mean it to hear.
+fn denied(code: Code, decision: &Decision) -> Box<Refusal> {
+    let detail = decision.reasons.iter().find_map(|reason| reason.message.as_deref());
+    let mut refused = Refusal::new(code, detail.unwrap_or(code.entry().meaning));
+    if let Some(retry) = decision.reasons.iter().find_map(|reason| reason.retry) {
+        refused.retry = retry;
+    }
+    refused.reasons.clone_from(&decision.reasons);
+    Box::new(refused)
+}
+
+#[cfg(test)]
+mod tests;

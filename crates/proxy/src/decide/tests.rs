@@ -1,0 +1,70 @@
+//! Relations are proved for one element of every authority, before policy is asked.
+
+use model::{FactValue, fact::FactPrincipal};
+use serde_json::json;
+
+use super::*;
+use crate::testing::{PROVIDER, delegation};
+
+fn facts(owner: Option<&str>) -> Facts {
+    let placed_by = owner.map_or(FactValue::Null, |id| {
+        FactValue::Principal(FactPrincipal { id: model::Id::new(id).unwrap(), issuer: PROVIDER.into() })
+    });
+    Facts([("order".to_owned(), [("placed_by".to_owned(), placed_by)].into())].into())
+}
+
+fn element(relations: serde_json::Value, limits: serde_json::Value) -> Element {
+    serde_json::from_value(json!({
+        "type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"],
+        "where": relations, "limits": limits
+    }))
+    .unwrap()
+}
+
+fn candidates(elements: Vec<Element>) -> Candidates {
+    Candidates { hop: 1, principal: delegation().chain.agent().principal.clone(), elements }
+}
+
+#[test]
+fn a_relation_that_the_facts_do_not_show_refuses_the_call() {
+    let own = candidates(vec![element(json!({ "order.placed_by": "$user" }), json!({}))]);
+    let free = candidates(vec![element(json!({}), json!({}))]);
+    let prove = |owner| proved(&delegation(), &[free.clone(), own.clone()], &facts(owner)).map_err(|refusal| refusal.code);
+    assert_eq!(prove(Some("alice")).map(|limits| limits.len()), Ok(0));
+    assert_eq!(prove(Some("bob")), Err(Code::RelationUnproven));
+    assert_eq!(prove(None), Err(Code::RelationUnproven));
+    let refused = proved(&delegation(), &[own], &Facts::default()).unwrap_err();
+    assert_eq!(refused.limiting_hop.as_deref(), Some("agent:helper"));
+    assert!(refused.detail.contains("order.placed_by = $user"));
+}
+
+#[test]
+fn of_several_elements_one_whole_element_has_to_hold() {
+    let mixed = candidates(vec![
+        element(json!({ "order.placed_by": "$user", "order.state": "open" }), json!({})),
+        element(json!({ "order.placed_by": "$agent" }), json!({})),
+    ]);
+    assert!(proved(&delegation(), &[mixed], &facts(Some("alice"))).is_err());
+}
+
+#[test]
+fn a_cumulative_limit_is_charged_unless_another_element_needs_none() {
+    let daily = json!({ "daily": { "sum": "amount", "max": "200", "currency": "USD", "window": "P1D" } });
+    let charged = candidates(vec![element(json!({}), daily.clone())]);
+    let limits = proved(&delegation(), &[charged], &facts(None)).unwrap();
+    assert_eq!((limits.len(), limits[0].hop, limits[0].name.as_str()), (1, 1, "daily"));
+    assert_eq!(limits[0].used, None);
+    let free = candidates(vec![element(json!({}), daily), element(json!({}), json!({}))]);
+    assert_eq!(proved(&delegation(), &[free], &facts(None)).unwrap().len(), 0);
+}
+
+#[test]
+fn policys_denial_tells_the_agent_only_what_is_meant_for_it() {
+    let decision: Decision = serde_json::from_value(json!({
+        "verdict": "deny", "code": "policy_denied",
+        "reasons": [{ "code": "x", "message": "Ask billing.", "internal": "list 7", "retry": "never", "source": "countersign.teams.a" }]
+    }))
+    .unwrap();
+    let refused = denied(Code::PolicyDenied, &decision);
+    assert_eq!((refused.detail.as_str(), refused.retry), ("Ask billing.", model::Retry::Never));
+}

@@ -1,0 +1,210 @@
+//! forward: sends what was decided, once, and streams the answer back. Consumes permit, charge, credential and
+//! receipt: without each of them there is nothing to send.
+
+use std::{sync::Arc, time::Duration};
+
+use audit::{Receipt, record::Outcome};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
+use hyper::body::Incoming;
+use model::{Code, Effect, Refusal, Retry, Verdict};
+use net::{Body, NotSentReason, SendError};
+
+use crate::{
+    approve::Permit,
+    config::tools::Upstream,
+    credential::Credential,
+    headers,
+    refuse::DECISION_ID,
+    reserve::Charge,
+    resolve::{CallBody, Outgoing},
+    settle::{Download, Flow, Settlement, Upload},
+    sidecar::Sidecar,
+    trace::Traced,
+};
+
+/// How often a request that provably was not written is tried again, on another connection.
+const ATTEMPTS: usize = 3;
+
+/// The request goes out and there is no answer.
+#[derive(Debug)]
+pub(crate) struct Unanswered {
+    pub(crate) refusal: Box<Refusal>,
+    /// Whether the tool may have received it.
+    pub(crate) sent: bool,
+}
+
+/// What may go: everything the stages before this one proved.
+pub(crate) struct Cleared<'a> {
+    pub(crate) permit: Permit<'a>,
+    pub(crate) charge: Charge,
+    pub(crate) credential: Credential,
+    pub(crate) receipt: Receipt,
+}
+
+/// Sends the call and returns the tool's answer, its body still flowing.
+pub(crate) async fn forward(
+    cleared: Cleared<'_>,
+    upstream: &Upstream,
+    sidecar: &Arc<Sidecar>,
+    trace: &Traced,
+    mut settlement: Settlement,
+) -> Result<Response<Body>, Unanswered> {
+    let Cleared { permit, charge: Charge { .. }, credential, receipt } = cleared;
+    let call = permit.into_call();
+    if receipt.verdict() != Verdict::Permit || *receipt.id() != call.outgoing.arrival.id {
+        settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);
+        let refusal = Refusal::new(Code::LedgerUnavailable, "The record is not of this decision.");
+        return Err(Unanswered { refusal: Box::new(refusal), sent: false });
+    }
+    let effect = call.action.effect;
+    let Outgoing { arrival, method, version, path, query, headers, body } = call.outgoing;
+    let url = match upstream.base.url(path.as_str(), query.as_deref()) {
+        Ok(url) => url,
+        Err(error) => {
+            let refusal = Refusal::new(Code::Malformed, "The path and query make no URL at the tool.");
+            settlement.failed(Outcome::NotSent, Code::Malformed, false);
+            return Err(Unanswered { refusal: Box::new(refusal.internally(error.to_string())), sent: false });
+        }
+    };
+    let shown = format!("{}{}", upstream.base.authority(), path.as_str());
+    let span = trace.tool(&method, &upstream.base, &shown);
+    let fields = for_tool(&headers, version, &span, &credential);
+    let flow = settlement.flow();
+    let mut attempt = Attempt { url, method, fields, body, flow, sidecar, timeout: upstream.timeout };
+    settlement.sending(span);
+    match attempt.send().await {
+        Ok(response) if response.status().is_informational() => {
+            // Nobody asked for another protocol, and no agent may be handed one.
+            settlement.failed(Outcome::ToolBroke, Code::ToolUnreachable, true);
+            let refusal = Refusal::new(Code::ToolUnreachable, "The tool did not answer with a response.");
+            Err(Unanswered { refusal: Box::new(refusal), sent: true })
+        }
+        Ok(response) => {
+            settlement.answered(response.status().as_u16());
+            Ok(for_agent(response, &credential, &arrival.id, settlement))
+        }
+        Err(error) => Err(unanswered(&error, effect, attempt.flow.upload_broke(), &mut settlement)),
+    }
+}
+
+struct Attempt<'a> {
+    url: Uri,
+    method: Method,
+    fields: HeaderMap,
+    body: CallBody,
+    flow: Arc<Flow>,
+    sidecar: &'a Arc<Sidecar>,
+    timeout: Duration,
+}
+
+impl Attempt<'_> {
+    /// Sends the request; again only if no byte of it was written and its body is still here.
+    async fn send(&mut self) -> Result<Response<Incoming>, SendError> {
+        let mut left = ATTEMPTS;
+        loop {
+            left -= 1;
+            let (body, again) = self.body();
+            let mut request = Request::new(Body::new(body));
+            *request.method_mut() = self.method.clone();
+            *request.uri_mut() = self.url.clone();
+            *request.headers_mut() = self.fields.clone();
+            match self.send_patiently(request).await {
+                Err(SendError::NotSent { reason: NotSentReason::StaleConnection, .. }) if again && left > 0 => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The body to send, and whether there is another copy of it.
+    fn body(&mut self) -> (Upload, bool) {
+        match &mut self.body {
+            CallBody::Read(bytes) => {
+                (Upload::new(Body::full(Bytes::clone(bytes)), Arc::clone(&self.flow), false), true)
+            }
+            CallBody::Unseen(body) => {
+                let body = std::mem::take(body);
+                let empty = http_body::Body::is_end_stream(&body);
+                (Upload::new(body, Arc::clone(&self.flow), !empty), empty)
+            }
+        }
+    }
+
+    /// Gives up when the tool neither took nor gave a byte for the whole of its timeout: a long upload is no delay.
+    async fn send_patiently(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        let mut sending = std::pin::pin!(self.sidecar.client.send(request, Duration::MAX));
+        let mut uploaded = self.flow.uploaded();
+        loop {
+            match tokio::time::timeout(self.timeout, &mut sending).await {
+                Ok(outcome) => return outcome,
+                Err(_) if self.flow.uploaded() > uploaded => uploaded = self.flow.uploaded(),
+                Err(_) => {
+                    let url = net::url::redacted(&self.url);
+                    return Err(SendError::Timeout { url, after: self.timeout });
+                }
+            }
+        }
+    }
+}
+
+/// The agent's fields, without those that stay here, and with ours.
+fn for_tool(fields: &HeaderMap, version: Version, span: &Traced, credential: &Credential) -> HeaderMap {
+    let own = credential.field().map(|(name, _)| name);
+    let mut kept = HeaderMap::with_capacity(fields.len() + 3);
+    for (name, value) in fields {
+        if !headers::is_kept_from_tool(name) && own != Some(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    let via = if version == Version::HTTP_2 { "2 countersign" } else { "1.1 countersign" };
+    kept.insert(header::VIA, HeaderValue::from_static(via));
+    if let Some(traceparent) = span.ids().traceparent() {
+        kept.insert(HeaderName::from_static("traceparent"), traceparent);
+    }
+    if let Some((name, value)) = credential.field() {
+        kept.insert(name.clone(), value.clone());
+    }
+    kept
+}
+
+/// The tool's answer as the agent may see it.
+fn for_agent(
+    response: Response<Incoming>,
+    credential: &Credential,
+    id: &model::Id<model::id::DecisionMark>,
+    settlement: Settlement,
+) -> Response<Body> {
+    let (head, body) = response.into_parts();
+    let mut answer = Response::new(Body::new(Download::new(body, settlement)));
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = headers::for_agent(&head.headers, credential.field().map(|(_, value)| value));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        answer.headers_mut().insert(DECISION_ID, id);
+    }
+    answer
+}
+
+/// No answer of the tool: whether it can have taken effect decides what the agent is told to do.
+fn unanswered(error: &SendError, effect: Effect, agent_broke: bool, settlement: &mut Settlement) -> Unanswered {
+    let sent = !error.is_not_sent();
+    let (code, outcome) = match error {
+        SendError::Timeout { .. } => (Code::ToolTimeout, Outcome::ToolTimeout),
+        SendError::Interrupted { .. } if agent_broke => (Code::ToolUnreachable, Outcome::ClientGone),
+        SendError::Interrupted { .. } | SendError::NotSent { .. } => (Code::ToolUnreachable, Outcome::ToolUnreachable),
+    };
+    settlement.failed(outcome, code, sent);
+    let detail = match (sent, code) {
+        (false, _) => "The tool could not be reached; the call was not sent.",
+        (true, Code::ToolTimeout) => "The tool did not answer in time; the call may have taken effect.",
+        (true, _) => "The connection to the tool broke; the call may have taken effect.",
+    };
+    let mut refusal = Refusal::new(code, detail).internally(error.to_string());
+    if sent && effect != Effect::Read {
+        // Whether to repeat it is for somebody to decide who has looked.
+        refusal.retry = Retry::AfterChange;
+    }
+    Unanswered { refusal: Box::new(refusal), sent }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The way of a call (DESIGN §4): one straight line. Each stage takes what the one before proved, and can only go
+//! on or refuse; every refusal ends in [`Sidecar::refuse`].
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming as HyperBody;
+use model::{Code, Decision, Refusal, Verdict};
+use net::{Body, Peer};
+use token::{Rejection, Seen};
+use tracing::Instrument as _;
+
+use crate::{
+    accept::{Arrival, Incoming, accept},
+    admit::admit,
+    approve::approve,
+    decide::{decide, prove},
+    forward::{Cleared, Unanswered, forward},
+    guard::guard,
+    metrics::Label,
+    record::{self, record},
+    refuse::{self, About},
+    reserve::reserve,
+    resolve::{recognise, resolve},
+    sidecar::Sidecar,
+    snapshot::Snapshot,
+    trace::Traced,
+    trail::Trail,
+};
+
+impl Sidecar {
+    /// Answers one request. Dropping the future gives the call up; what was recorded is settled all the same.
+    pub async fn handle(self: Arc<Self>, peer: Peer, request: Request<HyperBody>) -> Response<Body> {
+        self.answer(peer, request.map(Body::from)).await
+    }
+
+    pub(crate) async fn answer(self: Arc<Self>, peer: Peer, request: Request<Body>) -> Response<Body> {
+        let snapshot = self.snapshot.load_full();
+        let (time, instant) = (net::clock::now(), net::clock::monotonic());
+        let arrival = match Arrival::new(self.ledger.id(), peer, time, instant) {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                tracing::error!(%error, "no decision id could be made");
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                return response;
+            }
+        };
+        let (method, version) = (request.method().clone(), request.version());
+        let accepted = accept(arrival.clone(), request, &snapshot.listener);
+        let claimed = accepted.as_ref().ok().and_then(Incoming::claimed_trace);
+        let trace = Traced::call(&arrival, &method, version, claimed, snapshot.listener.claimed_trace);
+        let mut trail = Trail::new(arrival);
+        trail.ids = Some(trace.ids().clone());
+        let line = Box::pin(self.line(accepted, &snapshot, &trace, &mut trail)).instrument(trace.span().clone());
+        match line.await {
+            Ok(response) => response,
+            Err(stopped) => self.refuse(*stopped, &snapshot, &trace, trail).instrument(trace.span().clone()).await,
+        }
+    }
+
+    async fn line(
+        self: &Arc<Self>,
+        accepted: Result<Incoming, Box<Refusal>>,
+        snapshot: &Snapshot,
+        trace: &Traced,
+        trail: &mut Trail,
+    ) -> Result<Response<Body>, Box<Stopped>> {
+        let now = trail.arrival.time;
+        let incoming = accepted?;
+        trail.accepted(&incoming);
+        trace.span().record("url.path", incoming.path().as_str());
+
+        trail.enter("admit");
+        let admitted = admit(&incoming, snapshot, now).await?;
+        trail.delegation = Some(Arc::clone(admitted.delegation()));
+        trace.admitted(admitted.delegation());
+
+        trail.enter("resolve");
+        let recognised = recognise(&incoming, &admitted.delegation().tenant, &snapshot.catalogue)?;
+        trail.recognised(&recognised);
+        trace.recognised(incoming.method(), &recognised);
+        let call = resolve(incoming, &admitted, recognised, &snapshot.listener).await?;
+        trail.resolved(&call);
+
+        trail.enter("guard");
+        let bounds = guard(&admitted, &call, snapshot, now)?;
+        trail.registered(bounds.agent());
+        let upstream = snapshot.upstreams.get(&call.tool.id).ok_or_else(Stopped::no_upstream)?;
+
+        trail.enter("facts");
+        let facts = self.facts.read(&admitted, &call, &bounds, upstream, snapshot.catalogue.revision()).await?;
+
+        trail.enter("decide");
+        let proved = prove(&admitted, &call, &bounds, &facts, now)?;
+        trail.question = Some(Arc::clone(proved.question()));
+        trail.input_digest = record::input_digest(proved.question());
+        let decided = decide(proved, &bounds, snapshot)?;
+
+        trail.enter("approve");
+        let permit = approve(call, &decided)?;
+
+        trail.enter("reserve");
+        let charge = reserve(&permit)?;
+
+        trail.enter("credential");
+        let credential = upstream.credentials.choose(&admitted.delegation().tenant)?;
+
+        trail.enter("record");
+        let (receipt, settlement) = record(self, &permit, snapshot, trail, trace).await?;
+        trail.enter("forward");
+        self.note(trail, trace, Verdict::Permit, None);
+
+        let cleared = Cleared { permit, charge, credential, receipt };
+        Ok(forward(cleared, upstream, self, trace, settlement).await?)
+    }
+
+    /// The one end of every call that is not forwarded, or not answered.
+    async fn refuse(&self, stopped: Stopped, snapshot: &Snapshot, trace: &Traced, mut trail: Trail) -> Response<Body> {
+        let Stopped { refusal, decision, seen, end } = stopped;
+        let sent = match end {
+            End::Refused => {
+                trail.leave();
+                trail.seen = seen;
+                record::refusal(self, &refusal, decision, snapshot, &trail).await;
+                let verdict = record::of_guard(&refusal, trail.stage()).verdict;
+                self.note(&trail, trace, verdict, Some(refusal.code));
+                false
+            }
+            End::Unanswered { sent } => sent,
+        };
+        if let Some(internal) = &refusal.internal {
+            tracing::debug!(code = %refusal.code, internal, "refused");
+        }
+        let run = trail.delegation.as_ref().map(|delegation| &delegation.run);
+        let response = refuse::response(&refusal, About { id: &trail.arrival.id, run, sent });
+        trace.answered(response.status().as_u16(), 500);
+        response
+    }
+
+    /// Counts a decision and tells those who listen.
+    fn note(&self, trail: &Trail, trace: &Traced, verdict: Verdict, code: Option<Code>) {
+        let known = trail.known();
+        let (tool, action) = known.map_or(("none", "none"), |known| (known.tool.as_str(), known.action.as_str()));
+        self.metrics.decision(&Label { tool, action, verdict, code }, &trail.timings);
+        trace.decided(verdict, code);
+        let delegation = trail.delegation.as_deref();
+        tracing::event!(
+            name: "countersign.call.decided",
+            target: "countersign::audit",
+            parent: trace.span(),
+            tracing::Level::INFO,
+            countersign.decision.id = %trail.arrival.id,
+            countersign.run.id = delegation.map(|delegation| delegation.run.as_str()),
+            countersign.task.id = delegation.and_then(|delegation| delegation.task.id.as_ref()).map(model::Id::as_str),
+            countersign.decision = verdict.as_str(),
+            countersign.denial.code = code.map(Code::as_str),
+            countersign.stage = trail.stage(),
+            countersign.tool = tool,
+            gen_ai.tool.name = action,
+            gen_ai.agent.id = delegation.map(|delegation| delegation.chain.agent().principal.id.as_str()),
+            trace_id = trace.ids().trace,
+            span_id = trace.ids().span,
+        );
+    }
+}
+
+/// Why a call went no further.
+#[derive(Debug)]
+struct Stopped {
+    refusal: Box<Refusal>,
+    /// Policy's own answer, where it is what refused.
+    decision: Option<Decision>,
+    /// Whom a token named that did not pass.
+    seen: Option<Box<Seen>>,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It was decided that it does not go.
+    Refused,
+    /// It was permitted, recorded and given to the tool, which did not answer.
+    Unanswered { sent: bool },
+}
+
+impl Stopped {
+    /// A catalogue and its upstreams come from one resolution; that a tool has none cannot be seen by an agent.
+    fn no_upstream() -> Box<Self> {
+        Self::from(Box::new(Refusal::new(Code::CredentialUnavailable, "The tool is not configured."))).into()
+    }
+}
+
+impl From<Box<Refusal>> for Stopped {
+    fn from(refusal: Box<Refusal>) -> Self {
+        Self { refusal, decision: None, seen: None, end: End::Refused }
+    }
+}
+
+impl From<Box<Refusal>> for Box<Stopped> {
+    fn from(refusal: Box<Refusal>) -> Self {
+        Self::new(refusal.into())
+    }
+}
+
+impl From<Box<Rejection>> for Box<Stopped> {
+    fn from(rejection: Box<Rejection>) -> Self {
+        let Rejection { refusal, seen } = *rejection;
+        Self::new(Stopped { refusal: Box::new(refusal), decision: None, seen, end: End::Refused })
+    }
+}
+
+impl From<(Box<Refusal>, Decision)> for Box<Stopped> {
+    fn from((refusal, decision): (Box<Refusal>, Decision)) -> Self {
+        Self::new(Stopped { refusal, decision: Some(decision), seen: None, end: End::Refused })
+    }
+}
+
+impl From<Unanswered> for Box<Stopped> {
+    fn from(unanswered: Unanswered) -> Self {
+        let Unanswered { refusal, sent } = unanswered;
+        Self::new(Stopped { refusal, decision: None, seen: None, end: End::Unanswered { sent } })
+    }
+}

@@ -1,0 +1,221 @@
+//! Which header fields never travel on (standards §13): hop by hop, claims about identity, and credentials. One
+//! table for each direction, used by `accept` (what may a request say), `forward` and the configuration.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// Fields between neighbours only (RFC 9110 §7.6.1), in both directions.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "max-forwards",
+];
+
+/// Fields of a request that never reach a tool: the agent's credentials, what only we may claim about a caller,
+/// and what would make the tool see another method or path than the one decided on.
+const NOT_TO_TOOL: [&str; 27] = [
+    "authorization",
+    "cookie",
+    "cookie2",
+    "dpop",
+    "txn-token",
+    "client-cert",
+    "client-cert-chain",
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-cluster-client-ip",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-original-host",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "expect",
+    "host",
+    "content-length",
+    "traceparent",
+    "tracestate",
+    "baggage",
+    "via",
+];
+
+const NOT_TO_TOOL_PREFIXES: [&str; 6] =
+    ["proxy-", "workload-", "x-forwarded-", "countersign-", "x-countersign-", "ssl-client-"];
+
+/// Fields of a response that never reach an agent: the tool's session and challenges, and what would send the
+/// agent past the sidecar.
+const NOT_TO_AGENT: [&str; 10] = [
+    "set-cookie",
+    "set-cookie2",
+    "www-authenticate",
+    "authentication-info",
+    "dpop-nonce",
+    "alt-svc",
+    "clear-site-data",
+    "strict-transport-security",
+    "txn-token",
+    "baggage",
+];
+
+const NOT_TO_AGENT_PREFIXES: [&str; 4] = ["proxy-", "workload-", "countersign-", "x-countersign-"];
+
+/// Fields that `Connection` may not name: dropping them would change whose call it is, or how it is read.
+const NOT_NOMINABLE: [&str; 8] = [
+    "authorization",
+    "host",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "cache-control",
+    "traceparent",
+    "idempotency-key",
+];
+
+/// Whether a request's field stays here. Underscores count as hyphens, because gateways to scripts (CGI, WSGI)
+/// cannot tell them apart.
+pub(crate) fn is_kept_from_tool(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    HOP_BY_HOP.contains(&name.as_str())
+        || NOT_TO_TOOL.contains(&name.as_str())
+        || NOT_TO_TOOL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a response's field stays here.
+pub(crate) fn is_kept_from_agent(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    HOP_BY_HOP.contains(&name)
+        || NOT_TO_AGENT.contains(&name)
+        || NOT_TO_AGENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether `Connection` may not name the field.
+pub(crate) fn is_security_field(name: &HeaderName) -> bool {
+    let text = name.as_str().replace('_', "-");
+    NOT_NOMINABLE.contains(&text.as_str()) || (!HOP_BY_HOP.contains(&text.as_str()) && is_kept_from_tool(name))
+}
+
+/// The fields that `Connection` names (RFC 9110 §7.6.1); `None` where it is not a list of names.
+pub(crate) fn nominated(fields: &HeaderMap) -> Option<Vec<HeaderName>> {
+    let mut names = Vec::new();
+    for value in fields.get_all(header::CONNECTION) {
+        for option in value.to_str().ok()?.split(',') {
+            let option = option.trim_matches([' ', '\t']);
+            if !option.is_empty() {
+                names.push(HeaderName::try_from(option).ok()?);
+            }
+        }
+    }
+    Some(names)
+}
+
+/// A response's fields as the agent may see them. A field whose value holds the tool's `credential` is dropped.
+pub(crate) fn for_agent(fields: &HeaderMap, credential: Option<&HeaderValue>) -> HeaderMap {
+    let named = nominated(fields).unwrap_or_default();
+    let secret = credential.map(|value| last_word(value.as_bytes())).filter(|secret| secret.len() >= 8);
+    let echoes = |value: &HeaderValue| {
+        secret.is_some_and(|secret| value.as_bytes().windows(secret.len()).any(|window| window == secret))
+    };
+    let mut kept = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        if !is_kept_from_agent(name) && !named.contains(name) && !echoes(value) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
+}
+
+/// The credential without its scheme.
+fn last_word(value: &[u8]) -> &[u8] {
+    value.rsplit(|byte| *byte == b' ').next().unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_claims_about_the_caller_never_reach_a_tool() {
+        for name in [
+            "Authorization",
+            "Cookie",
+            "DPoP",
+            "Txn-Token",
+            "txn_token",
+            "Workload-Identity-Token",
+            "Client-Cert",
+            "Client-Cert-Chain",
+            "X-Forwarded-For",
+            "x_forwarded_for",
+            "X-Forwarded-Client-Cert",
+            "Forwarded",
+            "X-Real-IP",
+            "Proxy-Authorization",
+            "X-HTTP-Method-Override",
+            "X_HTTP_Method_Override",
+            "X-Original-URL",
+            "Expect",
+            "Countersign-Decision-Id",
+            "Connection",
+            "Keep-Alive",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Upgrade",
+            "Baggage",
+            "Host",
+        ] {
+            assert!(is_kept_from_tool(&HeaderName::try_from(name).unwrap()), "{name}");
+        }
+        for name in ["Accept", "Content-Type", "Idempotency-Key", "Range", "If-Match", "X-Request-Id"] {
+            assert!(!is_kept_from_tool(&HeaderName::try_from(name).unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_tools_session_challenge_and_neighbourhood_never_reach_an_agent() {
+        let mut fields = HeaderMap::new();
+        for (name, value) in [
+            ("set-cookie", "a=b"),
+            ("www-authenticate", "Basic"),
+            ("proxy-authenticate", "Basic"),
+            ("alt-svc", "h3=\":443\""),
+            ("connection", "close, X-Hop"),
+            ("x-hop", "1"),
+            ("transfer-encoding", "chunked"),
+            ("countersign-decision-id", "forged"),
+            ("x-echo", "you sent Bearer tool-secret-1"),
+            ("content-type", "application/json"),
+            ("x-ok", "1"),
+        ] {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        let credential = HeaderValue::from_static("Bearer tool-secret-1");
+        let kept = for_agent(&fields, Some(&credential));
+        let names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "x-ok"]);
+    }
+
+    #[test]
+    fn connection_may_name_a_neighbours_field_but_no_security_field() {
+        let mut fields = HeaderMap::new();
+        fields.append("connection", HeaderValue::from_static("keep-alive, x-trace"));
+        assert_eq!(nominated(&fields).unwrap().len(), 2);
+        fields.append("connection", HeaderValue::from_static("a b"));
+        assert_eq!(nominated(&fields), None);
+        for name in ["authorization", "host", "content-type", "txn-token", "x-forwarded-for"] {
+            assert!(is_security_field(&HeaderName::try_from(name).unwrap()), "{name}");
+        }
+        for name in ["close", "keep-alive", "te", "upgrade", "x-trace"] {
+            assert!(!is_security_field(&HeaderName::try_from(name).unwrap()), "{name}");
+        }
+    }
+}

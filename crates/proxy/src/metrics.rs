@@ -1,0 +1,116 @@
+//! The sidecar's metrics (DESIGN §5.7): base units, and never the id of a user, an agent or a run. Names are given
+//! without the unit and `_total`, which the Prometheus exporter adds.
+
+use std::time::Duration;
+
+use audit::record::Timings;
+use model::{Code, Verdict};
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Counter, Histogram, UpDownCounter},
+};
+
+/// Buckets in seconds: from what a guard takes to what a slow disk takes.
+const BUCKETS: [f64; 16] =
+    [0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+
+/// What is counted.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    decisions: Counter<u64>,
+    settled: Counter<u64>,
+    unrecorded: Counter<u64>,
+    active: UpDownCounter<i64>,
+    overhead: Histogram<f64>,
+    stage: Histogram<f64>,
+    fact: Histogram<f64>,
+    tool: Histogram<f64>,
+}
+
+/// One decision, as far as metrics tell calls apart.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Label<'a> {
+    pub(crate) tool: &'a str,
+    pub(crate) action: &'a str,
+    pub(crate) verdict: Verdict,
+    pub(crate) code: Option<Code>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let meter = global::meter("countersign");
+        let seconds = |name: &'static str, description: &'static str| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(description)
+                .with_boundaries(BUCKETS.to_vec())
+                .build()
+        };
+        Self {
+            decisions: meter.u64_counter("countersign_decisions").with_description("Calls decided on").build(),
+            settled: meter
+                .u64_counter("countersign_settled")
+                .with_description("Permitted calls by how they ended")
+                .build(),
+            unrecorded: meter
+                .u64_counter("countersign_refusals_unrecorded")
+                .with_description("Refusals of a known principal that the ledger could not take")
+                .build(),
+            active: meter
+                .i64_up_down_counter("countersign_calls_active")
+                .with_description("Permitted calls whose response still flows")
+                .build(),
+            overhead: seconds("countersign_overhead", "Time a call spent here before it was sent, facts not counted"),
+            stage: seconds("countersign_stage", "Time each stage took"),
+            fact: seconds("countersign_facts", "Time a fact's read took, kept answers not counted"),
+            tool: seconds("countersign_tool_response", "Time until the head of the tool's response"),
+        }
+    }
+
+    pub(crate) fn decision(&self, label: &Label<'_>, timings: &Timings) {
+        self.decisions.add(
+            1,
+            &[
+                KeyValue::new("tool", label.tool.to_owned()),
+                KeyValue::new("action", label.action.to_owned()),
+                KeyValue::new("outcome", label.verdict.as_str()),
+                KeyValue::new("code", label.code.map_or("none", Code::as_str)),
+                KeyValue::new("mode", "enforce"),
+            ],
+        );
+        let mut overhead = 0;
+        for (stage, microseconds) in timings {
+            self.stage.record(seconds(*microseconds), &[KeyValue::new("stage", *stage)]);
+            if *stage != "facts" {
+                overhead += microseconds;
+            }
+        }
+        self.overhead.record(seconds(overhead), &[]);
+    }
+
+    pub(crate) fn fact(&self, fact: &str, took: Duration) {
+        self.fact.record(took.as_secs_f64(), &[KeyValue::new("fact", fact.to_owned())]);
+    }
+
+    pub(crate) fn tool(&self, tool: &str, took: Duration) {
+        self.tool.record(took.as_secs_f64(), &[KeyValue::new("tool", tool.to_owned())]);
+    }
+
+    pub(crate) fn sent(&self) {
+        self.active.add(1, &[]);
+    }
+
+    pub(crate) fn settled(&self, tool: &str, outcome: audit::record::Outcome) {
+        self.active.add(-1, &[]);
+        self.settled.add(1, &[KeyValue::new("tool", tool.to_owned()), KeyValue::new("outcome", outcome.as_str())]);
+    }
+
+    pub(crate) fn unrecorded(&self) {
+        self.unrecorded.add(1, &[]);
+    }
+}
+
+fn seconds(microseconds: u64) -> f64 {
+    Duration::from_micros(microseconds).as_secs_f64()
+}

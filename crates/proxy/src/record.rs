@@ -1,0 +1,179 @@
+//! record: is the decision safe on disk? A permit is durable before the first byte goes to the tool (P4); a
+//! refusal of somebody known is recorded, of anybody else counted, so that garbage cannot fill the disk.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use audit::{
+    CallDecided, Event, Receipt,
+    record::{Digest, EntryMode, Mode, Revisions},
+};
+use jiff::Timestamp;
+use model::{Code, Decision, Question, Reason, Refusal, Verdict};
+use tokio::sync::watch;
+
+use crate::{approve::Permit, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
+
+/// How often refusals without a principal are summed up.
+pub(crate) const SUMMARY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Writes the permit down. What becomes of the call is settled from here on, also when this future is dropped
+/// because the agent went away: the writing runs as a task of its own, and whoever drops the last end of it settles.
+pub(crate) async fn record(
+    sidecar: &Arc<Sidecar>,
+    permit: &Permit<'_>,
+    snapshot: &Snapshot,
+    trail: &Trail,
+    trace: &Traced,
+) -> Result<(Receipt, Settlement), Box<Refusal>> {
+    let record = decided(permit.decision().clone(), None, snapshot, trail, sidecar);
+    let settlement = Settlement::new(sidecar, trail, trace);
+    let ledger = sidecar.ledger.clone();
+    let writing = sidecar.tasks.spawn("record", async move {
+        let receipt = ledger.decided(record).await.map_err(|error| error.to_string())?;
+        Ok((receipt, settlement.armed()))
+    });
+    let written = writing.join().await.unwrap_or_else(|error| Err(error.to_string()));
+    written.map_err(|error| {
+        let detail = "The decision could not be made durable, so the call was not sent.";
+        Box::new(Refusal::new(Code::LedgerUnavailable, detail).internally(error))
+    })
+}
+
+/// Records a refusal whose principal is known, or counts it. A refusal stands whether or not the ledger takes it.
+pub(crate) async fn refusal(
+    sidecar: &Sidecar,
+    refusal: &Refusal,
+    decision: Option<Decision>,
+    snapshot: &Snapshot,
+    trail: &Trail,
+) {
+    let decision = decision.unwrap_or_else(|| of_guard(refusal, trail.stage()));
+    let record = decided(decision, Some(Box::new(refusal.clone())), snapshot, trail, sidecar);
+    if !record.names_a_principal() {
+        sidecar.uncounted.add(refusal.code);
+        return;
+    }
+    if refusal.code == Code::LedgerUnavailable {
+        sidecar.metrics.unrecorded();
+        return;
+    }
+    if let Err(error) = sidecar.ledger.decided(record).await {
+        sidecar.metrics.unrecorded();
+        sidecar.uncounted.add(refusal.code);
+        tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, %error, "a refusal could not be recorded");
+    }
+}
+
+/// The digest of the exact input that policy was asked with.
+pub(crate) fn input_digest(question: &Question) -> Option<Digest> {
+    match policy::input::canonical_json(question) {
+        Ok(bytes) => Some(Digest::of(&bytes)),
+        Err(error) => {
+            tracing::debug!(%error, "no policy input to digest");
+            None
+        }
+    }
+}
+
+/// The decision that a stage's own refusal is.
+pub(crate) fn of_guard(refusal: &Refusal, stage: &'static str) -> Decision {
+    let verdict =
+        if refusal.code == Code::ApprovalRequired { Verdict::ApprovalRequired } else { Verdict::Deny };
+    let mut reasons = refusal.reasons.clone();
+    if reasons.is_empty() {
+        reasons.push(Reason {
+            code: refusal.code.as_str().to_owned(),
+            message: None,
+            internal: None,
+            retry: None,
+            source: format!("countersign.{stage}"),
+        });
+    }
+    Decision { verdict, code: Some(refusal.code), reasons }
+}
+
+fn decided(
+    decision: Decision,
+    refusal: Option<Box<Refusal>>,
+    snapshot: &Snapshot,
+    trail: &Trail,
+    sidecar: &Sidecar,
+) -> CallDecided {
+    CallDecided {
+        subject: trail.subject(trail.arrival.time),
+        decision,
+        refusal,
+        stage_reached: trail.stage(),
+        trace: trail.trace(),
+        input_digest: trail.input_digest,
+        body: trail.body(),
+        revisions: Revisions {
+            policy: Some(snapshot.policy.revision().to_owned()),
+            catalogue: Some(snapshot.catalogue.revision().to_owned()),
+            config: snapshot.config_revision.clone(),
+            binary: sidecar.version.clone(),
+        },
+        identity_mode: trail.identity_mode,
+        entry: EntryMode::Delegated,
+        mode: Mode::Enforce,
+        timings: trail.timings.clone(),
+    }
+}
+
+/// Refusals that no record names, by code.
+#[derive(Debug)]
+pub(crate) struct Uncounted {
+    counts: watch::Sender<BTreeMap<Code, u64>>,
+}
+
+impl Uncounted {
+    pub(crate) fn new() -> Self {
+        Self { counts: watch::Sender::new(BTreeMap::new()) }
+    }
+
+    pub(crate) fn add(&self, code: Code) {
+        self.counts.send_modify(|counts| *counts.entry(code).or_default() += 1);
+    }
+
+    fn take(&self) -> BTreeMap<Code, u64> {
+        self.counts.send_replace(BTreeMap::new())
+    }
+}
+
+/// Writes a summary at most each [`SUMMARY_INTERVAL`], and a last one when shutdown begins. What the ledger does
+/// not take is kept for the next.
+pub(crate) async fn summaries(sidecar: Arc<Sidecar>) {
+    let stopping = sidecar.tasks.shutdown_token();
+    let mut from = net::clock::now();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(SUMMARY_INTERVAL) => {}
+            () = stopping.cancelled() => {}
+        }
+        from = summary(&sidecar, from, net::clock::now()).await;
+        if stopping.is_cancelled() {
+            return;
+        }
+    }
+}
+
+/// Returns since when the next summary counts.
+pub(crate) async fn summary(sidecar: &Sidecar, from: Timestamp, to: Timestamp) -> Timestamp {
+    let counts = sidecar.uncounted.take();
+    if counts.is_empty() {
+        return to;
+    }
+    let event = Event::RefusalsSummary { from, to, counts: counts.clone() };
+    match sidecar.ledger.event(event).await {
+        Ok(_) => to,
+        Err(error) => {
+            tracing::warn!(%error, "a summary of refusals could not be recorded");
+            sidecar.uncounted.counts.send_modify(|kept| {
+                for (code, count) in counts {
+                    *kept.entry(code).or_default() += count;
+                }
+            });
+            from
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Everything a call depends on that a reload may change, immutable and read once per call: a call sees the old
+//! or the new one whole, never a mixture.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use model::{Agent, Catalogue, Id, Principal, Tenant, Tool};
+
+use crate::config::{
+    AgentListenerConfig,
+    tools::{ResolvedTools, Upstream},
+};
+
+/// One consistent state of the sidecar.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) upstreams: BTreeMap<Id<Tool>, Upstream>,
+    pub(crate) policy: Arc<policy::Engine>,
+    pub(crate) verifier: Arc<token::Verifier>,
+    pub(crate) agents: Agents,
+    pub(crate) tenants: BTreeSet<Id<Tenant>>,
+    pub(crate) listener: AgentListenerConfig,
+    pub(crate) config_revision: Option<String>,
+}
+
+/// What a [`Snapshot`] is made of.
+#[derive(Debug)]
+pub struct SnapshotParts {
+    /// The tools.
+    pub tools: ResolvedTools,
+    /// What decides.
+    pub policy: Arc<policy::Engine>,
+    /// What verifies tokens.
+    pub verifier: Arc<token::Verifier>,
+    /// The registered agents.
+    pub agents: Agents,
+    /// The tenants this sidecar serves.
+    pub tenants: BTreeSet<Id<Tenant>>,
+    /// Where agents connect, and what is asked of them there.
+    pub listener: AgentListenerConfig,
+    /// A digest of the configuration that all of this was made from.
+    pub config_revision: Option<String>,
+}
+
+impl Snapshot {
+    /// Puts the parts together.
+    pub fn new(parts: SnapshotParts) -> Self {
+        let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision } = parts;
+        let ResolvedTools { catalogue, upstreams } = tools;
+        Self { catalogue, upstreams, policy, verifier, agents, tenants, listener, config_revision }
+    }
+
+    /// The tools and actions.
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+
+    /// What verifies tokens.
+    pub fn verifier(&self) -> &Arc<token::Verifier> {
+        &self.verifier
+    }
+
+    /// What decides.
+    pub fn policy(&self) -> &Arc<policy::Engine> {
+        &self.policy
+    }
+}
+
+/// The registered agents, by issuer and id.
+#[derive(Debug, Default)]
+pub struct Agents(HashMap<(String, Id<Principal>), Agent>);
+
+/// An agent that is registered twice.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("agents: `{id}` of {issuer} is registered twice")]
+pub struct RegisteredTwice {
+    /// Its id.
+    pub id: Id<Principal>,
+    /// Its issuer.
+    pub issuer: String,
+}
+
+impl Agents {
+    /// Takes the registrations.
+    ///
+    /// # Errors
+    /// When two are for the same principal: which one holds would be chance.
+    pub fn new(agents: Vec<Agent>) -> Result<Self, RegisteredTwice> {
+        let mut known = HashMap::new();
+        for agent in agents {
+            let (id, issuer) = (agent.id.clone(), agent.issuer.clone());
+            if known.insert((issuer.clone(), id.clone()), agent).is_some() {
+                return Err(RegisteredTwice { id, issuer });
+            }
+        }
+        Ok(Self(known))
+    }
+
+    /// The registration of `principal`, by issuer and id together.
+    pub fn find(&self, principal: &Principal) -> Option<&Agent> {
+        self.0.get(&(principal.issuer.clone(), principal.id.clone()))
+    }
+}

@@ -1,0 +1,150 @@
+//! What is known of a call so far: for the record, the span and the metrics of whatever becomes of it. It decides
+//! nothing; the evidence that stages pass on is elsewhere.
+
+use std::{sync::Arc, time::Instant};
+
+use audit::record::{Body, Digest, Partial, Subject, Timings, Trace};
+use jiff::Timestamp;
+use model::{Agent, Delegation, Question, catalogue::IdentityMode, question, question::RequestFacts};
+use token::Seen;
+
+use crate::{
+    accept::{Arrival, Incoming},
+    resolve::{Call, CallBody, Recognised},
+    trace::Ids,
+};
+
+/// A call's trail.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    pub(crate) arrival: Arrival,
+    stage: &'static str,
+    entered: Instant,
+    pub(crate) timings: Timings,
+    pub(crate) ids: Option<Ids>,
+    pub(crate) delegation: Option<Arc<Delegation>>,
+    pub(crate) seen: Option<Box<Seen>>,
+    pub(crate) question: Option<Arc<Question>>,
+    pub(crate) input_digest: Option<Digest>,
+    pub(crate) identity_mode: Option<IdentityMode>,
+    request: Option<RequestFacts>,
+    call: Option<question::Call>,
+    recognised: Option<Known>,
+    registration: Option<Agent>,
+    body: Body,
+}
+
+/// What a request was recognised as, before its parameters are known.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) tool: model::Id<model::Tool>,
+    pub(crate) action: model::Id<model::Action>,
+    effect: model::Effect,
+    resource: String,
+}
+
+impl Trail {
+    pub(crate) fn new(arrival: Arrival) -> Self {
+        Self {
+            stage: "accept",
+            entered: arrival.instant,
+            arrival,
+            timings: Timings::new(),
+            ids: None,
+            delegation: None,
+            seen: None,
+            question: None,
+            input_digest: None,
+            identity_mode: None,
+            request: None,
+            call: None,
+            recognised: None,
+            registration: None,
+            body: Body::Unseen,
+        }
+    }
+
+    /// The next stage begins; the one before took until now.
+    pub(crate) fn enter(&mut self, stage: &'static str) {
+        self.leave();
+        self.stage = stage;
+    }
+
+    /// The stage the call is in took until now.
+    pub(crate) fn leave(&mut self) {
+        let now = net::clock::monotonic();
+        let took = now.saturating_duration_since(self.entered).as_micros();
+        *self.timings.entry(self.stage).or_default() += u64::try_from(took).unwrap_or(u64::MAX);
+        self.entered = now;
+    }
+
+    pub(crate) fn stage(&self) -> &'static str {
+        self.stage
+    }
+
+    pub(crate) fn accepted(&mut self, incoming: &Incoming) {
+        self.request = Some(RequestFacts {
+            protocol: question::Protocol::Http,
+            method: incoming.method().as_str().to_owned(),
+            path: incoming.path().clone(),
+            headers: std::collections::BTreeMap::new(),
+        });
+    }
+
+    pub(crate) fn recognised(&mut self, recognised: &Recognised<'_>) {
+        self.identity_mode = Some(recognised.tool.identity);
+        self.recognised = Some(Known {
+            tool: recognised.tool.id.clone(),
+            action: recognised.action.id.clone(),
+            effect: recognised.action.effect,
+            resource: recognised.resource.clone(),
+        });
+    }
+
+    pub(crate) fn resolved(&mut self, call: &Call<'_>) {
+        self.request = Some(call.request.clone());
+        self.call = Some(call.facts.clone());
+        if let CallBody::Read(bytes) = &call.outgoing.body {
+            self.body = Body::Read(Digest::of(bytes));
+        }
+    }
+
+    pub(crate) fn registered(&mut self, agent: &Agent) {
+        self.registration = Some(agent.clone());
+    }
+
+    pub(crate) fn known(&self) -> Option<&Known> {
+        self.recognised.as_ref()
+    }
+
+    pub(crate) fn body(&self) -> Body {
+        self.body
+    }
+
+    pub(crate) fn trace(&self) -> Option<Trace> {
+        self.ids.as_ref().map(|ids| Trace { trace_id: ids.trace.clone(), span_id: ids.span.clone() })
+    }
+
+    /// What a record of this call is about: the whole question, or what is known of it.
+    pub(crate) fn subject(&self, now: Timestamp) -> Subject {
+        if let Some(question) = &self.question {
+            return Subject::Question(Arc::clone(question));
+        }
+        let known = self.recognised.as_ref();
+        let seen = self.seen.as_ref();
+        Subject::Partial(Box::new(Partial {
+            id: self.arrival.id.clone(),
+            now,
+            delegation: self.delegation.clone(),
+            user: seen.and_then(|seen| seen.user.clone()),
+            agent: seen.and_then(|seen| seen.agent.clone()),
+            request: self.request.clone(),
+            tool: known.map(|known| known.tool.clone()),
+            action: known.map(|known| known.action.clone()),
+            effect: known.map(|known| known.effect),
+            resource: known.map(|known| known.resource.clone()),
+            parameters: self.call.as_ref().map(|call| call.parameters.clone()),
+            registration: self.registration.clone(),
+        }))
+    }
+}
