@@ -15,60 +15,74 @@ mod show;
 mod signer;
 mod steps;
 mod tokens;
+mod tour;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
-
 use crate::cli::DemoArgs;
 use crate::config::document::Document;
+use crate::environment::Environment;
 use crate::failure::{Exit, Failure};
-use crate::run::{self, Process};
-use agent::{Answer, Call};
+use crate::run::{self, Process, stop::StopSignals};
 use files::Files;
 use parts::Parts;
 use show::Show;
-use steps::{Caller, Expected, STEPS, Surprise};
-use tokens::Tokens;
 
-/// How long running calls get when the demo ends.
-const DRAIN: Duration = Duration::from_secs(10);
+/// How long what still runs may take at the end.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// Runs the demo. Fails when any step, or the ledger, came out otherwise than expected.
 pub(crate) async fn run(args: DemoArgs, process: Process) -> Result<ExitCode, Failure> {
+    let mut signals =
+        StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
     let show = Show::new(args.json, &process.environment);
     let files = Files::prepare(args.data.as_deref(), &std::env::temp_dir())?;
     let parts = Parts::start(&files, &process.tasks).await?;
-    todo!()
+    let product = Product::start(&files, &process).await?;
+    let outcome = tokio::select! {
+        outcome = shown(&files, &parts, &process.environment, show) => outcome,
+        signal = signals.next() => Err(Failure::new(Exit::Failed, format!("ended by {signal} before it was through"))),
+    };
+    let outcome = match outcome {
+        Ok(()) if args.serve => serve::until_stopped(&files, &parts, show, &mut signals).await,
+        outcome => outcome,
+    };
+    product.stop().await;
+    process.tasks.drain(DRAIN).await;
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// What the steps came to.
-struct Tried {
-    surprises: Vec<Surprise>,
-    /// The decision id of a refusal that is worth explaining.
-    refused: Option<String>,
-    /// How many refunds were permitted.
-    refunds: usize,
+async fn shown(files: &Files, parts: &Parts, environment: &Environment, show: Show) -> Result<(), Failure> {
+    parts.ready().await?;
+    tour::tour(files, parts, environment, show).await
 }
 
-async fn try_all(parts: &Parts, tokens: &Tokens, show: Show) -> Result<Tried, Failure> {
-    let mut tried = Tried { surprises: Vec::new(), refused: None, refunds: 0 };
-    for (index, step) in STEPS.iter().enumerate() {
-        if step.caller == Caller::Ended {
-            tokio::time::sleep(tokens.until_ended(net::clock::now())).await;
+/// Countersign itself, started from the demo's files by what its own commands start with.
+struct Product {
+    authority: run::authority::Running,
+    sidecar: run::sidecar::Running,
+}
+
+impl Product {
+    async fn start(files: &Files, process: &Process) -> Result<Self, Failure> {
+        let environment = &process.environment;
+        let authority =
+            Document::read(&files.path(configuration::AUTHORITY), environment).map_err(Failure::configuration)?;
+        let sidecar =
+            Document::read(&files.path(configuration::SIDECAR), environment).map_err(Failure::configuration)?;
+        let authority = run::authority::start(authority).await?;
+        match run::sidecar::start(sidecar, environment, process.metrics.clone()).await {
+            Ok(sidecar) => Ok(Self { authority, sidecar }),
+            Err(failure) => {
+                authority.stop_within(DRAIN).await;
+                Err(failure)
+            }
         }
-        let token = tokens.of(step.caller);
-        let answer = parts.world.call(step.call, token, net::clock::monotonic()).await?;
-        let outcome = step.check(&answer);
-        show.step(index + 1, step, token, &answer, &outcome)?;
-        if answer.denial.is_none() && step.call.method == "POST" {
-            tried.refunds += 1;
-        }
-        if step.name == EXPLAINED {
-            tried.refused.clone_from(&answer.decision_id);
-        }
-        tried.surprises.extend(outcome.err());
     }
-    Ok(tried)
+
+    async fn stop(self) {
+        self.sidecar.stop_within(DRAIN).await;
+        self.authority.stop_within(DRAIN).await;
+    }
 }

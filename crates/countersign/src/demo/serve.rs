@@ -52,8 +52,9 @@ fn guide(files: &Files, parts: &Parts) -> String {
          curl -i {helper} {json} -d '{{\"amount\": \"20.00\", \"currency\": \"USD\"}}' {order}/17/refunds\n\
          Alice's own token, with no agent in it:\n  \
          curl -i {user} {order}/17\n\n\
-         Edit {} and call again: policies are read anew when they change.\n\
+         Change a rule in {}, then run `countersign demo --data {}` again: it is kept.\n\
          Ctrl-C stops the demo and seals the ledger.",
         files.path("policies").display(),
+        files.dir().display(),
     )
 }

@@ -1,0 +1,147 @@
+//! The way through the demo: what is tried, what reached the tool, what the ledger says, and where everything is.
+
+use http::{Method, StatusCode};
+
+use super::agent::Call;
+use super::configuration::{AUTHORITY, SIDECAR};
+use super::files::Files;
+use super::ledger::{self, Decided};
+use super::parts::Parts;
+use super::show::Show;
+use super::steps::{Caller, Expected, STEPS, Surprise};
+use super::tokens::Tokens;
+use crate::cli::explain;
+use crate::environment::Environment;
+use crate::failure::{Exit, Failure};
+
+/// The refusal that is explained at the end.
+const EXPLAINED: &str = "helper_over_its_parents_limit";
+
+/// Every step, and everything that is checked after them.
+pub(super) async fn tour(files: &Files, parts: &Parts, environment: &Environment, show: Show) -> Result<(), Failure> {
+    open(files, parts, show)?;
+    let tokens = Tokens::obtain(&parts.agents, &parts.people, &parts.world).await?;
+    let (decided, mut surprises) = try_all(parts, &tokens, show).await?;
+    surprises.extend(check_tool(parts).err());
+    surprises.extend(try_around(parts, show).await?.err());
+    surprises.extend(read_ledger(files, &decided, environment, show).await?.err());
+    if surprises.is_empty() {
+        return close(files, show);
+    }
+    let surprises: Vec<String> = surprises.iter().map(ToString::to_string).collect();
+    Err(Failure::new(Exit::Failed, format!("not as expected: {}", surprises.join("; "))))
+}
+
+fn open(files: &Files, parts: &Parts, show: Show) -> Result<(), Failure> {
+    let places = &parts.places;
+    show.heading("Countersign: two names on every call")?;
+    show.say(&format!(
+        "An agent works for alice, and through it a helper. All parts run here, and speak HTTP to each other:\n\n  \
+         identity provider  {}   says who alice is\n  \
+         authority          {}   turns her sign-in into tokens that name her and the agent\n  \
+         sidecar            {}   checks both names on every call, and records it\n  \
+         orders API         {}   the tool; it accepts its own credential only\n\n\
+         Alice granted agent support-v2: read orders; refund up to 50.00 USD on orders she placed; pass that on to\n\
+         one more agent. Files and ledger: {}",
+        places.url(places.people),
+        places.url(places.authority),
+        places.url(places.sidecar),
+        places.url(places.orders),
+        files.dir().display(),
+    ))
+}
+
+async fn try_all(parts: &Parts, tokens: &Tokens, show: Show) -> Result<(Vec<Decided>, Vec<Surprise>), Failure> {
+    let (mut decided, mut surprises) = (Vec::new(), Vec::new());
+    for (index, step) in STEPS.iter().enumerate() {
+        if step.caller == Caller::Ended {
+            tokio::time::sleep(tokens.until_ended(net::clock::now())).await;
+        }
+        let token = tokens.of(step.caller);
+        let answer = parts.world.call(step.call, token, net::clock::monotonic()).await?;
+        let outcome = step.check(&answer);
+        show.step(index + 1, step, token, &answer, &outcome)?;
+        surprises.extend(outcome.err());
+        decided.extend(answer.decision_id.map(|id| Decided { step, id }));
+    }
+    Ok((decided, surprises))
+}
+
+/// Whether the tool received what was permitted, nothing else that writes, and never an agent's token.
+fn check_tool(parts: &Parts) -> Result<(), Surprise> {
+    let surprise = |what: String| Err(Surprise { step: "orders_api", what });
+    let received = parts.orders.received();
+    if let Some(odd) = received.iter().find(|request| !request.authorised) {
+        return surprise(format!("{} {} came without the service credential alone", odd.method, odd.path));
+    }
+    let writes = |method: &str| method != Method::GET.as_str();
+    let permitted = STEPS.iter().filter(|step| writes(step.call.method) && matches!(step.expected, Expected::Permit(_)));
+    let (arrived, permitted) =
+        (received.iter().filter(|request| writes(request.method.as_str())).count(), permitted.count());
+    if arrived != permitted {
+        return surprise(format!("{arrived} writes reached it, {permitted} were permitted"));
+    }
+    Ok(())
+}
+
+/// An agent that goes around the sidecar has nothing to show.
+async fn try_around(parts: &Parts, show: Show) -> Result<Result<(), Surprise>, Failure> {
+    let call = Call { method: "GET", path: "/v1/orders/17", body: None };
+    let url = format!("{}{}", parts.places.url(parts.places.orders), call.path);
+    let answer = parts.world.call_directly(&url, call, net::clock::monotonic()).await?;
+    show.heading("Around the sidecar")?;
+    show.say(&format!(
+        "    The agent calls the orders API itself, with what it has: {}. It never sees the tool's credential,\n    \
+         and the tool has seen no token of an agent's: checked in what the tool received.",
+        answer.status,
+    ))?;
+    if answer.status == StatusCode::UNAUTHORIZED {
+        return Ok(Ok(()));
+    }
+    Ok(Err(Surprise { step: "around_the_sidecar", what: format!("expected 401, got {}", answer.status) }))
+}
+
+/// Verifies the ledger, compares it with what the agent was told, shows its end and explains a refusal.
+async fn read_ledger(
+    files: &Files,
+    decided: &[Decided],
+    environment: &Environment,
+    show: Show,
+) -> Result<Result<(), Surprise>, Failure> {
+    let dir = files.path("ledger");
+    let (report, rebuilt) = match ledger::verify(&dir).await.and_then(|report| Ok((report, ledger::check(&dir, decided)?))) {
+        Ok(read) => read,
+        Err(surprise) => return Ok(Err(surprise)),
+    };
+    show.heading("The ledger")?;
+    show.say(&format!(
+        "    {} records chain up, {} values match, {} signed heads hold, {} lines after the last head.\n    \
+         Every decision is there as the agent was told. The exact input of the {rebuilt} that policy decided was put\n    \
+         together again from it, byte for byte. The last lines:\n",
+        report.records, report.values, report.heads, report.lines_after_last_head,
+    ))?;
+    for line in ledger::last_lines(&dir)? {
+        show.say(&format!("    {line}"))?;
+    }
+    let explained = decided.iter().find(|decided| decided.step.name == EXPLAINED);
+    if let Some(Decided { id, .. }) = explained {
+        show.heading(&format!("countersign explain {id}"))?;
+        show.say(&explain::page(id, &dir, &files.path(SIDECAR), environment)?)?;
+    }
+    Ok(Ok(()))
+}
+
+fn close(files: &Files, show: Show) -> Result<(), Failure> {
+    let (dir, ledger) = (files.dir().display(), files.path("ledger"));
+    let ledger = ledger.display();
+    show.heading("Everything came out as expected")?;
+    show.say(&format!(
+        "    All of it is in {dir}:\n    \
+         {SIDECAR} and policies/ (the sidecar), {AUTHORITY} and store.yaml (the authority), ledger/\n\n    \
+         countersign audit tail --ledger {ledger}\n    \
+         countersign audit query --ledger {ledger} --user alice --action refunds.create\n    \
+         countersign audit verify --ledger {ledger}\n    \
+         countersign config check {dir}/{SIDECAR}\n    \
+         countersign demo --serve              stays up, with curl lines to try",
+    ))
+}
