@@ -164,12 +164,17 @@ impl SigningKey {
         let header = json!({ "alg": self.algorithm().as_str(), "kid": self.id, "typ": kind });
         let part = |json: Vec<u8>| URL_SAFE_NO_PAD.encode(json);
         let signed = format!("{}.{}", part(serde_json::to_vec(&header)?), part(serde_json::to_vec(claims)?));
+        let signature = self.signature(signed.as_bytes())?;
+        Ok(Compact(SecretString::from(format!("{signed}.{signature}"))))
+    }
+
+    /// The signature of `message`, base64url.
+    pub(crate) fn signature(&self, message: &[u8]) -> Result<String, MintError> {
         let signature = match &self.pair {
-            Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), signed.as_bytes()),
-            Pair::Ed25519(pair) => pair.try_sign(signed.as_bytes()),
+            Pair::Ecdsa(pair) => pair.sign(&SystemRandom::new(), message),
+            Pair::Ed25519(pair) => pair.try_sign(message),
         };
-        let signature = signature.map_err(|_| MintError::Cryptography)?;
-        Ok(Compact(SecretString::from(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))))
+        signature.map(|signature| URL_SAFE_NO_PAD.encode(signature)).map_err(|_| MintError::Cryptography)
     }
 
     fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {

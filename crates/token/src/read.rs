@@ -156,7 +156,9 @@ impl Read {
             claims.tenant.as_deref().and_then(|text| Id::new(text).ok()).filter(|id| issuer.tenants.contains(id));
         let first = self.chain.as_ref().ok().and_then(Option::as_ref).and_then(|hops| hops.first());
         let user_issuer = match (issuer.role, issuer.chain, first) {
-            (Role::Delegation, ChainForm::Required, Some(hop)) if rules.issuers.contains_key(&hop.iss) => {
+            (Role::Delegation, ChainForm::Required, Some(hop))
+                if hop.sub == claims.sub && rules.issuers.contains_key(&hop.iss) =>
+            {
                 Some(hop.iss.clone())
             }
             (Role::Delegation, ChainForm::Required, _) => None,

@@ -124,14 +124,19 @@ impl IssuerKeys {
     /// Fetches now unless a fetch was made a moment ago, and returns when that is over. The fetch runs beside the
     /// caller: one who goes away does not end it for the others.
     pub(crate) async fn refetch(self: &Arc<Self>) {
-        if matches!(self.issuer.keys, KeySource::Fixed(_)) {
-            return;
-        }
-        let minimum = if self.loaded.load().is_some() { MIN_INTERVAL } else { MIN_INTERVAL_AT_START };
-        let fetch = self.tasks.spawn("key refetch", Arc::clone(self).attempt(minimum));
+        let Some(fetch) = self.begin_fetch() else { return };
         if fetch.join().await.is_err() {
             tracing::debug!(issuer = self.issuer.name, "a key fetch was cut short");
         }
+    }
+
+    /// The same, without waiting. `None` for fixed keys.
+    pub(crate) fn begin_fetch(self: &Arc<Self>) -> Option<net::Task<()>> {
+        if matches!(self.issuer.keys, KeySource::Fixed(_)) {
+            return None;
+        }
+        let minimum = if self.loaded.load().is_some() { MIN_INTERVAL } else { MIN_INTERVAL_AT_START };
+        Some(self.tasks.spawn("key refetch", Arc::clone(self).attempt(minimum)))
     }
 
     pub(crate) fn status(&self, now: Timestamp) -> KeyStatus {

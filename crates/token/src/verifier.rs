@@ -213,8 +213,11 @@ impl Verifier {
 
     /// Asks once for the keys of every issuer that has none yet, and returns when all answered or failed.
     pub async fn warm_up(&self) {
-        for keys in self.0.keys.values() {
-            keys.refetch().await;
+        let fetches: Vec<_> = self.0.keys.values().filter_map(IssuerKeys::begin_fetch).collect();
+        for fetch in fetches {
+            if fetch.join().await.is_err() {
+                tracing::debug!("a key fetch was cut short");
+            }
         }
     }
 
