@@ -1,1 +1,234 @@
-//! The control plane: exchange, keys, agents, grants and tasks.
+//! The control plane: it issues delegated tokens (RFC 8693) to agents that prove who they are, under users' grants
+//! and tasks, always narrower than what they rest on.
+//!
+//! `client` says who asks, `exchange` what they get, `record` writes it down before it is handed out.
+
+mod client;
+pub mod config;
+mod exchange;
+mod form;
+mod keys;
+mod metadata;
+mod narrow;
+mod record;
+mod refused;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use audit::Ledger;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use model::{Id, Tenant, chain::MAX_AGENTS, duration::ConfigDuration};
+use net::{Body, BoxError, Peer, Tasks};
+use opentelemetry::{KeyValue, metrics::Counter};
+use serde_json::json;
+use store::Store;
+use token::{
+    Defaults, Issuer, IssuerConfig, KeyClients, SubjectAudiences, Verifier, VerifierSettings,
+    config::{ChainForm, ClaimsConfig, Role, TokenType, Withdrawals},
+};
+
+use self::{
+    config::AuthoritySettings,
+    form::Form,
+    metadata::Endpoint,
+    refused::{Refused, json_response},
+};
+
+pub use config::{AuthorityConfig, ConfigError, KeysConfig, SidecarGroup, SigningAlgorithm};
+pub use keys::{KeysError, SigningKeys};
+
+/// How long keys and metadata may be kept: as long as a verifier may take to notice a new key by itself.
+const PUBLIC_MAX_AGE: &str = "public, max-age=60";
+
+/// The control plane's HTTP face.
+pub struct Authority {
+    settings: AuthoritySettings,
+    audiences: SubjectAudiences,
+    assertion_audiences: BTreeSet<String>,
+    verifier: Verifier,
+    store: Store,
+    keys: SigningKeys,
+    ledger: Ledger,
+    exchanges: Counter<u64>,
+}
+
+/// What an authority is made from.
+pub struct Parts {
+    /// Its section of the configuration, resolved.
+    pub settings: AuthoritySettings,
+    /// The issuers of users' tokens.
+    pub issuers: Vec<Issuer>,
+    /// Agents, grants and tasks.
+    pub store: Store,
+    /// What it signs with.
+    pub keys: SigningKeys,
+    /// Where issuance is recorded.
+    pub ledger: Ledger,
+}
+
+/// Why an authority cannot be made from its parts.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Only issuers of users' tokens have a place here: delegated tokens are the authority's own.
+    #[error("issuers: {0} has to have role `subject`: delegated tokens are this authority's own")]
+    NotSubject(String),
+    /// An issuer cannot be used.
+    #[error("issuers: {0}")]
+    Issuer(#[from] token::ConfigError),
+}
+
+impl Authority {
+    /// An authority that begins to fetch the keys of its issuers through `clients`.
+    ///
+    /// # Errors
+    /// When an issuer is not one of users' tokens, or is there twice.
+    pub fn new(parts: Parts, clients: &KeyClients, tasks: &Tasks) -> Result<Self, BuildError> {
+        let Parts { settings, mut issuers, store, keys, ledger } = parts;
+        if let Some(issuer) = issuers.iter().find(|issuer| issuer.role() != Role::Subject) {
+            return Err(BuildError::NotSubject(issuer.name().to_owned()));
+        }
+        let tenants: BTreeSet<_> = issuers.iter().flat_map(|issuer| issuer.tenants().iter().cloned()).collect();
+        issuers.push(own(&settings, tenants.clone())?.with_keys(keys.set()));
+        let verifier = VerifierSettings {
+            issuers,
+            // For calls, which never come here.
+            audiences: BTreeSet::new(),
+            tenants,
+            defaults: Defaults::default(),
+            cache_entries: 0,
+        };
+        let issuer = settings.issuer.clone();
+        Ok(Self {
+            audiences: SubjectAudiences {
+                users: settings.subject_audiences.iter().cloned().chain([issuer.clone()]).collect(),
+                sidecars: settings.sidecars.iter().cloned().collect(),
+                authority: [issuer.clone()].into(),
+            },
+            assertion_audiences: [issuer, metadata::token_endpoint(&settings)].into(),
+            verifier: Verifier::new(verifier, clients, tasks)?,
+            exchanges: opentelemetry::global::meter("countersign")
+                .u64_counter("countersign_exchange")
+                .with_description("Token requests, by outcome and error code.")
+                .build(),
+            settings,
+            store,
+            keys,
+            ledger,
+        })
+    }
+
+    /// Answers one request.
+    pub async fn handle<B>(self: Arc<Self>, _peer: Peer, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let Some(endpoint) = Endpoint::at(request.uri().path(), &self.settings) else {
+            return problem(StatusCode::NOT_FOUND, "There is nothing here.");
+        };
+        let method = endpoint.method();
+        if request.method() != method && !(method == Method::GET && request.method() == Method::HEAD) {
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed here.");
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(endpoint.allow()));
+            return response;
+        }
+        match endpoint {
+            Endpoint::Token => self.token(request).await,
+            Endpoint::Keys => public(self.keys.jwks()),
+            Endpoint::Metadata => public(&metadata::document(&self.settings)),
+            Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),
+            Endpoint::Ready if self.ledger.healthy() => json_response(StatusCode::OK, &json!({ "ready": true })),
+            Endpoint::Ready => problem(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be written."),
+        }
+    }
+
+    async fn token<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let outcome = self.issue(request).await;
+        let (word, error) = match &outcome {
+            Ok(_) => ("issued", ""),
+            Err(refused) => ("refused", refused.error.as_str()),
+        };
+        self.exchanges.add(1, &[KeyValue::new("outcome", word), KeyValue::new("error", error)]);
+        outcome.unwrap_or_else(|refused| refused.response())
+    }
+
+    async fn issue<B>(&self, request: Request<B>) -> Result<Response<Body>, Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let now = net::clock::now();
+        if request.uri().query().is_some() {
+            return Err(Refused::request("parameters belong into the body, never into the URL"));
+        }
+        let headers = request.headers().clone();
+        let form = Form::read(request).await?;
+        let client = self.authenticate(&headers, &form, now).await?;
+        match self.exchange(&form, &client, now).await {
+            Ok(minted) => record::issued(&self.ledger, &client, minted).await,
+            Err(refused) => {
+                let (client, error) = (client.id(), refused.error.as_str());
+                tracing::info!(client, error, description = refused.description, "no token issued");
+                Err(refused)
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("issuer", &self.settings.issuer).finish_non_exhaustive()
+    }
+}
+
+/// The authority as an issuer of delegated tokens, for those that come back to be exchanged.
+fn own(settings: &AuthoritySettings, tenants: BTreeSet<Id<Tenant>>) -> Result<Issuer, token::ConfigError> {
+    let config = IssuerConfig {
+        issuer: settings.issuer.clone(),
+        role: Role::Delegation,
+        tenants,
+        keys: token::config::KeysConfig::Discovery,
+        algorithms: client::algorithms(),
+        types: [TokenType::AccessToken].into(),
+        max_lifetime: ConfigDuration(settings.lifetime),
+        // Replicas of the authority may differ a little.
+        skew: ConfigDuration(Duration::from_secs(5)),
+        chain: ChainForm::Required,
+        asserts: None,
+        claims: ClaimsConfig::default(),
+        entitlements: None,
+        assume: None,
+        robots: Vec::new(),
+        max_agents: MAX_AGENTS,
+        withdrawals: Withdrawals::None,
+        refresh: ConfigDuration::seconds(300),
+        max_stale: ConfigDuration::seconds(300),
+    };
+    config.resolve()
+}
+
+fn public(document: &serde_json::Value) -> Response<Body> {
+    let mut response = json_response(StatusCode::OK, document);
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(PUBLIC_MAX_AGE));
+    headers.remove(header::PRAGMA);
+    response
+}
+
+/// RFC 9457.
+fn problem(status: StatusCode, detail: &str) -> Response<Body> {
+    let title = status.canonical_reason().unwrap_or_default();
+    let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let mut response = json_response(status, &body);
+    let kind = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Who asks: a registered agent, known by a signature of its own key (RFC 7523 `private_key_jwt`).
+//!
+//! There is no other way in: a secret that an agent holds is one that it can be talked out of.
+
+use std::collections::BTreeSet;
+
+use http::{HeaderMap, header};
+use jiff::Timestamp;
+use model::{Agent, AgentStatus, Code, Id, Refusal};
+use store::{NotUsable, Registration};
+use token::{Algorithm, ClientAssertion, KeySet, claimed_client, verify_client_assertion};
+
+use crate::{
+    Authority,
+    form::Form,
+    refused::{Error, Refused},
+};
+
+/// RFC 7523 §2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// What is said of an assertion that proves nothing: the same for a client that is not there.
+const NOT_ACCEPTED: &str = "the client assertion is not accepted";
+
+/// A registered agent whose key signed this request. Only [`Authority::authenticate`] makes one.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+}
+
+impl Client {
+    /// The agent.
+    pub(crate) const fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Its `client_id`.
+    pub(crate) fn id(&self) -> &str {
+        self.agent.id.as_str()
+    }
+
+    /// Whether it may ask for anything at all.
+    pub(crate) fn may_act(&self) -> Result<(), Refused> {
+        match self.agent.status {
+            AgentStatus::Active => Ok(()),
+            status @ (AgentStatus::Suspended | AgentStatus::Decommissioned) => {
+                Err(Refused::new(Error::UnauthorizedClient, format!("the agent is {}", status.as_str())))
+            }
+        }
+    }
+
+    /// For the tests of what comes after.
+    #[cfg(test)]
+    pub(crate) const fn known(agent: Agent) -> Self {
+        Self { agent }
+    }
+}
+
+impl Authority {
+    /// The client that signed this request, in whatever status it is.
+    pub(crate) async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        form: &Form,
+        now: Timestamp,
+    ) -> Result<Client, Refused> {
+        let assertion = presented(headers, form)?;
+        let claimed = claimed_client(assertion).map_err(|refusal| refused(&refusal))?;
+        if form.value("client_id").is_some_and(|id| id != claimed) {
+            return Err(Refused::client("`client_id` is not the client of the assertion"));
+        }
+        let id = Id::new(&claimed).map_err(|_| Refused::client(NOT_ACCEPTED))?;
+        let registration = self.store.agent(&self.settings.issuer, &id).await;
+        let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
+        let Some(registration) = registration else { return Err(Refused::client(NOT_ACCEPTED)) };
+        let assertion = verify(assertion, &registration, &self.assertion_audiences, now)?;
+        match self.store.use_once(&claimed, &assertion.jti, assertion.expires_at, now).await {
+            Ok(()) => Ok(Client { agent: registration.agent }),
+            Err(NotUsable::Full) => Err(Refused::unavailable("room for the client's assertions", &claimed)),
+            Err(why @ (NotUsable::Used | NotUsable::Ended)) => {
+                Err(Refused::client(format!("the `jti` of the client assertion: {why}")))
+            }
+        }
+    }
+}
+
+/// The assertion, if it is the only thing that the request authenticates with (RFC 6749 §2.3).
+fn presented<'a>(headers: &HeaderMap, form: &'a Form) -> Result<&'a str, Refused> {
+    if headers.contains_key(header::AUTHORIZATION) || form.value("client_secret").is_some() {
+        return Err(Refused::client("clients authenticate by private_key_jwt alone (RFC 7523)"));
+    }
+    match (form.value("client_assertion_type"), form.value("client_assertion")) {
+        (Some(ASSERTION_TYPE), Some(assertion)) => Ok(assertion),
+        _ => Err(Refused::client(format!(
+            "`client_assertion` with `client_assertion_type` {ASSERTION_TYPE} is missing (private_key_jwt, RFC 7523)"
+        ))),
+    }
+}
+
+/// The assertion under any of the agent's keys: several overlap while one replaces the other.
+fn verify(
+    assertion: &str,
+    Registration { agent, jwks, .. }: &Registration,
+    audiences: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<ClientAssertion, Refused> {
+    let mut reason = Refused::client(NOT_ACCEPTED);
+    for document in jwks {
+        let keys = match KeySet::parse(document.as_bytes(), &algorithms()) {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::error!(agent = %agent.id, %error, "a registered key set cannot be used");
+                continue;
+            }
+        };
+        match verify_client_assertion(assertion, &keys, &agent.id, audiences, now) {
+            Ok(assertion) => return Ok(assertion),
+            Err(refusal) => reason = refused(&refusal),
+        }
+    }
+    Err(reason)
+}
+
+/// The algorithms that agents sign with.
+pub(crate) fn algorithms() -> BTreeSet<Algorithm> {
+    [Algorithm::Es256, Algorithm::EdDsa].into()
+}
+
+fn refused(refusal: &Refusal) -> Refused {
+    tracing::info!(code = ?refusal.code, internal = refusal.internal, "client assertion refused");
+    match refusal.code {
+        Code::Expired => Refused::client("the client assertion has expired"),
+        Code::WrongAudience => {
+            Refused::client("the `aud` of the client assertion has to be this authority's issuer, alone")
+        }
+        _ => Refused::client(NOT_ACCEPTED),
+    }
+}

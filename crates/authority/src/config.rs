@@ -1,0 +1,171 @@
+//! The authority's own section of its configuration, and what it resolves to.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use model::duration::ConfigDuration;
+use net::{Plaintext, UrlError, check_operator_url};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Longer tokens than this are not minutes any more.
+const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// Who the authority is, what it signs with and whom it issues for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityConfig {
+    /// The `iss` of its tokens: the URL at which its agents and sidecars reach it. https, or http on loopback.
+    pub issuer: String,
+    /// What it signs with.
+    pub keys: KeysConfig,
+    /// How long a token lasts at most.
+    #[serde(default = "five_minutes")]
+    pub token_lifetime: ConfigDuration,
+    /// The groups of sidecars that it issues tokens for.
+    pub sidecars: Vec<SidecarGroup>,
+    /// Audiences, besides the issuer itself, that a user's token may have to be exchanged here.
+    #[serde(default)]
+    pub subject_audiences: Vec<String>,
+    /// The file with agents, grants and tasks.
+    pub store: PathBuf,
+}
+
+/// The authority's signing keys.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeysConfig {
+    /// The folder they lie in; it and the key are created on first start, for this user alone.
+    pub dir: PathBuf,
+    /// The algorithm of new signatures. A key of the other algorithm in the folder stays published.
+    #[serde(default)]
+    pub algorithm: SigningAlgorithm,
+}
+
+/// The algorithms that the authority signs with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum SigningAlgorithm {
+    /// ECDSA on P-256, which every verifier knows.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+    /// Ed25519: faster to sign and to verify.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// Sidecars that accept the same tokens.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SidecarGroup {
+    /// The logical audience that they know themselves by: `urn:example:countersign:support`.
+    pub audience: String,
+}
+
+/// The section, checked.
+#[derive(Debug, Clone)]
+pub struct AuthoritySettings {
+    /// The `iss` of the authority's tokens.
+    pub(crate) issuer: String,
+    /// The path of the issuer URL, without a last slash: every endpoint lies under it.
+    pub(crate) prefix: String,
+    /// The longest a token lasts.
+    pub(crate) lifetime: Duration,
+    /// The audiences that may be asked for.
+    pub(crate) sidecars: Vec<String>,
+    /// Audiences of users' tokens besides the issuer.
+    pub(crate) subject_audiences: Vec<String>,
+}
+
+/// Why the section is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The issuer is no URL to be reached at.
+    #[error("authority.issuer: {0}")]
+    Issuer(#[from] UrlError),
+    /// The issuer has a query or ends in a slash: verifiers compare it byte by byte.
+    #[error("authority.issuer: has to be a URL without query and without a last slash")]
+    IssuerShape,
+    /// The lifetime is out of bounds.
+    #[error("authority.token_lifetime: has to be between 1s and 15m")]
+    Lifetime,
+    /// There is nobody to issue tokens for.
+    #[error("authority.sidecars: at least one group of sidecars has to be named")]
+    NoSidecars,
+    /// An audience is empty, there twice, or the authority itself.
+    #[error("authority.sidecars: the audience `{0}` is empty, there twice, or the authority's own issuer")]
+    Audience(String),
+}
+
+const fn five_minutes() -> ConfigDuration {
+    ConfigDuration::seconds(300)
+}
+
+impl AuthorityConfig {
+    /// Checks the section.
+    ///
+    /// # Errors
+    /// Names the key that is wrong and what would be right.
+    pub fn resolve(&self) -> Result<AuthoritySettings, ConfigError> {
+        let url = check_operator_url(&self.issuer, Plaintext::LoopbackOnly)?;
+        if url.query().is_some() || self.issuer.ends_with('/') {
+            return Err(ConfigError::IssuerShape);
+        }
+        let lifetime = self.token_lifetime.0;
+        if lifetime < Duration::from_secs(1) || lifetime > MAX_LIFETIME {
+            return Err(ConfigError::Lifetime);
+        }
+        let mut seen = BTreeSet::new();
+        for SidecarGroup { audience } in &self.sidecars {
+            if audience.is_empty() || *audience == self.issuer || !seen.insert(audience) {
+                return Err(ConfigError::Audience(audience.clone()));
+            }
+        }
+        if seen.is_empty() {
+            return Err(ConfigError::NoSidecars);
+        }
+        Ok(AuthoritySettings {
+            issuer: self.issuer.clone(),
+            prefix: url.path().trim_end_matches('/').to_owned(),
+            lifetime,
+            sidecars: self.sidecars.iter().map(|group| group.audience.clone()).collect(),
+            subject_audiences: self.subject_audiences.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(change: impl FnOnce(&mut AuthorityConfig)) -> Result<AuthoritySettings, ConfigError> {
+        let mut config = AuthorityConfig {
+            issuer: "https://countersign.example/acme".to_owned(),
+            keys: KeysConfig { dir: "keys".into(), algorithm: SigningAlgorithm::Es256 },
+            token_lifetime: five_minutes(),
+            sidecars: vec![SidecarGroup { audience: "urn:example:support".to_owned() }],
+            subject_audiences: Vec::new(),
+            store: "store.yaml".into(),
+        };
+        change(&mut config);
+        config.resolve()
+    }
+
+    #[test]
+    fn a_configuration_that_could_not_be_meant_is_refused_by_the_name_of_its_key() {
+        assert_eq!(resolve(|_| ()).unwrap().prefix, "/acme");
+        let cases: [(&str, fn(&mut AuthorityConfig)); 8] = [
+            ("issuer", |config| config.issuer = "http://countersign.example".to_owned()),
+            ("issuer", |config| config.issuer.push('/')),
+            ("issuer", |config| config.issuer.push_str("?a=b")),
+            ("token_lifetime", |config| config.token_lifetime = ConfigDuration::seconds(3600)),
+            ("token_lifetime", |config| config.token_lifetime = ConfigDuration::seconds(0)),
+            ("sidecars", |config| config.sidecars.clear()),
+            ("sidecars", |config| config.sidecars.push(config.sidecars[0].clone())),
+            ("sidecars", |config| config.sidecars[0].audience = config.issuer.clone()),
+        ];
+        for (key, change) in cases {
+            let error = resolve(change).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("authority.{key}:")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! RFC 8693 token exchange under the binding rules of DESIGN §5.1, as one straight line: who asks, what they hold,
+//! what stands registered, what is left of what they ask for, signed.
+//!
+//! The deciding is in `first` and `next` and pure; here is what has to be read for it. A rule that asks policy
+//! (`delegate`) belongs between the issuance and its signature: it could only narrow.
+
+mod claims;
+mod first;
+mod issuance;
+mod next;
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use model::{Agent, Id, Principal, Stage, Task, json::Json};
+use serde_json::{Value, json};
+use token::{Compact, DelegatedSubject, Rejection, UserSubject, VerifiedSubject};
+
+use self::{
+    claims::{HandOverClaims, PARENT_EXP},
+    first::Subject,
+    issuance::{Asked, Issuance, Registered},
+};
+use crate::{
+    Authority,
+    client::Client,
+    form::Form,
+    metadata::TOKEN_EXCHANGE,
+    narrow::Requested,
+    refused::{Error, Refused},
+};
+
+const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+/// A signed token that nobody has yet: [`crate::record::issued`] hands it out, once the record of it is durable.
+#[derive(Debug)]
+pub(crate) struct Minted {
+    pub(crate) compact: Compact,
+    pub(crate) issuance: Issuance,
+    pub(crate) audience: String,
+    pub(crate) narrowed: bool,
+    pub(crate) subject_digest: String,
+    hand_over: bool,
+}
+
+/// What the client holds: a verified token and where it came from.
+struct Held<'a> {
+    compact: &'a str,
+    delegated: &'a DelegatedSubject,
+}
+
+impl Authority {
+    /// The token that `client` gets for what `form` holds, not yet recorded.
+    pub(crate) async fn exchange(&self, form: &Form, client: &Client, now: Timestamp) -> Result<Minted, Refused> {
+        client.may_act()?;
+        check_form(form)?;
+        let compact = form.required("subject_token")?;
+        let subject = self.verifier.verify_subject(compact, &self.audiences, now).await.map_err(|it| refused(&it))?;
+        match (&subject, form.value("requested_actor")) {
+            (VerifiedSubject::User(_), Some(_)) => {
+                Err(Refused::request("only an agent's own delegated token can be handed on"))
+            }
+            (VerifiedSubject::User(user), None) => self.first_hop(form, client, user, now).await,
+            (VerifiedSubject::Delegated(delegated), Some(actor)) => {
+                self.hand_over(form, client, delegated, actor, now).await
+            }
+            (VerifiedSubject::Delegated(delegated), None) => {
+                self.take_over(form, client, &Held { compact, delegated }, now).await
+            }
+        }
+    }
+
+    async fn first_hop(
+        &self,
+        form: &Form,
+        client: &Client,
+        user: &UserSubject,
+        now: Timestamp,
+    ) -> Result<Minted, Refused> {
+        let audience = self.audience(form)?;
+        let asked = self.asked(form, self.settings.lifetime, now)?;
+        let task = Id::new(form.required("task_id")?).map_err(|_| first::no_such_task())?;
+        let agents = vec![client.agent().clone()];
+        let registered = self.registered(&task, agents).await?.ok_or_else(first::no_such_task)?;
+        let subject = Subject {
+            user: user.user.clone(),
+            claims: user.claims.clone(),
+            entitlement: user.entitlement.clone(),
+            tenant: user.tenant.clone(),
+            session: user.session.clone(),
+            jti: user.token.jti.clone(),
+            expires_at: user.token.expires_at,
+        };
+        let issuance = first::first(&subject, client, &registered, &asked)?;
+        self.sign(issuance, client, audience, &asked.requested, user.token.digest.clone())
+    }
+
+    /// The parent names the agent that it hands on to.
+    async fn hand_over(
+        &self,
+        form: &Form,
+        client: &Client,
+        parent: &DelegatedSubject,
+        actor: &str,
+        now: Timestamp,
+    ) -> Result<Minted, Refused> {
+        if parent.audience == self.settings.issuer {
+            return Err(Refused::request("a token that was handed over cannot be handed on"));
+        }
+        if form.value("audience").is_some_and(|audience| audience != self.settings.issuer) {
+            return Err(Refused::new(Error::InvalidTarget, "a token to be handed over is for this authority alone"));
+        }
+        let asked = self.asked(form, self.settings.lifetime.min(next::HAND_OVER), now)?;
+        let unknown = || Refused::request("there is no agent of that name to hand on to");
+        let actor = Id::new(actor).map_err(|_| unknown())?;
+        let actor = self.registered_agent(&self.settings.issuer, &actor).await?.ok_or_else(unknown)?;
+        let registered = self.later(form, parent, actor.clone()).await?;
+        let issuance = next::hand_over(&parent.delegation, client, &actor, &registered, &asked)?;
+        let issuer = &self.settings.issuer;
+        let claims = claims::claims(&issuance, issuer, issuer, client.id());
+        let ends = parent.delegation.token.expires_at.as_second();
+        let claims = HandOverClaims::new(claims, &issuance::principal(&actor), ends);
+        Ok(Minted {
+            compact: self.keys.sign(&claims)?,
+            narrowed: asked.requested.is_narrowed_by(&issuance.authority),
+            issuance,
+            audience: issuer.clone(),
+            subject_digest: parent.delegation.token.digest.clone(),
+            hand_over: true,
+        })
+    }
+
+    /// The agent that was named takes over, with its own key.
+    async fn take_over(
+        &self,
+        form: &Form,
+        client: &Client,
+        held: &Held<'_>,
+        now: Timestamp,
+    ) -> Result<Minted, Refused> {
+        let Held { compact, delegated } = held;
+        let may_act = match &delegated.may_act {
+            Some(may_act) if delegated.audience == self.settings.issuer => may_act,
+            _ => return Err(not_handed_over(client, delegated)),
+        };
+        let audience = self.audience(form)?;
+        let asked = self.asked(form, self.settings.lifetime, now)?;
+        let registered = self.later(form, delegated, client.agent().clone()).await?;
+        let ends = parent_end(compact)?;
+        let parent = &delegated.delegation;
+        let issuance = next::take_over(parent, may_act, client, &registered, &asked, ends)?;
+        self.use_once(client, parent, now).await?;
+        self.sign(issuance, client, audience, &asked.requested, parent.token.digest.clone())
+    }
+
+    fn sign(
+        &self,
+        issuance: Issuance,
+        client: &Client,
+        audience: String,
+        requested: &Requested,
+        subject_digest: String,
+    ) -> Result<Minted, Refused> {
+        let compact = self.keys.sign(&claims::claims(&issuance, &self.settings.issuer, &audience, client.id()))?;
+        let narrowed = requested.is_narrowed_by(&issuance.authority);
+        Ok(Minted { compact, issuance, audience, narrowed, subject_digest, hand_over: false })
+    }
+
+    /// A handed-over token is good for one exchange.
+    async fn use_once(&self, client: &Client, handed: &model::Delegation, now: Timestamp) -> Result<(), Refused> {
+        let Some(jti) = &handed.token.jti else { return Err(Refused::request("the subject token has no `jti`")) };
+        let until = handed.token.expires_at.checked_add(Duration::from_secs(60)).unwrap_or(Timestamp::MAX);
+        let who = format!("takes over: {}", client.id());
+        self.store
+            .use_once(&who, jti, until, now)
+            .await
+            .map_err(|error| Refused::request(format!("the subject token cannot be used: {error}")))
+    }
+
+    /// Task, grant and agents of a later hop, `actor` the last of them.
+    async fn later(&self, form: &Form, parent: &DelegatedSubject, actor: Agent) -> Result<Registered, Refused> {
+        let unknown = || Refused::request("the task of the subject token is not on record");
+        let task = parent.delegation.task.id.as_ref().ok_or_else(unknown)?;
+        if form.value("task_id").is_some_and(|asked| asked != task.as_str()) {
+            return Err(Refused::request("`task_id` is not the task of the subject token"));
+        }
+        let mut agents = Vec::new();
+        for hop in parent.delegation.chain.agents() {
+            let Principal { id, issuer, .. } = &hop.principal;
+            let agent = self.registered_agent(issuer, id).await?;
+            agents.push(agent.ok_or_else(|| Refused::request(format!("the agent {id} is not registered")))?);
+        }
+        agents.push(actor);
+        self.registered(task, agents).await?.ok_or_else(unknown)
+    }
+
+    async fn registered(&self, task: &Id<Task>, agents: Vec<Agent>) -> Result<Option<Registered>, Refused> {
+        let unavailable = |error| Refused::unavailable("the store", &error);
+        let Some(task) = self.store.task(task).await.map_err(unavailable)? else { return Ok(None) };
+        let grant = self.store.grant(&task.grant).await.map_err(unavailable)?;
+        Ok(grant.map(|grant| Registered { task, grant, agents }))
+    }
+
+    async fn registered_agent(&self, issuer: &str, id: &Id<Principal>) -> Result<Option<Agent>, Refused> {
+        let registration = self.store.agent(issuer, id).await;
+        let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
+        Ok(registration.map(|registration| registration.agent))
+    }
+
+    fn asked(&self, form: &Form, lifetime: Duration, now: Timestamp) -> Result<Asked, Refused> {
+        let stage = form.value("stage").map(stage).transpose()?;
+        Ok(Asked { requested: Requested::read(form)?, stage, lifetime, jti: jti(now), now })
+    }
+
+    /// The one group of sidecars that the token is for.
+    fn audience(&self, form: &Form) -> Result<String, Refused> {
+        let target = |why: &str| Refused::new(Error::InvalidTarget, why);
+        match (form.value("audience"), self.settings.sidecars.as_slice()) {
+            (Some(named), known) if known.iter().any(|audience| audience == named) => Ok(named.to_owned()),
+            (Some(_), _) => Err(target("the audience is not one of the sidecars this authority issues for")),
+            (None, [only]) => Ok(only.clone()),
+            (None, _) => Err(target("`audience` has to name one of the groups of sidecars")),
+        }
+    }
+}
+
+impl Minted {
+    /// RFC 8693 §2.2.1, with the details that were granted (RFC 9396 §7).
+    pub(crate) fn response(&self) -> Value {
+        let Issuance { authority, expires_at, issued_at, .. } = &self.issuance;
+        // A token for this authority is no access token, so it has no token type to be presented with.
+        let (issued, kind) = if self.hand_over { (JWT, "N_A") } else { (ACCESS_TOKEN, "Bearer") };
+        json!({
+            "access_token": self.compact.expose(),
+            "issued_token_type": issued,
+            "token_type": kind,
+            "expires_in": expires_at.as_second() - issued_at.as_second(),
+            "scope": authority.scope.to_string(),
+            "authorization_details": authority.elements,
+        })
+    }
+}
+
+/// What the form may and may not have, whatever it asks for.
+fn check_form(form: &Form) -> Result<(), Refused> {
+    if form.required("grant_type")? != TOKEN_EXCHANGE {
+        return Err(Refused::new(Error::UnsupportedGrantType, "only token exchange (RFC 8693) is supported"));
+    }
+    if form.value("actor_token").is_some() || form.value("actor_token_type").is_some() {
+        return Err(Refused::request("`actor_token` is not taken: the actor is the authenticated client"));
+    }
+    if form.value("resource").is_some() {
+        return Err(Refused::new(
+            Error::InvalidTarget,
+            "`resource` is not taken: name a group of sidecars by `audience`",
+        ));
+    }
+    let kind = form.required("subject_token_type")?;
+    if kind != ACCESS_TOKEN && kind != JWT {
+        return Err(Refused::request("`subject_token_type` has to be an access token or a JWT"));
+    }
+    match (form.value("requested_token_type"), form.value("requested_actor")) {
+        (None, _) | (Some(ACCESS_TOKEN), None) | (Some(JWT), Some(_)) => Ok(()),
+        _ => Err(Refused::request("tokens of the `requested_token_type` are not issued")),
+    }
+}
+
+fn stage(text: &str) -> Result<Stage, Refused> {
+    [Stage::Observe, Stage::Draft, Stage::Supervised]
+        .into_iter()
+        .find(|stage| stage.as_str() == text)
+        .ok_or_else(|| Refused::request("`stage` has to be `observe`, `draft` or `supervised`"))
+}
+
+/// Why a delegated token without a valid `may_act` for this authority opens nothing.
+fn not_handed_over(client: &Client, held: &DelegatedSubject) -> Refused {
+    if client.agent().is(&held.delegation.chain.agent().principal) {
+        return Refused::request("an agent's own token can be handed on only: name the agent by `requested_actor`");
+    }
+    Refused::request("the subject token was not handed over: its agent has to name this client first")
+}
+
+/// RFC 8693 §2.2.2: a subject token that is invalid for any reason is an invalid request.
+fn refused(rejection: &Rejection) -> Refused {
+    let refusal = &rejection.refusal;
+    if refusal.code == model::Code::KeysUnavailable {
+        let why = refusal.internal.as_deref().unwrap_or(&refusal.detail);
+        return Refused::unavailable("the keys of the subject token's issuer", &why);
+    }
+    tracing::info!(code = ?refusal.code, internal = refusal.internal, "subject token refused");
+    Refused::request(format!("subject_token: {}", refusal.detail))
+}
+
+/// When the token of the parent ends, from a handed-over token that was verified.
+fn parent_end(compact: &str) -> Result<Timestamp, Refused> {
+    let payload = compact.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+    let payload = payload.and_then(|payload| Json::parse(&payload).ok());
+    let seconds = payload.and_then(|payload| payload.to_serde().get(PARENT_EXP)?.as_i64());
+    let end = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+    end.ok_or_else(|| Refused::request("the subject token was not handed over by this authority"))
+}
+
+/// A name for a token: unique, and in the order of time.
+fn jti(now: Timestamp) -> String {
+    let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or_default();
+    uuid::Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanoseconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! What clients may know beforehand: RFC 8414 metadata, and where each endpoint lies.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::config::AuthoritySettings;
+
+/// RFC 8693 §2.1.
+pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// The endpoints of the authority, all under the path of its issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// RFC 6749 §3.2.
+    Token,
+    /// RFC 7517 §5.
+    Keys,
+    /// RFC 8414 §3.
+    Metadata,
+    /// The process is there.
+    Live,
+    /// It can issue tokens.
+    Ready,
+}
+
+impl Endpoint {
+    /// The endpoint that `path` leads to.
+    pub(crate) fn at(path: &str, settings: &AuthoritySettings) -> Option<Self> {
+        // RFC 8414 §3.1: the well-known part comes between the host and the issuer's path.
+        if let Some(rest) = path.strip_prefix("/.well-known/oauth-authorization-server") {
+            return (rest == settings.prefix).then_some(Self::Metadata);
+        }
+        match path {
+            "/livez" => return Some(Self::Live),
+            "/readyz" => return Some(Self::Ready),
+            _ => {}
+        }
+        match path.strip_prefix(settings.prefix.as_str())? {
+            "/oauth2/token" => Some(Self::Token),
+            "/jwks.json" => Some(Self::Keys),
+            _ => None,
+        }
+    }
+
+    /// The only method it answers to.
+    pub(crate) const fn method(self) -> Method {
+        match self {
+            Self::Token => Method::POST,
+            Self::Keys | Self::Metadata | Self::Live | Self::Ready => Method::GET,
+        }
+    }
+
+    /// The same, as a 405 has to list it.
+    pub(crate) const fn allow(self) -> &'static str {
+        match self {
+            Self::Token => "POST",
+            Self::Keys | Self::Metadata | Self::Live | Self::Ready => "GET, HEAD",
+        }
+    }
+}
+
+/// The URL of the token endpoint.
+pub(crate) fn token_endpoint(settings: &AuthoritySettings) -> String {
+    format!("{}/oauth2/token", settings.issuer)
+}
+
+/// RFC 8414 §2. `response_types_supported` is required there, and empty here: there is no authorization endpoint.
+pub(crate) fn document(settings: &AuthoritySettings) -> Value {
+    json!({
+        "issuer": settings.issuer,
+        "token_endpoint": token_endpoint(settings),
+        "jwks_uri": format!("{}/jwks.json", settings.issuer),
+        "response_types_supported": [],
+        "grant_types_supported": [TOKEN_EXCHANGE],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ["ES256", "EdDSA"],
+        "authorization_details_types_supported": [model::authority::ELEMENT_TYPE],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn settings(path: &str) -> AuthoritySettings {
+        AuthoritySettings {
+            issuer: format!("https://countersign.example{path}"),
+            prefix: path.to_owned(),
+            lifetime: Duration::from_secs(300),
+            sidecars: vec!["urn:example:support".to_owned()],
+            subject_audiences: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_well_known_part_stands_before_the_path_of_the_issuer() {
+        let (plain, below) = (settings(""), settings("/acme"));
+        let at = |path, settings| Endpoint::at(path, settings);
+        assert_eq!(at("/.well-known/oauth-authorization-server", &plain), Some(Endpoint::Metadata));
+        assert_eq!(at("/.well-known/oauth-authorization-server/acme", &below), Some(Endpoint::Metadata));
+        assert_eq!(at("/.well-known/oauth-authorization-server", &below), None);
+        assert_eq!(at("/.well-known/oauth-authorization-serveracme", &below), None);
+        assert_eq!(at("/oauth2/token", &plain), Some(Endpoint::Token));
+        assert_eq!(at("/oauth2/token", &below), None);
+        assert_eq!(at("/acme/oauth2/token", &below), Some(Endpoint::Token));
+        for path in ["/", "", "/oauth2/token/", "//oauth2/token", "/oauth2/%74oken", "/OAUTH2/token"] {
+            assert_eq!(at(path, &plain), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_metadata_names_urls_that_lead_to_the_endpoints() {
+        let settings = settings("/acme");
+        let document = document(&settings);
+        for (member, endpoint) in [("token_endpoint", Endpoint::Token), ("jwks_uri", Endpoint::Keys)] {
+            let path = document[member].as_str().unwrap().strip_prefix("https://countersign.example").unwrap();
+            assert_eq!(Endpoint::at(path, &settings), Some(endpoint));
+        }
+    }
+}

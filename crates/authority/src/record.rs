@@ -1,0 +1,35 @@
+//! No record, no token: what is issued is in the ledger before anybody has it.
+
+use audit::{Event, Ledger, record::TokenIssued};
+use http::{Response, StatusCode};
+use net::Body;
+
+use crate::{
+    client::Client,
+    exchange::Minted,
+    refused::{Refused, json_response},
+};
+
+/// Records `minted` and hands it out: the only way from a signed token to a response.
+pub(crate) async fn issued(ledger: &Ledger, client: &Client, minted: Minted) -> Result<Response<Body>, Refused> {
+    let issuance = &minted.issuance;
+    let record = TokenIssued {
+        digest: minted.compact.digest(),
+        jti: issuance.jti.clone(),
+        client_id: client.id().to_owned(),
+        audience: minted.audience.clone(),
+        user: issuance.chain.user().principal.clone(),
+        agents: issuance.chain.agents().map(|hop| hop.principal.clone()).collect(),
+        authority: issuance.authority.clone(),
+        narrowed: minted.narrowed,
+        subject_digest: Some(minted.subject_digest.clone()),
+        grant: Some(issuance.grant.clone()),
+        task: issuance.task.id.clone(),
+        run: issuance.run.clone(),
+        tenant: issuance.tenant.clone(),
+        expires_at: issuance.expires_at,
+    };
+    let recorded = ledger.event(Event::TokenIssued(Box::new(record))).await;
+    recorded.map_err(|error| Refused::unavailable("the ledger", &error))?;
+    Ok(json_response(StatusCode::OK, &minted.response()))
+}
