@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +23,27 @@ pub struct Body(Kind);
 enum Kind {
     Memory(Option<Bytes>),
     Incoming(Incoming),
-    Boxed(UnsyncBoxBody<Bytes, BoxError>),
+    /// Behind a mutex that nobody ever waits for: it makes the body `Sync`, so that a request can be looked at
+    /// across an await.
+    Boxed(Mutex<UnsyncBoxBody<Bytes, BoxError>>),
+}
+
+/// A body of somebody else's that may not be shared between threads. Behind a lock it may, so that whatever holds a
+/// [`Body`] can be borrowed across an await; whoever reads it holds it alone and never waits for the lock.
+struct Alone(Mutex<UnsyncBoxBody<Bytes, BoxError>>);
+
+impl Alone {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(self.0.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
+    }
 }
 
 impl Body {
@@ -43,7 +65,7 @@ impl Body {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        Self(Kind::Boxed(body.map_err(Into::into).boxed_unsync()))
+        Self(Kind::Boxed(Mutex::new(body.map_err(Into::into).boxed_unsync())))
     }
 }
 
@@ -67,7 +89,9 @@ impl http_body::Body for Body {
         match &mut self.0 {
             Kind::Memory(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
-            Kind::Boxed(body) => Pin::new(body).poll_frame(context),
+            Kind::Boxed(body) => {
+                Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
+            }
         }
     }
 
@@ -75,7 +99,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Memory(bytes) => bytes.is_none(),
             Kind::Incoming(incoming) => incoming.is_end_stream(),
-            Kind::Boxed(body) => body.is_end_stream(),
+            Kind::Boxed(body) => body.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream(),
         }
     }
 
@@ -83,7 +107,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Memory(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Incoming(incoming) => incoming.size_hint(),
-            Kind::Boxed(body) => body.size_hint(),
+            Kind::Boxed(body) => body.lock().unwrap_or_else(PoisonError::into_inner).size_hint(),
         }
     }
 }
