@@ -41,7 +41,12 @@ pub(crate) struct Arrival {
 
 impl Arrival {
     /// Mints the decision id: the ledger's id and a UUIDv7 of the moment.
-    pub(crate) fn new(ledger: &str, peer: Peer, time: Timestamp, instant: Instant) -> Result<Self, model::id::InvalidId> {
+    pub(crate) fn new(
+        ledger: &str,
+        peer: Peer,
+        time: Timestamp,
+        instant: Instant,
+    ) -> Result<Self, model::id::InvalidId> {
         let seconds = u64::try_from(time.as_second()).unwrap_or_default();
         let nanoseconds = u32::try_from(time.subsec_nanosecond()).unwrap_or_default();
         let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, nanoseconds));
@@ -85,7 +90,16 @@ pub(crate) fn accept(
     for name in removals(&kept)? {
         kept.remove(&name);
     }
-    Ok(Incoming { arrival, method: head.method, version: head.version, path, query, headers: kept, claimed_trace, body })
+    Ok(Incoming {
+        arrival,
+        method: head.method,
+        version: head.version,
+        path,
+        query,
+        headers: kept,
+        claimed_trace,
+        body,
+    })
 }
 
 impl Incoming {

@@ -34,7 +34,11 @@ impl Admitted {
 }
 
 /// Verifies the request's token.
-pub(crate) async fn admit(incoming: &Incoming, snapshot: &Snapshot, now: Timestamp) -> Result<Admitted, Box<Rejection>> {
+pub(crate) async fn admit(
+    incoming: &Incoming,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Admitted, Box<Rejection>> {
     let compact = credential(incoming).map_err(|refusal| Box::new(Rejection { refusal: *refusal, seen: None }))?;
     let bearer_allowed = snapshot.listener.bearer != Bearer::Refuse;
     let presented = Presented { compact, bearer_allowed, proof: Proof::None };
@@ -66,7 +70,9 @@ fn credential(incoming: &Incoming) -> Result<&str, Box<Refusal>> {
 fn is_token68(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     !body.is_empty()
-        && body.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
+        && body
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/'))
 }
 
 #[cfg(test)]

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{
-    Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict,
-    fact::Known,
-    question::LimitState,
+    Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict, fact::Known, question::LimitState,
 };
 
 use crate::{
@@ -77,7 +75,11 @@ pub(crate) fn prove(
 }
 
 /// Asks policy.
-pub(crate) fn decide(proved: Proved, bounds: &Bounds, snapshot: &Snapshot) -> Result<Decided, (Box<Refusal>, Decision)> {
+pub(crate) fn decide(
+    proved: Proved,
+    bounds: &Bounds,
+    snapshot: &Snapshot,
+) -> Result<Decided, (Box<Refusal>, Decision)> {
     let question = proved.0;
     let decision = snapshot.policy.decide(&question);
     match (decision.verdict, decision.code) {

@@ -11,9 +11,9 @@ use futures_util::future::try_join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use model::{
     Action, Code, FactValue, Facts, Id, ParameterValue, Refusal, Tenant, Tool,
-    json::Json,
     catalogue::{FactDeclaration, Leaf, Variables},
     fact::FactPrincipal,
+    json::Json,
 };
 use net::{FetchRequest, HttpClient};
 use quick_cache::sync::Cache;
@@ -86,7 +86,14 @@ impl Reader {
         if !needed.is_empty() {
             let tenant = &admitted.delegation().tenant;
             let credential = upstream.credentials.choose(tenant)?;
-            let source = Source { tenant, tool: &call.tool.id, variables: &call.variables, upstream, credential: &credential, catalogue };
+            let source = Source {
+                tenant,
+                tool: &call.tool.id,
+                variables: &call.variables,
+                upstream,
+                credential: &credential,
+                catalogue,
+            };
             let reads = needed.into_iter().map(|(name, declaration)| self.one(&source, name, declaration));
             for (name, leaves) in try_join_all(reads).await? {
                 facts.insert(name, leaves);
@@ -144,8 +151,7 @@ impl Reader {
         if let Some((name, value)) = source.credential.field() {
             headers.insert(name.clone(), value.clone());
         }
-        let request =
-            FetchRequest { url, headers, deadline: declaration.timeout, max_bytes: MAX_ANSWER_BYTES };
+        let request = FetchRequest { url, headers, deadline: declaration.timeout, max_bytes: MAX_ANSWER_BYTES };
         let answer = net::fetch(&self.client, request).await.map_err(|error| error.to_string())?;
         match answer.status {
             StatusCode::OK => Json::parse(&answer.body).map(Some).map_err(|error| error.to_string()),
@@ -213,7 +219,9 @@ fn value(json: &Json, issuer: Option<&str>) -> Result<FactValue, String> {
             Ok(ParameterValue::Integer(integer)) => FactValue::Integer(integer),
             Ok(_) | Err(_) => FactValue::Text(text.clone()),
         }),
-        (Json::Array(_) | Json::Object(_), _) => Err("the pointer leads to an array or object, not to a value".to_owned()),
+        (Json::Array(_) | Json::Object(_), _) => {
+            Err("the pointer leads to an array or object, not to a value".to_owned())
+        }
     }
 }
 

@@ -102,11 +102,7 @@ pub(crate) fn bounds(
 }
 
 /// Every agent of the chain is registered, active, and registered for this action and tenant.
-fn registrations(
-    delegation: &Delegation,
-    call: &question::Call,
-    agents: &Agents,
-) -> Result<Agent, Box<Refusal>> {
+fn registrations(delegation: &Delegation, call: &question::Call, agents: &Agents) -> Result<Agent, Box<Refusal>> {
     let mut calling = None;
     for hop in delegation.chain.agents() {
         let limited = |code, detail: String| {
@@ -157,12 +153,8 @@ const fn bearer_allows(bearer: Bearer, effect: Effect) -> bool {
 /// Each authority of the chain, and the token's own, holds the call with one single element. The user's side is
 /// asked first, so that the widest holder that falls short is the one named.
 fn authorities(delegation: &Delegation, call: &question::Call) -> Result<Vec<Candidates>, Box<Refusal>> {
-    let demand = Demand {
-        action: &call.action,
-        tool: &call.tool,
-        resource: &call.resource,
-        parameters: &call.parameters,
-    };
+    let demand =
+        Demand { action: &call.action, tool: &call.tool, resource: &call.resource, parameters: &call.parameters };
     let hops = delegation
         .chain
         .hops()

@@ -222,3 +222,6 @@ impl From<Unanswered> for Box<Stopped> {
         Self::new(Stopped { refusal, decision: None, seen: None, end: End::Unanswered { sent } })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,15 +5,15 @@
 
 mod accept;
 mod admit;
-mod resolve;
-mod guard;
-mod facts;
-mod decide;
 mod approve;
-mod reserve;
 mod credential;
-mod record;
+mod decide;
+mod facts;
 mod forward;
+mod guard;
+mod record;
+mod reserve;
+mod resolve;
 mod settle;
 
 mod handle;

@@ -77,8 +77,7 @@ pub(crate) fn input_digest(question: &Question) -> Option<Digest> {
 
 /// The decision that a stage's own refusal is.
 pub(crate) fn of_guard(refusal: &Refusal, stage: &'static str) -> Decision {
-    let verdict =
-        if refusal.code == Code::ApprovalRequired { Verdict::ApprovalRequired } else { Verdict::Deny };
+    let verdict = if refusal.code == Code::ApprovalRequired { Verdict::ApprovalRequired } else { Verdict::Deny };
     let mut reasons = refusal.reasons.clone();
     if reasons.is_empty() {
         reasons.push(Reason {

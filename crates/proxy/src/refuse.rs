@@ -116,6 +116,8 @@ fn challenge(refusal: &Refusal) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use model::Reason;
+
     use super::*;
 
     async fn shown(refusal: &Refusal) -> (Response<()>, serde_json::Value) {

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use model::{
     Action, CanonicalPath, Catalogue, Code, Effect, Id, Parameters, Refusal, Tenant, Tool,
-    json::Json,
     catalogue::{CurrencySource, Source, Variables},
+    json::Json,
     question::{self, Protocol, RequestFacts},
 };
 use net::Body;
@@ -73,10 +73,10 @@ pub(crate) fn recognise<'a>(
     tenant: &Id<Tenant>,
     catalogue: &'a Catalogue,
 ) -> Result<Recognised<'a>, Box<Refusal>> {
-    let (tool, rest) =
-        catalogue.tool_at(incoming.path()).filter(|(tool, _)| tool.serves(tenant)).ok_or_else(|| {
-            Box::new(Refusal::new(Code::UnknownTool, "The path addresses no tool of this sidecar."))
-        })?;
+    let (tool, rest) = catalogue
+        .tool_at(incoming.path())
+        .filter(|(tool, _)| tool.serves(tenant))
+        .ok_or_else(|| Box::new(Refusal::new(Code::UnknownTool, "The path addresses no tool of this sidecar.")))?;
     let (action, variables) = tool.action_for(incoming.method().as_str(), &rest).ok_or_else(|| {
         let detail = format!("`{} {rest}` is no action of tool `{}`.", incoming.method(), tool.id);
         Box::new(Refusal::new(Code::UnmappedAction, detail))
@@ -180,12 +180,13 @@ impl Request<'_> {
             Some(CurrencySource::Always(_)) | None => false,
         };
         let values = self.action.parameters.values();
-        let currencies = values.clone().filter(move |declared| currency(&declared.currency)).filter_map(|declared| {
-            match &declared.currency {
+        let currencies =
+            values.clone().filter(move |declared| currency(&declared.currency)).filter_map(|declared| match &declared
+                .currency
+            {
                 Some(CurrencySource::From(source)) => Some(source),
                 _ => None,
-            }
-        });
+            });
         values.map(|declared| &declared.value).chain(currencies).chain(self.action.idempotency.as_ref())
     }
 
@@ -194,16 +195,20 @@ impl Request<'_> {
             Source::Path(name) => self.variables.get(name).map(|text| Raw::Text(text)),
             Source::Query(name) => query.value(name).map(Raw::Text),
             Source::Header(name) => self.header(name)?.map(Raw::Text),
-            Source::Body(pointer) => {
-                self.json.as_ref().and_then(|json| json.pointer(pointer)).filter(|json| **json != Json::Null).map(Raw::Json)
-            }
+            Source::Body(pointer) => self
+                .json
+                .as_ref()
+                .and_then(|json| json.pointer(pointer))
+                .filter(|json| **json != Json::Null)
+                .map(Raw::Json),
         })
     }
 
     /// The one value of a declared field. A second one, or one under a name that scripts cannot tell from it
     /// (`_` for `-`), would let the tool read another value than this.
     fn header(&self, name: &str) -> Result<Option<&str>, Box<Refusal>> {
-        let mut found = self.headers.iter().filter(|(other, _)| other.as_str().replace('_', "-") == name.replace('_', "-"));
+        let mut found =
+            self.headers.iter().filter(|(other, _)| other.as_str().replace('_', "-") == name.replace('_', "-"));
         match (found.next(), found.next()) {
             (None, _) => Ok(None),
             (Some((other, value)), None) if other.as_str() == name => {

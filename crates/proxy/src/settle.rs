@@ -88,6 +88,12 @@ impl Settlement {
         Self { open: Some(open) }
     }
 
+    /// Of no call.
+    #[cfg(test)]
+    pub(crate) fn closed() -> Self {
+        Self { open: None }
+    }
+
     /// The call is in the ledger: from here on it has to be settled.
     pub(crate) fn armed(mut self) -> Self {
         if let Some(open) = &mut self.open {

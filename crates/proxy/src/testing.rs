@@ -1,5 +1,7 @@
 //! What the tests of this crate share: a catalogue as an operator would write it, requests, delegations.
 
+pub(crate) mod world;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -28,8 +30,10 @@ pub(crate) const ISSUER: &str = "https://countersign.example";
 pub(crate) const PROVIDER: &str = "https://sso.example";
 
 pub(crate) fn listener() -> AgentListenerConfig {
-    serde_json::from_value(json!({ "tcp": "127.0.0.1:0", "bearer": "all", "input_headers": ["X-Ticket", "Authorization"] }))
-        .unwrap()
+    serde_json::from_value(
+        json!({ "tcp": "127.0.0.1:0", "bearer": "all", "input_headers": ["X-Ticket", "Authorization"] }),
+    )
+    .unwrap()
 }
 
 pub(crate) fn arrival() -> Arrival {
@@ -150,7 +154,14 @@ pub(crate) fn authority(max: &str) -> Authority {
 }
 
 fn hop(principal: Principal, authority: Authority) -> Hop {
-    Hop { principal, instance: None, jti: None, grant: None, authority: Some(authority), evidence: Evidence::DelegationChain }
+    Hop {
+        principal,
+        instance: None,
+        jti: None,
+        grant: None,
+        authority: Some(authority),
+        evidence: Evidence::DelegationChain,
+    }
 }
 
 /// alice, the support agent, and a helper of it that holds less.

@@ -24,7 +24,7 @@ fn a_plain_request_is_accepted_with_a_decision_id_of_its_ledger_and_moment() {
     let incoming = accepted(request(|r| r.header("accept", "*/*"))).unwrap();
     let (ledger, uuid) = incoming.arrival().id.as_str().split_once('.').unwrap();
     assert_eq!(ledger, "ledger1");
-    assert_eq!(uuid::Uuid::parse_str(uuid).unwrap().get_version_num(), 7);
+    assert_eq!(Uuid::parse_str(uuid).unwrap().get_version_num(), 7);
     assert_eq!(incoming.path().as_str(), "/orders/v1/orders/1");
 }
 
@@ -95,7 +95,8 @@ fn fields_between_neighbours_are_gone_before_anything_is_decided() {
 #[test]
 fn a_claimed_trace_is_read_strictly_or_not_at_all() {
     let claimed = |values: &[&str]| {
-        let incoming = accepted(request(|r| values.iter().fold(r, |r, value| r.header("traceparent", *value)))).unwrap();
+        let incoming =
+            accepted(request(|r| values.iter().fold(r, |r, value| r.header("traceparent", *value)))).unwrap();
         incoming.claimed_trace().map(|context| context.trace_id().to_string())
     };
     let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

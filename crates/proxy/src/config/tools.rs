@@ -8,9 +8,7 @@ use http::{Uri, uri::PathAndQuery};
 use model::{
     Action, CanonicalPath, Catalogue, Id, ParameterKind, Tenant, Tool,
     amount::InvalidAmount,
-    catalogue::{
-        CurrencySource, FactDeclaration, InvalidCatalogue, Leaf, ParameterDeclaration, Source, Template,
-    },
+    catalogue::{CurrencySource, FactDeclaration, InvalidCatalogue, Leaf, ParameterDeclaration, Source, Template},
     path::InvalidPath,
 };
 use net::{Plaintext, UrlError, check_operator_url};
@@ -142,7 +140,9 @@ pub enum PartError {
     #[error("parameters.{0}: a set is read from the body, where its members are told apart")]
     Set(String),
     /// Members that do not go with the type.
-    #[error("parameters.{0}: `scale` goes with decimal only, `minor` with money only; a decimal needs `scale` (0 to 12)")]
+    #[error(
+        "parameters.{0}: `scale` goes with decimal only, `minor` with money only; a decimal needs `scale` (0 to 12)"
+    )]
     Shape(String),
     /// Two parameters with one source.
     #[error("parameters.{0}: its value is also another parameter's, or lies within it")]

@@ -29,7 +29,8 @@ fn candidates(elements: Vec<Element>) -> Candidates {
 fn a_relation_that_the_facts_do_not_show_refuses_the_call() {
     let own = candidates(vec![element(json!({ "order.placed_by": "$user" }), json!({}))]);
     let free = candidates(vec![element(json!({}), json!({}))]);
-    let prove = |owner| proved(&delegation(), &[free.clone(), own.clone()], &facts(owner)).map_err(|refusal| refusal.code);
+    let prove =
+        |owner| proved(&delegation(), &[free.clone(), own.clone()], &facts(owner)).map_err(|refusal| refusal.code);
     assert_eq!(prove(Some("alice")).map(|limits| limits.len()), Ok(0));
     assert_eq!(prove(Some("bob")), Err(Code::RelationUnproven));
     assert_eq!(prove(None), Err(Code::RelationUnproven));

@@ -52,7 +52,9 @@ fn a_call_within_every_authority_passes_with_its_relations_still_to_prove() {
 
 #[test]
 fn the_widest_holder_that_falls_short_is_named_with_what_it_allows() {
-    for (dollars, hop, max) in [("80", "agent:support", "50.00"), ("30", "agent:helper", "20.00"), ("200", "user:alice@acme", "100.00")] {
+    for (dollars, hop, max) in
+        [("80", "agent:support", "50.00"), ("30", "agent:helper", "20.00"), ("200", "user:alice@acme", "100.00")]
+    {
         let refused = judged(&delegation(), &refund(Some(dollars)), both(), Bearer::All).unwrap_err();
         assert_eq!(refused.code, Code::LimitExceeded);
         assert_eq!(refused.limiting_hop.as_deref(), Some(hop));
@@ -163,7 +165,9 @@ fn changed_hop(delegation: &mut Delegation, at: usize, change: impl Fn(&mut Auth
 fn take(taken: Taken, delegation: &mut Delegation, call: &mut Asked, agents: &mut Vec<Agent>) {
     match taken {
         Taken::Scope(at) => delegation.authority.scope = without_name(&delegation.authority.scope, at),
-        Taken::Element(at) if at < delegation.authority.elements.len() => drop(delegation.authority.elements.remove(at)),
+        Taken::Element(at) if at < delegation.authority.elements.len() => {
+            drop(delegation.authority.elements.remove(at))
+        }
         Taken::HopElement(hop, at) => changed_hop(delegation, hop, |authority| {
             if at < authority.elements.len() {
                 authority.elements.remove(at);

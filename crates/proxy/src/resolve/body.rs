@@ -61,11 +61,7 @@ fn content_type(headers: &HeaderMap) -> Result<(), Box<Refusal>> {
 
 /// Checks that `json` holds what is declared at `pointers` and, unless `open`, nothing else. A member that some
 /// parsers take for a declared one (other case) is refused in any case.
-pub(super) fn closed<'a>(
-    json: &Json,
-    pointers: impl Iterator<Item = &'a str>,
-    open: bool,
-) -> Result<(), Box<Refusal>> {
+pub(super) fn closed<'a>(json: &Json, pointers: impl Iterator<Item = &'a str>, open: bool) -> Result<(), Box<Refusal>> {
     let unescape = |token: &str| token.replace("~1", "/").replace("~0", "~");
     let declared: Vec<Vec<String>> =
         pointers.map(|pointer| pointer.split('/').skip(1).map(unescape).collect()).collect();
@@ -109,7 +105,8 @@ fn member(name: &str, value: &Json, declared: &[&[String]], open: bool) -> Resul
     if !below.is_empty() {
         return walk(value, &below, open);
     }
-    let alike = declared.iter().any(|path| path.first().is_some_and(|first| first.to_lowercase() == name.to_lowercase()));
+    let alike =
+        declared.iter().any(|path| path.first().is_some_and(|first| first.to_lowercase() == name.to_lowercase()));
     if open && !alike {
         return Ok(());
     }

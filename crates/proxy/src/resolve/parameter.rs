@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use model::{
-    Decimal, Money, ParameterKind, ParameterValue, Refusal,
-    json::Json,
-    catalogue::ParameterDeclaration,
+    Decimal, Money, ParameterKind, ParameterValue, Refusal, catalogue::ParameterDeclaration, json::Json,
     parameter::ScaledDecimal,
 };
 
@@ -48,10 +46,12 @@ fn value(
 ) -> Result<ParameterValue, Box<Refusal>> {
     let amount = |error: model::amount::InvalidAmount| wrong(name, &error.to_string());
     match declaration.kind {
-        ParameterKind::String => {
-            text(raw).map(|text| ParameterValue::String(text.to_owned())).ok_or_else(|| wrong(name, "it must be a string"))
+        ParameterKind::String => text(raw)
+            .map(|text| ParameterValue::String(text.to_owned()))
+            .ok_or_else(|| wrong(name, "it must be a string")),
+        ParameterKind::Id => {
+            id(raw).map(ParameterValue::Id).ok_or_else(|| wrong(name, "it must be a name on one line"))
         }
-        ParameterKind::Id => id(raw).map(ParameterValue::Id).ok_or_else(|| wrong(name, "it must be a name on one line")),
         ParameterKind::Integer => {
             let digits = match raw {
                 Raw::Text(text) => text,
@@ -68,7 +68,9 @@ fn value(
         ParameterKind::Time => {
             time(text(raw)).map(ParameterValue::Time).ok_or_else(|| wrong(name, "it must be an RFC 3339 time"))
         }
-        ParameterKind::Set => set(raw).map(ParameterValue::Set).ok_or_else(|| wrong(name, "it must be an array of strings")),
+        ParameterKind::Set => {
+            set(raw).map(ParameterValue::Set).ok_or_else(|| wrong(name, "it must be an array of strings"))
+        }
     }
 }
 

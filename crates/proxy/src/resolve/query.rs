@@ -30,7 +30,9 @@ impl Query {
             if !declared.contains(&key.as_ref()) {
                 if !open || declared.iter().any(|name| same_to_some_server(name, &key)) {
                     let shown: String = key.chars().filter(|c| !c.is_control()).take(60).collect();
-                    return Err(malformed(&format!("The query has a parameter `{shown}` that the action does not declare.")));
+                    return Err(malformed(&format!(
+                        "The query has a parameter `{shown}` that the action does not declare."
+                    )));
                 }
                 continue;
             }

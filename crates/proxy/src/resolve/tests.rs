@@ -6,7 +6,12 @@ use net::Body;
 use super::*;
 use crate::testing::{delegation, incoming, listener, tools};
 
-async fn call(method: &str, uri: &str, headers: &[(&str, &str)], body: Body) -> Result<(Parameters, CallBody), Box<Refusal>> {
+async fn call(
+    method: &str,
+    uri: &str,
+    headers: &[(&str, &str)],
+    body: Body,
+) -> Result<(Parameters, CallBody), Box<Refusal>> {
     let tools = tools("http://127.0.0.1:1");
     let admitted = Admitted::in_test(delegation());
     let mut incoming = incoming(method, uri, headers, "").into_parts();
@@ -95,10 +100,24 @@ async fn hostile_bodies_are_malformed() {
 #[tokio::test]
 async fn only_plain_json_is_read_and_only_so_much_of_it() {
     let good = r#"{"amount":20,"currency":"USD"}"#;
-    for content_type in ["application/json", "application/json; charset=utf-8", "Application/JSON;charset=\"UTF-8\"", "application/merge-patch+json"] {
+    for content_type in [
+        "application/json",
+        "application/json; charset=utf-8",
+        "Application/JSON;charset=\"UTF-8\"",
+        "application/merge-patch+json",
+    ] {
         assert!(refund_as(&[("content-type", content_type)], good).await.is_ok(), "{content_type}");
     }
-    for content_type in ["text/plain", "text/json", "application/x-www-form-urlencoded", "application/json; charset=utf-16", "application/json; profile=x", "application/+json", "application/jsonx", ""] {
+    for content_type in [
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=utf-16",
+        "application/json; profile=x",
+        "application/+json",
+        "application/jsonx",
+        "",
+    ] {
         assert_eq!(refund_as(&[("content-type", content_type)], good).await, Err(Code::Malformed), "{content_type}");
     }
     assert_eq!(refund_as(&[], good).await, Err(Code::Malformed));
@@ -131,9 +150,24 @@ async fn a_query_parameter_that_servers_read_differently_is_malformed() {
     assert_eq!(limit("l%69mit=10").await, Ok(Some(model::ParameterValue::Integer(10))));
     assert_eq!(limit("page=2").await, Ok(None));
     for query in [
-        "limit=1&limit=2", "limit=1&l%69mit=2", "limit=+1", "limit=1%2B", "limit=", "limit", "limit=1.0", "limit=1e3",
-        "limit=01", "limit=%31%00", "Limit=5", "limit[]=5", "limit%5B0%5D=5", "limit.x=5", "limit+=5", "page=1;limit=9",
-        "limit=%ff", "limit=9007199254740993",
+        "limit=1&limit=2",
+        "limit=1&l%69mit=2",
+        "limit=+1",
+        "limit=1%2B",
+        "limit=",
+        "limit",
+        "limit=1.0",
+        "limit=1e3",
+        "limit=01",
+        "limit=%31%00",
+        "Limit=5",
+        "limit[]=5",
+        "limit%5B0%5D=5",
+        "limit.x=5",
+        "limit+=5",
+        "page=1;limit=9",
+        "limit=%ff",
+        "limit=9007199254740993",
     ] {
         assert_eq!(limit(query).await, Err(Code::Malformed), "{query}");
     }
@@ -160,12 +194,22 @@ async fn every_kind_is_read_in_its_one_form() {
     let absent = tag(r#"{"tags":[],"count":null}"#, &[]).await.unwrap();
     assert_eq!(absent["count"]["value"], serde_json::Value::Null);
     for body in [
-        r#"{"tags":"a"}"#, r#"{"tags":["a",1]}"#, r#"{"tags":{}}"#, r#"{"tags":[],"weight":1.2345}"#,
-        r#"{"tags":[],"weight":"1e2"}"#, r#"{"tags":[],"count":"3"}"#, r#"{"tags":[],"count":3.0}"#,
-        r#"{"tags":[],"due":"2026-11-22"}"#, r#"{"tags":[],"due":"2026-11-22 10:00:00Z"}"#,
-        r#"{"tags":[],"due":"2026-11-22T10:00:00"}"#, r#"{"tags":[],"due":"2026-11-22T10:00:60Z"}"#,
-        r#"{"tags":[],"due":"2026-11-22T10:00:00Z[UTC]"}"#, r#"{"tags":[],"due":1700000000}"#,
-        r#"{"tags":[],"fee":19.99}"#, r#"{"tags":[],"fee":-1}"#, r#"{"tags":[],"Weight":1}"#,
+        r#"{"tags":"a"}"#,
+        r#"{"tags":["a",1]}"#,
+        r#"{"tags":{}}"#,
+        r#"{"tags":[],"weight":1.2345}"#,
+        r#"{"tags":[],"weight":"1e2"}"#,
+        r#"{"tags":[],"count":"3"}"#,
+        r#"{"tags":[],"count":3.0}"#,
+        r#"{"tags":[],"due":"2026-11-22"}"#,
+        r#"{"tags":[],"due":"2026-11-22 10:00:00Z"}"#,
+        r#"{"tags":[],"due":"2026-11-22T10:00:00"}"#,
+        r#"{"tags":[],"due":"2026-11-22T10:00:60Z"}"#,
+        r#"{"tags":[],"due":"2026-11-22T10:00:00Z[UTC]"}"#,
+        r#"{"tags":[],"due":1700000000}"#,
+        r#"{"tags":[],"fee":19.99}"#,
+        r#"{"tags":[],"fee":-1}"#,
+        r#"{"tags":[],"Weight":1}"#,
     ] {
         assert_eq!(tag(body, &[]).await, Err(Code::Malformed), "{body}");
     }
@@ -176,7 +220,8 @@ async fn every_kind_is_read_in_its_one_form() {
 
 #[tokio::test]
 async fn a_body_that_no_parameter_needs_is_not_looked_at() {
-    let outcome = call("PUT", "/orders/v1/orders/17/file", &[("content-encoding", "gzip")], Body::full("\u{1}{{{")).await;
+    let outcome =
+        call("PUT", "/orders/v1/orders/17/file", &[("content-encoding", "gzip")], Body::full("\u{1}{{{")).await;
     assert!(matches!(outcome.unwrap().1, CallBody::Unseen(_)));
 }
 
@@ -186,12 +231,12 @@ fn a_foreign_tenants_tool_is_refused_exactly_as_a_missing_one() {
         let mut tools = tools("http://127.0.0.1:1");
         let mut tool = tools.catalogue.tools()[0].clone();
         tool.tenants = tenants;
-        tools.catalogue = model::Catalogue::new(vec![tool], "r".into()).unwrap();
+        tools.catalogue = Catalogue::new(vec![tool], "r".into()).unwrap();
         tools.catalogue
     };
     let foreign = snapshot(Some([Id::new("globex").unwrap()].into()));
     let acme = Id::new("acme").unwrap();
-    let find = |catalogue: &model::Catalogue, uri: &str| {
+    let find = |catalogue: &Catalogue, uri: &str| {
         let incoming = incoming("GET", uri, &[], "");
         recognise(&incoming, &acme, catalogue).map(|known| known.action.id.to_string()).map_err(|refusal| *refusal)
     };
