@@ -19,6 +19,10 @@ pub mod record;
 mod recovery;
 mod segment;
 pub mod tail;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod values;
 pub mod verify;
 mod writer;

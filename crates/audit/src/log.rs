@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
         Arc,
@@ -181,9 +182,9 @@ impl Ledger {
             Verdict::Permit => Mark::Opens(id.to_string()),
             Verdict::Deny | Verdict::ApprovalRequired => Mark::None,
         };
-        let delegation = record.delegation().cloned();
+        let subject = Some(record.subject.clone());
         let draft = record::decided(&record)?;
-        let seq = self.append(Append { draft, mark, delegation }).await?;
+        let seq = self.append(Append { draft, mark, subject }).await?;
         Ok(Receipt { id, seq, verdict })
     }
 
@@ -194,7 +195,7 @@ impl Ledger {
     pub async fn settled(&self, record: CallSettled) -> Result<(), LedgerError> {
         let draft = record::settled(&record)?;
         let mark = Mark::Settles(record.id.to_string());
-        self.append(Append { draft, mark, delegation: None }).await.map(drop)
+        self.append(Append { draft, mark, subject: None }).await.map(drop)
     }
 
     /// Records something that happened beside calls.
@@ -203,7 +204,7 @@ impl Ledger {
     /// When it could not be made durable.
     pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
         let draft = record::event(&event)?;
-        self.append(Append { draft, mark: Mark::None, delegation: None }).await.map(drop)
+        self.append(Append { draft, mark: Mark::None, subject: None }).await.map(drop)
     }
 
     /// Whether the last write succeeded. A ledger that is not healthy tries again by itself.
@@ -261,7 +262,6 @@ fn begin(settings: LedgerSettings, shared: Arc<Shared>) -> Result<Begun, LedgerE
 
 /// One writer a directory: the lock is the file's, and ends with the process however that ends.
 fn lock(dir: &Path) -> Result<File, LedgerError> {
-    use std::os::unix::fs::OpenOptionsExt;
     let path = dir.join(LOCK_FILE);
     let file = File::options().create(true).append(true).mode(0o600).open(&path).map_err(LedgerError::io(&path))?;
     match file.try_lock() {
@@ -300,7 +300,7 @@ fn about(
 /// Keeps `bytes` of the disk, given up when a full disk would keep the ledger from stopping cleanly. Without it the
 /// ledger still works.
 fn reserve(path: &Path, bytes: u64) {
-    let made = File::options().create(true).append(true).open(path).and_then(|file| {
+    let made = File::options().create(true).append(true).mode(0o600).open(path).and_then(|file| {
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes.max(1)).map_err(Into::into)
     });
     if let Err(error) = made {

@@ -45,13 +45,14 @@ pub fn question(decided: &Entry, token_seen: &Entry) -> Result<Question, NotRepl
         return Err(NotReplayable::OtherToken);
     }
     // The digests and the words of a refusal are no part of the question; the user is in the token's record.
-    let needed = |path: &&String| !matches!(path.as_str(), "/input_digest" | "/body" | "/explanation" | "/user");
+    let needed = |path: &&String| !matches!(path.as_str(), "/digests" | "/explanation" | "/user");
     let own = decided.erased.iter().filter(needed).cloned();
     let paths: Vec<String> = own.chain(token_seen.erased.iter().map(|path| format!("token.seen{path}"))).collect();
     if !paths.is_empty() {
         return Err(NotReplayable::Erased { paths });
     }
-    record::question(&decided.fields, delegation(token_seen)?).map_err(NotReplayable::Unreadable)
+    let agent = record::registration(&token_seen.fields).map_err(NotReplayable::Unreadable)?;
+    record::question(&decided.fields, delegation(token_seen)?, agent).map_err(NotReplayable::Unreadable)
 }
 
 /// The delegation that a `token.seen` record holds.
@@ -95,5 +96,5 @@ pub fn decision(decided: &Entry) -> Result<Decision, NotReplayable> {
 /// The digest of the exact policy input, as [`crate::record::Digest::text`] writes it; `None` where policy was not
 /// asked or the value was erased.
 pub fn input_digest(decided: &Entry) -> Option<&str> {
-    decided.text("input_digest")
+    decided.text_at("/digests/input")
 }

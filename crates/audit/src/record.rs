@@ -15,16 +15,16 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use event::{Event, TokenIssued};
+pub use event::{Event, TokenIssued, TokenRefused};
 pub(crate) use {
     call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
-    token::{delegation, token_seen},
+    token::{delegation, registration, token_seen},
 };
 
 /// The kinds of record, as member `kind` has them.
 pub mod kind {
-    /// What depends only on a token, once a segment; later records cite its digest.
+    /// What stays the same under one token, once a segment; later records cite its digest.
     pub const TOKEN_SEEN: &str = "token.seen";
     /// A call was decided on, before its first byte went to the tool.
     pub const CALL_DECIDED: &str = "call.decided";
@@ -70,6 +70,24 @@ pub enum Subject {
     Question(Arc<Question>),
     /// A refusal before the question was complete: what had been verified by then.
     Partial(Box<Partial>),
+}
+
+impl Subject {
+    /// The delegation, where the token passed.
+    pub fn delegation(&self) -> Option<&Arc<Delegation>> {
+        match self {
+            Self::Question(question) => Some(&question.delegation),
+            Self::Partial(partial) => partial.delegation.as_ref(),
+        }
+    }
+
+    /// The calling agent's registration, where it was looked up.
+    pub fn registration(&self) -> Option<&Agent> {
+        match self {
+            Self::Question(question) => Some(&question.agent),
+            Self::Partial(partial) => partial.registration.as_ref(),
+        }
+    }
 }
 
 /// What was known of a call that was refused early. Identities are verified or absent.
@@ -242,14 +260,6 @@ impl CallDecided {
         match &self.subject {
             Subject::Question(question) => &question.id,
             Subject::Partial(partial) => &partial.id,
-        }
-    }
-
-    /// The delegation, where the token passed.
-    pub fn delegation(&self) -> Option<&Arc<Delegation>> {
-        match &self.subject {
-            Subject::Question(question) => Some(&question.delegation),
-            Subject::Partial(partial) => partial.delegation.as_ref(),
         }
     }
 

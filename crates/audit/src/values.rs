@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -79,7 +79,7 @@ impl Draft {
     /// The line, without its newline.
     pub(crate) fn line(&mut self, seq: u64, time: Timestamp, prev: &Hash) -> Result<String, Unrecordable> {
         self.plain("seq", &seq)?;
-        self.plain("time", &time.round(Unit::Microsecond).unwrap_or(time))?;
+        self.plain("time", &time)?;
         self.plain("prev", &URL_SAFE_NO_PAD.encode(prev))?;
         // Names are ASCII, so byte order is RFC 8785's order of UTF-16 units.
         Ok(object(self.members.iter().map(|(name, value)| (*name, value.as_str()))))

@@ -11,8 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use model::Delegation;
+use jiff::{Timestamp, Unit};
+use model::{Agent, Delegation};
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     chain::{Hash, sha256},
     files,
     log::Shared,
-    record,
+    record::{self, Subject},
     recovery::{self, Recovered},
     segment::{self, Batch, Home, OpenSegment, Position},
     values::Draft,
@@ -39,8 +40,8 @@ const MAX_SEEN: usize = 4096;
 pub(crate) struct Append {
     pub(crate) draft: Draft,
     pub(crate) mark: Mark,
-    /// The token it cites.
-    pub(crate) delegation: Option<Arc<Delegation>>,
+    /// The call it is about, whose token it cites.
+    pub(crate) subject: Option<Subject>,
 }
 
 /// What a record means for the set of open calls.
@@ -74,6 +75,8 @@ struct Seen {
     last: Weak<Delegation>,
     /// The same token may mean something else after a configuration change.
     content: Hash,
+    /// The calling agent's registration, where a call has needed it.
+    agent: Option<Hash>,
 }
 
 /// A time in which the ledger could not be written.
@@ -239,7 +242,7 @@ impl Writer {
             Some(segment) => segment,
             None => self.new_segment()?,
         };
-        let now = net::clock::now();
+        let now = microseconds(net::clock::now());
         let mut batch = segment.batch();
         let mut outcomes = Vec::with_capacity(appends.len());
         for append in appends.iter_mut() {
@@ -265,10 +268,12 @@ impl Writer {
 
     /// Adds one record to `batch`, after the token it cites where this segment does not hold that yet.
     fn stage(&mut self, append: &mut Append, now: Timestamp, batch: &mut Batch) -> Result<u64, Unrecordable> {
-        if let Some(delegation) = &append.delegation
-            && !self.remember(delegation)?
+        if let Some(subject) = &append.subject
+            && let Some(delegation) = subject.delegation()
+            && !self.remember(delegation, subject.registration())?
         {
-            let written = record::token_seen(delegation).and_then(|mut draft| push(&mut draft, now, batch));
+            let written = record::token_seen(delegation, subject.registration())
+                .and_then(|mut draft| push(&mut draft, now, batch));
             if let Err(error) = written {
                 self.seen.remove(&delegation.token.digest);
                 return Err(error);
@@ -277,15 +282,19 @@ impl Writer {
         push(&mut append.draft, now, batch)
     }
 
-    /// Whether this segment already holds exactly this delegation; from now on it does.
-    fn remember(&mut self, delegation: &Arc<Delegation>) -> Result<bool, Unrecordable> {
+    /// Whether this segment already holds exactly this delegation and registration; from now on it does.
+    fn remember(&mut self, delegation: &Arc<Delegation>, agent: Option<&Agent>) -> Result<bool, Unrecordable> {
         let digest = &delegation.token.digest;
-        if self.seen.get(digest).is_some_and(|seen| std::ptr::eq(seen.last.as_ptr(), Arc::as_ptr(delegation))) {
+        let agent = agent.map(content).transpose()?;
+        let same_agent = |seen: &Seen| agent.is_none() || seen.agent == agent;
+        let same_allocation = |seen: &Seen| std::ptr::eq(seen.last.as_ptr(), Arc::as_ptr(delegation));
+        if self.seen.get(digest).is_some_and(|seen| same_allocation(seen) && same_agent(seen)) {
             return Ok(true);
         }
-        let content = sha256(&serde_json::to_vec(delegation.as_ref())?);
+        let content = content(delegation.as_ref())?;
         if let Some(seen) = self.seen.get_mut(digest)
             && seen.content == content
+            && same_agent(seen)
         {
             seen.last = Arc::downgrade(delegation);
             return Ok(true);
@@ -293,7 +302,7 @@ impl Writer {
         if self.seen.len() >= MAX_SEEN {
             self.seen.clear();
         }
-        self.seen.insert(digest.clone(), Seen { last: Arc::downgrade(delegation), content });
+        self.seen.insert(digest.clone(), Seen { last: Arc::downgrade(delegation), content, agent });
         Ok(false)
     }
 
@@ -410,7 +419,7 @@ impl Writer {
 
 impl Append {
     fn event(draft: Draft) -> Self {
-        Self { draft, mark: Mark::None, delegation: None }
+        Self { draft, mark: Mark::None, subject: None }
     }
 }
 
@@ -428,6 +437,15 @@ fn collect(first: Request, inbox: &mpsc::Receiver<Request>) -> (Vec<Waiting>, Op
         next = if waiting.len() < MAX_BATCH { inbox.try_recv().ok() } else { None };
     }
     (waiting, None)
+}
+
+fn content(value: &impl Serialize) -> Result<Hash, Unrecordable> {
+    Ok(sha256(&serde_json::to_vec(value)?))
+}
+
+/// Lines carry microseconds: what a seal says of their times must be what they say.
+fn microseconds(time: Timestamp) -> Timestamp {
+    time.round(Unit::Microsecond).unwrap_or(time)
 }
 
 /// Gives `draft` its place and adds its line and its row to `batch`.

@@ -2,16 +2,15 @@
 
 use jiff::Timestamp;
 use model::{
-    Agent, Amount, Delegation, Facts, Id, Parameters, Principal, Question, Reason, Retry,
+    Agent, Amount, Delegation, Facts, Id, Parameters, Question, Reason, Retry,
     amount::Money,
     id::DecisionMark,
     limits::Window,
     question::{Call, LimitState, RequestFacts},
-    registry::AgentStatus,
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Body, CallDecided, CallSettled, Partial, Subject, kind};
+use super::{Body, CallDecided, CallSettled, Digest, Partial, Subject, kind};
 use crate::{canonical::Unrecordable, values::Draft};
 
 /// What is said of a refusal, in words that may name anything. Personal.
@@ -50,15 +49,13 @@ pub(crate) struct WrittenReason {
     pub(crate) retry: Option<Retry>,
 }
 
-/// A registration without its owner, who is a person.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WrittenRegistration {
-    id: Id<Principal>,
-    issuer: String,
-    actions: std::collections::BTreeSet<Id<model::Action>>,
-    tenants: std::collections::BTreeSet<Id<model::Tenant>>,
-    status: AgentStatus,
+/// base64url SHA-256 of what the record does not hold. Personal, because a digest of little can be guessed.
+#[derive(Debug, Serialize)]
+struct Digests {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
 }
 
 /// A limit's state, exact.
@@ -92,13 +89,7 @@ pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
         draft.plain("trace_id", &trace.trace_id)?;
         draft.plain("span_id", &trace.span_id)?;
     }
-    if let Some(digest) = &record.input_digest {
-        draft.personal("input_digest", &digest.text())?;
-    }
-    match &record.body {
-        Body::Unseen => draft.plain("body", &"unseen")?,
-        Body::Read(digest) => draft.personal("body", &digest.text())?,
-    }
+    digest_members(&mut draft, record)?;
     draft.plain("revisions", &record.revisions)?;
     draft.optional("identity_mode", record.identity_mode.as_ref())?;
     draft.plain("entry", &record.entry)?;
@@ -106,6 +97,17 @@ pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
     draft.plain("stage_reached", &record.stage_reached)?;
     draft.plain("timings", &record.timings)?;
     Ok(draft)
+}
+
+/// What is not kept: one commitment to both digests.
+fn digest_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrecordable> {
+    let mut digests = Digests { input: record.input_digest.as_ref().map(Digest::text), body: None };
+    match &record.body {
+        Body::Unseen => draft.plain("body", &"unseen")?,
+        Body::Read(digest) => digests.body = Some(digest.text()),
+    }
+    let none = digests.input.is_none() && digests.body.is_none();
+    if none { Ok(()) } else { draft.personal("digests", &digests) }
 }
 
 fn question_members(draft: &mut Draft, question: &Question) -> Result<(), Unrecordable> {
@@ -124,7 +126,6 @@ fn question_members(draft: &mut Draft, question: &Question) -> Result<(), Unreco
     } else {
         draft.personal("facts", &question.facts)?;
     }
-    registration_members(draft, &question.agent)?;
     if !question.limits.is_empty() {
         let limits: Vec<WrittenLimit> = question.limits.iter().map(WrittenLimit::from).collect();
         draft.plain("limits", &limits)?;
@@ -156,7 +157,7 @@ fn partial_members(draft: &mut Draft, partial: &Partial) -> Result<(), Unrecorda
     if let Some(parameters) = &partial.parameters {
         parameters_member(draft, parameters)?;
     }
-    partial.registration.as_ref().map_or(Ok(()), |agent| registration_members(draft, agent))
+    Ok(())
 }
 
 /// What queries look for and a person wants to see; the whole delegation is in `token.seen`.
@@ -184,20 +185,6 @@ fn request_members(draft: &mut Draft, request: &RequestFacts) -> Result<(), Unre
 
 fn parameters_member(draft: &mut Draft, parameters: &Parameters) -> Result<(), Unrecordable> {
     if parameters.iter().next().is_none() { Ok(()) } else { draft.personal("parameters", parameters) }
-}
-
-fn registration_members(draft: &mut Draft, agent: &Agent) -> Result<(), Unrecordable> {
-    draft.personal("owner", &agent.owner)?;
-    draft.plain(
-        "registration",
-        &WrittenRegistration {
-            id: agent.id.clone(),
-            issuer: agent.issuer.clone(),
-            actions: agent.actions.clone(),
-            tenants: agent.tenants.clone(),
-            status: agent.status,
-        },
-    )
 }
 
 fn decision_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrecordable> {
@@ -240,7 +227,7 @@ pub(crate) fn settled(record: &CallSettled) -> Result<Draft, Unrecordable> {
     draft.plain("request_bytes", &record.request_bytes)?;
     draft.plain("response_bytes", &record.response_bytes)?;
     if let Some(digest) = &record.body {
-        draft.personal("body", &digest.text())?;
+        draft.personal("digests", &Digests { input: None, body: Some(digest.text()) })?;
     }
     if !record.timings.is_empty() {
         draft.plain("timings", &record.timings)?;
@@ -322,18 +309,16 @@ struct WrittenQuestion {
     facts: Facts,
     #[serde(default)]
     limits: Vec<WrittenLimit>,
-    registration: WrittenRegistration,
-    owner: String,
 }
 
 /// The question that a `call.decided` record was made from, given its members with their companion values.
 pub(crate) fn question(
     fields: &serde_json::Map<String, serde_json::Value>,
     delegation: Delegation,
+    agent: Agent,
 ) -> Result<Question, String> {
     let fields = serde_json::Value::Object(fields.clone());
     let written: WrittenQuestion = serde_json::from_value(fields).map_err(|error| error.to_string())?;
-    let registration = written.registration;
     Ok(Question {
         id: written.decision_id,
         now: written.now,
@@ -351,14 +336,7 @@ pub(crate) fn question(
             parameters: written.parameters,
         },
         delegation: delegation.into(),
-        agent: Agent {
-            id: registration.id,
-            issuer: registration.issuer,
-            owner: written.owner,
-            actions: registration.actions,
-            tenants: registration.tenants,
-            status: registration.status,
-        },
+        agent,
         limits: written.limits.into_iter().map(WrittenLimit::read).collect::<Result<_, _>>()?,
         facts: written.facts,
     })

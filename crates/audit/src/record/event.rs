@@ -40,6 +40,8 @@ pub enum Event {
     },
     /// The authority issued a token.
     TokenIssued(Box<TokenIssued>),
+    /// The authority refused a token to a client that had proved who it is.
+    TokenRefused(Box<TokenRefused>),
     /// A signing key came into force.
     KeyRotated {
         /// What it signs: `tokens`.
@@ -84,6 +86,17 @@ pub struct TokenIssued {
     pub expires_at: Timestamp,
 }
 
+/// A token the authority did not issue. Who asked is verified; nothing else about the request need be.
+#[derive(Debug, Clone)]
+pub struct TokenRefused {
+    /// The agent that asked.
+    pub agent: Principal,
+    /// The OAuth error code it was answered with.
+    pub error: &'static str,
+    /// What it was told is wrong.
+    pub description: String,
+}
+
 pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
     match event {
         Event::PolicyActivated { revision, packages } => {
@@ -106,6 +119,14 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             Ok(draft)
         }
         Event::TokenIssued(issued) => token_issued(issued),
+        Event::TokenRefused(refused) => {
+            let mut draft = Draft::new("token.refused")?;
+            draft.plain("client_id", &refused.agent.id)?;
+            draft.plain("agent", &refused.agent)?;
+            draft.plain("error", &refused.error)?;
+            draft.personal("description", &refused.description)?;
+            Ok(draft)
+        }
         Event::KeyRotated { purpose, key_id, previous } => {
             let mut draft = Draft::new("key.rotated")?;
             draft.plain("purpose", purpose)?;

@@ -1,12 +1,13 @@
-//! `token.seen`: the whole of a delegation, so that the calls made under it need only cite its digest.
+//! `token.seen`: what stays the same from call to call under one token, so that a call need only cite its digest:
+//! the whole delegation, and the calling agent's registration. Written again when either has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Action, Authority, Chain, Delegation, Id, Presence, Sensitivity, Stage, Tenant,
+    Action, Agent, Authority, Chain, Delegation, Id, Presence, Principal, Sensitivity, Stage, Tenant,
     delegation::{Sender, TaskClaims, TokenFacts, UserClaims},
     id::Run,
-    registry::{Grant, Task},
+    registry::{AgentStatus, Grant, Task},
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,29 @@ struct WrittenTask {
     presence: Option<Presence>,
 }
 
+/// A registration without its owner, who is a person.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRegistration {
+    id: Id<Principal>,
+    issuer: String,
+    actions: BTreeSet<Id<Action>>,
+    tenants: BTreeSet<Id<Tenant>>,
+    status: AgentStatus,
+}
+
+impl From<&Agent> for WrittenRegistration {
+    fn from(agent: &Agent) -> Self {
+        Self {
+            id: agent.id.clone(),
+            issuer: agent.issuer.clone(),
+            actions: agent.actions.clone(),
+            tenants: agent.tenants.clone(),
+            status: agent.status,
+        }
+    }
+}
+
 /// What [`delegation`] reads back; the member names of the record.
 #[derive(Debug, Deserialize)]
 struct WrittenDelegation {
@@ -58,7 +82,7 @@ struct WrittenDelegation {
 
 /// The record. The chain and the authority are personal whole: they name the user and single resources. The
 /// agents stand on the line, so that who acted survives the erasure of for whom.
-pub(crate) fn token_seen(delegation: &Delegation) -> Result<Draft, Unrecordable> {
+pub(crate) fn token_seen(delegation: &Delegation, agent: Option<&Agent>) -> Result<Draft, Unrecordable> {
     let mut draft = Draft::new(kind::TOKEN_SEEN)?;
     let user = &delegation.user;
     draft.plain("token", &delegation.token)?;
@@ -97,6 +121,10 @@ pub(crate) fn token_seen(delegation: &Delegation) -> Result<Draft, Unrecordable>
     )?;
     draft.optional("position", delegation.position.map(|position| position.to_string()).as_ref())?;
     draft.plain("sender", &delegation.sender)?;
+    if let Some(agent) = agent {
+        draft.personal("owner", &agent.owner)?;
+        draft.plain("registration", &WrittenRegistration::from(agent))?;
+    }
     Ok(draft)
 }
 
@@ -136,4 +164,17 @@ pub(crate) fn delegation(fields: &serde_json::Map<String, serde_json::Value>) ->
         position,
         sender: written.sender,
     })
+}
+
+/// The registration that a `token.seen` record holds.
+pub(crate) fn registration(fields: &serde_json::Map<String, serde_json::Value>) -> Result<Agent, String> {
+    #[derive(Deserialize)]
+    struct Written {
+        owner: String,
+        registration: WrittenRegistration,
+    }
+    let fields = serde_json::Value::Object(fields.clone());
+    let Written { owner, registration } = serde_json::from_value(fields).map_err(|error| error.to_string())?;
+    let WrittenRegistration { id, issuer, actions, tenants, status } = registration;
+    Ok(Agent { id, issuer, owner, actions, tenants, status })
 }

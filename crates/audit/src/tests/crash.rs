@@ -1,0 +1,171 @@
+//! Crashes and failing disks: what was acknowledged is there, what was not is set aside, and it goes on.
+
+use std::{fs, io::Write};
+
+use super::*;
+use crate::verify;
+
+fn verified(dir: &Path) -> verify::Report {
+    verify::verify(&dir.join("ledger"), &verify::Options::default(), |_| {}).unwrap()
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    fs::OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+#[tokio::test]
+async fn after_a_crash_the_ledger_ends_at_a_whole_record_and_open_calls_are_closed_as_unknown() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    kept.call(1, &delegation).await;
+    let open_call = kept.ledger.decided(permitted(kept.question(2, &delegation))).await.unwrap().id().to_string();
+    drop(kept.ledger.decided(denied(kept.question(3, &delegation), Code::PolicyDenied, "no")).await.unwrap());
+    kept.crash().await;
+    let before = all(dir.path()).len() as u64;
+    append(&dir.path().join("ledger/00000001.jsonl"), br#"{"action":"refunds.create","#);
+    append(
+        &dir.path().join("ledger/00000001.values"),
+        format!("{{\"seq\":{before},\"values\":{{}}}}\n{{\"seq\":").as_bytes(),
+    );
+
+    let kept = open(dir.path()).await;
+    let entries = all(dir.path());
+    let started = &entries[usize::try_from(before).unwrap()];
+    assert_eq!(started.kind, "sidecar.started");
+    let previous = &started.fields["previous"];
+    assert_eq!((previous["stop"].as_str(), previous["unsettled"].as_u64()), (Some("crashed"), Some(1)));
+    assert_eq!((previous["torn_bytes"].as_u64(), previous["head_size"].as_u64()), (Some(27), Some(before)));
+    let closed = entries.last().unwrap();
+    assert_eq!((closed.text("decision_id"), closed.text("outcome")), (Some(open_call.as_str()), Some("unknown")));
+    assert_eq!(fs::read(dir.path().join("ledger/00000001.jsonl.torn")).unwrap().len(), 27);
+    kept.close().await;
+    assert_eq!(verified(dir.path()).open_calls, 0);
+
+    let kept = open(dir.path()).await;
+    let last = all(dir.path()).pop().unwrap();
+    assert_eq!(last.fields["previous"]["stop"].as_str(), Some("clean"));
+    kept.close().await;
+    verified(dir.path());
+}
+
+#[tokio::test]
+async fn a_call_left_open_in_an_earlier_segment_is_closed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = try_open(LedgerSettings { segment_max_bytes: 2000, ..settings(dir.path()) }).await.unwrap();
+    let first = kept.ledger.decided(permitted(kept.question(1, &delegation))).await.unwrap().id().to_string();
+    for number in 2..5 {
+        kept.call(number, &delegation).await;
+    }
+    kept.crash().await;
+    open(dir.path()).await.close().await;
+    let found = query::find(&dir.path().join("ledger"), &first).unwrap().unwrap();
+    assert_eq!(found.settled.unwrap().text("outcome"), Some("unknown"));
+    assert_eq!(verified(dir.path()).open_calls, 0);
+}
+
+#[tokio::test]
+async fn a_segment_whose_first_line_was_torn_is_begun_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = open(dir.path()).await;
+    kept.close().await;
+    fs::write(dir.path().join("ledger/00000002.jsonl"), b"{\"a").unwrap();
+    fs::write(dir.path().join("ledger/00000002.values"), b"").unwrap();
+    let kept = open(dir.path()).await;
+    kept.call(1, &Arc::new(testing::delegation())).await;
+    kept.close().await;
+    assert_eq!(verified(dir.path()).segments, 2);
+}
+
+#[tokio::test]
+async fn a_ledger_that_lost_lines_which_a_head_covers_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = open(dir.path()).await;
+    kept.call(1, &Arc::new(testing::delegation())).await;
+    kept.close().await;
+    let open_again = || async { try_open(settings(dir.path())).await.map(|_| ()) };
+    let path = dir.path().join("ledger/00000001.jsonl");
+    let whole = fs::read(&path).unwrap();
+
+    // The last segment, unsealed, is a line short.
+    let seal = dir.path().join("ledger/00000001.seal");
+    let sealed = fs::read(&seal).unwrap();
+    fs::remove_file(&seal).unwrap();
+    let cut = whole[..whole.len() - 1].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+    fs::write(&path, &whole[..cut]).unwrap();
+    assert!(matches!(open_again().await, Err(LedgerError::Damaged { .. })));
+
+    // The whole last segment is gone.
+    fs::write(&seal, sealed).unwrap();
+    fs::write(&path, &whole).unwrap();
+    open(dir.path()).await.close().await;
+    for kind in ["jsonl", "values", "heads", "seal"] {
+        fs::remove_file(dir.path().join(format!("ledger/00000002.{kind}"))).unwrap();
+    }
+    assert!(matches!(open_again().await, Err(LedgerError::Damaged { .. })));
+}
+
+#[tokio::test]
+async fn another_key_does_not_go_on_with_a_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).await.close().await;
+    fs::remove_file(dir.path().join("ledger.key")).unwrap();
+    assert!(matches!(try_open(settings(dir.path())).await, Err(LedgerError::Key { .. })));
+}
+
+/// Waits until the ledger has found by itself that it can be written again.
+async fn recovered(ledger: &Ledger) {
+    for _ in 0..2000 {
+        if ledger.healthy() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the ledger did not recover");
+}
+
+#[tokio::test]
+async fn a_failed_segment_refuses_calls_is_never_appended_to_again_and_the_ledger_recovers_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    kept.call(1, &delegation).await;
+    let path = dir.path().join("ledger/00000001.jsonl");
+    let away = dir.path().join("ledger/away");
+    fs::rename(&path, &away).unwrap();
+    for number in 2..4 {
+        let refused = kept.ledger.decided(permitted(kept.question(number, &delegation))).await;
+        assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+        assert!(!kept.ledger.healthy());
+    }
+    // A write that reached the disk and was never acknowledged.
+    append(&away, b"{\"half\":");
+    let durable = fs::metadata(&away).unwrap().len() - 8;
+    fs::rename(&away, &path).unwrap();
+    recovered(&kept.ledger).await;
+    kept.call(4, &delegation).await;
+    kept.close().await;
+    assert_eq!(fs::metadata(&path).unwrap().len(), durable);
+    let entries = all(dir.path());
+    let alert = entries.iter().find(|entry| entry.kind == "alert.raised").unwrap();
+    assert_eq!((alert.segment, alert.fields["refused"].as_u64()), (2, Some(2)));
+    let report = verified(dir.path());
+    assert_eq!((report.segments, report.open_calls), (2, 0));
+}
+
+#[tokio::test]
+async fn a_segment_that_cannot_be_begun_refuses_calls_until_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = try_open(LedgerSettings { segment_max_bytes: 1, ..settings(dir.path()) }).await.unwrap();
+    let obstacle = dir.path().join("ledger/00000002.jsonl");
+    fs::create_dir(&obstacle).unwrap();
+    let refused = kept.ledger.decided(permitted(kept.question(1, &delegation))).await;
+    assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+    fs::remove_dir(&obstacle).unwrap();
+    recovered(&kept.ledger).await;
+    kept.call(2, &delegation).await;
+    kept.close().await;
+    verified(dir.path());
+}
