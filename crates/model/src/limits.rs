@@ -175,7 +175,8 @@ impl FromStr for Window {
             return Err(invalid());
         }
         let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| invalid())?;
-        if length.is_positive() { Ok(Self(length)) } else { Err(invalid()) }
+        // Whole seconds only: that is all `Display` writes, and what is written must read back.
+        if length.is_positive() && length.subsec_nanos() == 0 { Ok(Self(length)) } else { Err(invalid()) }
     }
 }
 
@@ -297,6 +298,7 @@ mod tests {
             r#"{"a": {"max": "1", "currency": "USD", "window": "P1D"}}"#,
             r#"{"a": {"max": "1", "window": "P1M"}}"#,
             r#"{"a": {"max": "1", "window": "P0D"}}"#,
+            r#"{"a": {"max": "1", "window": "PT1.5S"}}"#,
             r#"{"a": {"max": "1", "per": "day"}}"#,
             r#"{"a": {"one_of": ["x"], "max": "1"}}"#,
         ] {

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -26,24 +25,6 @@ enum Kind {
     /// Behind a mutex that nobody ever waits for: it makes the body `Sync`, so that a request can be looked at
     /// across an await.
     Boxed(Mutex<UnsyncBoxBody<Bytes, BoxError>>),
-}
-
-/// A body of somebody else's that may not be shared between threads. Behind a lock it may, so that whatever holds a
-/// [`Body`] can be borrowed across an await; whoever reads it holds it alone and never waits for the lock.
-struct Alone(Mutex<UnsyncBoxBody<Bytes, BoxError>>);
-
-impl Alone {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(self.0.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).size_hint()
-    }
 }
 
 impl Body {
