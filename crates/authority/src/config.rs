@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn a_configuration_that_could_not_be_meant_is_refused_by_the_name_of_its_key() {
         assert_eq!(resolve(|_| ()).unwrap().prefix, "/acme");
-        let cases: [(&str, fn(&mut AuthorityConfig)); 8] = [
+        type Change = fn(&mut AuthorityConfig);
+        let cases: [(&str, Change); 8] = [
             ("issuer", |config| config.issuer = "http://countersign.example".to_owned()),
             ("issuer", |config| config.issuer.push('/')),
             ("issuer", |config| config.issuer.push_str("?a=b")),

@@ -17,6 +17,7 @@ use model::{Agent, Id, Principal, Stage, Task, json::Json};
 use serde_json::{Value, json};
 use token::{Compact, DelegatedSubject, Rejection, UserSubject, VerifiedSubject};
 
+pub(crate) use self::issuance::principal;
 use self::{
     claims::{HandOverClaims, PARENT_EXP},
     first::Subject,
@@ -121,7 +122,7 @@ impl Authority {
         let issuer = &self.settings.issuer;
         let claims = claims::claims(&issuance, issuer, issuer, client.id());
         let ends = parent.delegation.token.expires_at.as_second();
-        let claims = HandOverClaims::new(claims, &issuance::principal(&actor), ends);
+        let claims = HandOverClaims::new(claims, &principal(&actor), ends);
         Ok(Minted {
             compact: self.keys.sign(&claims)?,
             narrowed: asked.requested.is_narrowed_by(&issuance.authority),

@@ -172,8 +172,7 @@ impl Authority {
         match self.exchange(&form, &client, now).await {
             Ok(minted) => record::issued(&self.ledger, &client, minted).await,
             Err(refused) => {
-                let (client, error) = (client.id(), refused.error.as_str());
-                tracing::info!(client, error, description = refused.description, "no token issued");
+                record::refused(&self.ledger, &client, &refused).await;
                 Err(refused)
             }
         }

@@ -1,12 +1,15 @@
 //! No record, no token: what is issued is in the ledger before anybody has it.
 
-use audit::{Event, Ledger, record::TokenIssued};
+use audit::{
+    Event, Ledger,
+    record::{TokenIssued, TokenRefused},
+};
 use http::{Response, StatusCode};
 use net::Body;
 
 use crate::{
     client::Client,
-    exchange::Minted,
+    exchange::{Minted, principal},
     refused::{Refused, json_response},
 };
 
@@ -32,4 +35,16 @@ pub(crate) async fn issued(ledger: &Ledger, client: &Client, minted: Minted) -> 
     let recorded = ledger.event(Event::TokenIssued(Box::new(record))).await;
     recorded.map_err(|error| Refused::unavailable("the ledger", &error))?;
     Ok(json_response(StatusCode::OK, &minted.response()))
+}
+
+/// Records that `client` was refused. A record that cannot be written makes a refusal no less of one.
+pub(crate) async fn refused(ledger: &Ledger, client: &Client, refused: &Refused) {
+    let record = TokenRefused {
+        agent: principal(client.agent()),
+        error: refused.error.as_str(),
+        description: refused.sendable(),
+    };
+    if let Err(error) = ledger.event(Event::TokenRefused(Box::new(record))).await {
+        tracing::error!(%error, client = client.id(), "a refusal could not be recorded");
+    }
 }

@@ -90,9 +90,14 @@ impl Refused {
         Self::new(Error::TemporarilyUnavailable, format!("{what} is unavailable"))
     }
 
+    /// The description as it is sent and recorded.
+    pub(crate) fn sendable(&self) -> String {
+        sendable(&self.description)
+    }
+
     /// The response.
     pub(crate) fn response(&self) -> Response<Body> {
-        let body = json!({ "error": self.error.as_str(), "error_description": sendable(&self.description) });
+        let body = json!({ "error": self.error.as_str(), "error_description": self.sendable() });
         let mut response = json_response(self.error.status(), &body);
         if self.error == Error::InvalidClient {
             // RFC 9110 §15.5.2 wants a challenge on each 401; the scheme is that of RFC 7523's assertions.

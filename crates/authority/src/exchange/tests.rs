@@ -242,8 +242,7 @@ proptest! {
         let mut used = vec![&asks[0].0];
         is_within(&issued, &world, 1, &used)?;
         let mut parent = issued;
-        for index in 1..world.agents.len() {
-            let (gives, takes) = &asks[index];
+        for (index, (gives, takes)) in asks.iter().enumerate().take(world.agents.len()).skip(1) {
             let Ok(issued) = world.next(&world.signed(&parent), index, gives, takes) else { break };
             prop_assert!(index <= world.grant.redelegate);
             prop_assert!(issued.authority.within(&parent.authority));

@@ -56,6 +56,17 @@ async fn every_token_is_in_the_ledger_before_it_is_out() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_a_known_client_is_recorded_and_one_of_a_stranger_is_not() {
+    let world = World::new().await;
+    assert_eq!(world.first(&[("scope", "customers.delete")]).await.error().0, "invalid_scope");
+    assert_eq!(world.first(&[("client_assertion", "x.y.z")]).await.error().0, "invalid_client");
+    let refused = world.records("token.refused");
+    let [record] = refused.as_slice() else { panic!("{refused:?}") };
+    assert_eq!((record.text("client_id"), record.text("error")), (Some("support"), Some("invalid_scope")));
+    assert_eq!(record.text_at("/agent/issuer"), Some(ISSUER));
+}
+
+#[tokio::test]
 async fn a_task_binds_one_user_one_session_and_one_agent() {
     let world = World::new().await;
     let try_with = async |agent: &str, subject: Value, task: &str| {
@@ -87,7 +98,8 @@ async fn a_task_binds_one_user_one_session_and_one_agent() {
 
 #[tokio::test]
 async fn what_has_ended_gives_nothing() {
-    let cases: [(&str, fn(&mut Value)); 5] = [
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 5] = [
         ("has ended", |store| store["tasks"][0]["status"] = json!("completed")),
         ("has ended", |store| store["tasks"][0]["status"] = json!("withdrawn")),
         ("has ended", |store| store["tasks"][0]["expires"] = json!(later(-1))),
@@ -171,7 +183,7 @@ async fn with_several_groups_of_sidecars_one_has_to_be_named() {
 }
 
 /// One element with these members over the usual ones.
-fn details(change: Value) -> String {
+fn details(change: &Value) -> String {
     let mut element =
         json!({ "type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"] });
     element.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -182,7 +194,7 @@ fn details(change: Value) -> String {
 async fn asking_for_too_much_is_narrowed_and_asking_for_less_is_granted() {
     let world = World::new().await;
     let wide = details(
-        json!({ "actions": ["refunds.create", "customers.delete"], "locations": ["orders", "billing"], "limits": { "amount": { "max": "5000", "currency": "USD" } } }),
+        &json!({ "actions": ["refunds.create", "customers.delete"], "locations": ["orders", "billing"], "limits": { "amount": { "max": "5000", "currency": "USD" } } }),
     );
     let answer = world.first(&[("authorization_details", &wide), ("scope", "refunds.create customers.delete")]).await;
     assert_eq!(answer.body["scope"], "refunds.create");
@@ -194,7 +206,7 @@ async fn asking_for_too_much_is_narrowed_and_asking_for_less_is_granted() {
         }])
     );
     let narrow = details(
-        json!({ "identifier": "orders/17", "limits": { "amount": { "max": "20", "currency": "USD" }, "n": { "max": 1, "window": "P1D" } } }),
+        &json!({ "identifier": "orders/17", "limits": { "amount": { "max": "20", "currency": "USD" }, "n": { "max": 1, "window": "P1D" } } }),
     );
     let answer = world.first(&[("authorization_details", &narrow), ("stage", "draft")]).await;
     let element = &answer.body["authorization_details"][0];
@@ -228,11 +240,11 @@ async fn nothing_left_is_invalid_scope_and_says_whose_limit_it_was() {
     let world = World::new().await;
     for parameters in [
         vec![("scope", "customers.delete".to_owned())],
-        vec![("authorization_details", details(json!({ "locations": ["billing"] })))],
-        vec![("authorization_details", details(json!({ "limits": { "amount": { "max": "5", "currency": "EUR" } } })))],
-        vec![("authorization_details", details(json!({ "where": { "order.placed_by": "$agent" } })))],
+        vec![("authorization_details", details(&json!({ "locations": ["billing"] })))],
+        vec![("authorization_details", details(&json!({ "limits": { "amount": { "max": "5", "currency": "EUR" } } })))],
+        vec![("authorization_details", details(&json!({ "where": { "order.placed_by": "$agent" } })))],
         vec![("authorization_details", "[]".to_owned())],
-        vec![("authorization_details", details(json!({}))), ("scope", "orders.read".to_owned())],
+        vec![("authorization_details", details(&json!({}))), ("scope", "orders.read".to_owned())],
     ] {
         let parameters: Vec<_> = parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(world.first(&parameters).await.error().0, "invalid_scope", "{parameters:?}");
@@ -256,11 +268,11 @@ async fn malformed_details_are_named_as_such() {
         "{}".to_owned(),
         "[1]".to_owned(),
         r#"[{"type":"urn:countersign:action","actions":["a"],"actions":["b"],"locations":["b"]}]"#.to_owned(),
-        details(json!({ "type": "other" })),
-        details(json!({ "privileges": ["admin"] })),
-        details(json!({ "limits": { "amount": { "max": 50.5 } } })),
-        details(json!({ "limits": { "amount": { "max": "-1" } } })),
-        details(json!({ "identifier": "a//b" })),
+        details(&json!({ "type": "other" })),
+        details(&json!({ "privileges": ["admin"] })),
+        details(&json!({ "limits": { "amount": { "max": 50.5 } } })),
+        details(&json!({ "limits": { "amount": { "max": "-1" } } })),
+        details(&json!({ "identifier": "a//b" })),
         "[".repeat(100),
         many.to_string(),
     ] {

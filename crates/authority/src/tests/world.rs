@@ -1,6 +1,6 @@
 //! A whole authority for the tests: real keys, a real ledger, real files; only the sockets are left out.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use audit::{Entry, Ledger, LedgerSettings, query, record};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -80,7 +80,7 @@ impl World {
         let ledger = Ledger::open(LedgerSettings::new(path("ledger").join("log"), started), &tasks).await.unwrap();
         let parts = Parts {
             settings: config.resolve().unwrap(),
-            issuers: vec![subject_issuer(path("sso.json")).resolve().unwrap()],
+            issuers: vec![subject_issuer(&path("sso.json")).resolve().unwrap()],
             store: Store::open(&config.store, ISSUER).await.unwrap(),
             keys: SigningKeys::open(&config.keys).unwrap(),
             ledger: ledger.clone(),
@@ -160,14 +160,14 @@ impl World {
 
     /// What a sidecar makes of `compact`.
     pub(super) async fn verify(&self, compact: &str) -> Result<Verified, Box<Rejection>> {
-        let mut own: IssuerConfig = subject_issuer(self.folder.path().join("own.json"));
+        let mut own: IssuerConfig = subject_issuer(&self.folder.path().join("own.json"));
         own.issuer = ISSUER.to_owned();
         own.role = token::config::Role::Delegation;
         own.entitlements = None;
         let settings = VerifierSettings {
             issuers: vec![
                 own.resolve().unwrap(),
-                subject_issuer(self.folder.path().join("sso.json")).resolve().unwrap(),
+                subject_issuer(&self.folder.path().join("sso.json")).resolve().unwrap(),
             ],
             audiences: [SIDECAR.to_owned()].into(),
             tenants: [model::Id::new("acme").unwrap()].into(),
@@ -234,7 +234,7 @@ fn changed(mut claims: Value, change: Value) -> Value {
     claims
 }
 
-fn subject_issuer(keys: PathBuf) -> IssuerConfig {
+fn subject_issuer(keys: &Path) -> IssuerConfig {
     serde_json::from_value(json!({
         "issuer": SSO, "role": "subject", "tenants": ["acme"], "keys": { "file": keys },
         "entitlements": { "from": "groups", "map": {
