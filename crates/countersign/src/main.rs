@@ -1,2 +1,35 @@
-//! The `countersign` command.
-fn main() {}
+//! The `countersign` command: reads the command line, runs one command, and turns its outcome into an exit code.
+//!
+//! Whatever a command does, telemetry is flushed before the process ends; whatever fails, there is one line on
+//! standard error, and the whole chain of causes with `-v`.
+
+mod cli;
+
+mod config;
+mod health;
+mod run;
+mod telemetry;
+
+mod demo;
+mod reference;
+
+mod environment;
+mod failure;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    net::install_crypto();
+    let line = cli::CommandLine::parse();
+    let verbose = line.verbose;
+    match cli::run(line) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.report(verbose);
+            failure.exit_code()
+        }
+    }
+}

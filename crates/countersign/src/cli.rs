@@ -1,0 +1,88 @@
+//! The command line: what may be typed, and which file answers for it. One file a command.
+
+mod audit;
+mod authority;
+mod config;
+mod demo;
+mod docs;
+pub(crate) mod explain;
+mod health;
+pub(crate) mod ledger;
+mod sidecar;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{environment::Environment, failure::Failure, telemetry::console::ConsoleArgs};
+
+pub(crate) use demo::Args as DemoArgs;
+
+/// Every call an AI agent makes to a tool, checked and recorded under two names: the agent that acts and the person
+/// it acts for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "countersign",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Start with `countersign demo`. Exit codes: 0 done, 1 a check failed, 2 wrong usage, \
+                        69 something needed is unavailable, 78 wrong configuration.")]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    /// After an error, print its causes too.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    console: ConsoleArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Sidecar(sidecar::Args),
+    Authority(authority::Args),
+    Config(config::Args),
+    Audit(audit::Args),
+    Explain(explain::Args),
+    Token(token::Args),
+    Health(health::Args),
+    Docs(docs::Args),
+}
+
+/// Runs the command that `line` names.
+pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
+    let environment = Environment::read();
+    let console = line.console;
+    match line.command {
+        Command::Demo(args) => demo::run(args, &console, &environment),
+        Command::Sidecar(args) => sidecar::run(&args, &console, &environment),
+        Command::Authority(args) => authority::run(&args, &console, &environment),
+        Command::Config(args) => config::run(args, &environment),
+        Command::Audit(args) => audit::run(args, &environment),
+        Command::Explain(args) => explain::run(&args, &environment),
+        Command::Token(args) => token::run(args),
+        Command::Health(args) => health::run(&args),
+        Command::Docs(args) => docs::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_command_shows_an_example() {
+        CommandLine::command().debug_assert();
+        for command in CommandLine::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("countersign "), "`{}` has no example", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! `countersign explain ID`: everything that one decision rested on, from the ledger alone.
+
+mod replay;
+mod text;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use audit::{
+    query::{Found, find},
+    rebuild,
+};
+use model::Code;
+use serde_json::{Map, Value, json};
+
+use self::replay::{Policies, Replay};
+use super::ledger::{LedgerPlace, unreadable};
+use crate::{
+    environment::Environment,
+    failure::{Exit, Failure},
+    output::Output,
+};
+
+/// Explain one decision: who, for whom, through whom, what, why, and on what it rested.
+///
+/// Reads the ledger alone; nothing has to run. The policy input is put together again and compared with the digest
+/// that was recorded. With --config or --policy it is also decided again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  countersign explain 3f9c….0198… --from ./demo/ledger\n  \
+                        countersign explain 3f9c….0198… --config countersign.yaml\n  \
+                        countersign explain 3f9c….0198… --from ./demo/ledger --policy policies --json")]
+pub(crate) struct Args {
+    /// The decision's id: the response header `Countersign-Decision-Id`.
+    #[arg(value_name = "ID")]
+    id: String,
+    /// Decide again by the policies in this directory: one subdirectory a source, named `org` or as the team.
+    #[arg(long, value_name = "DIR")]
+    policy: Option<PathBuf>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: LedgerPlace,
+}
+
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let directory = args.place.directory(environment)?;
+    let found = found(&args.id, &directory)?;
+    let replay = replay::replay(
+        &found,
+        Policies { directory: args.policy.as_deref(), config: args.place.config.as_deref() },
+        environment,
+    )?;
+    let explanation = explanation(&found, &replay);
+    let mut output = Output::new();
+    let _reader = if args.json { output.json(&explanation)? } else { output.write(&text::for_person(&explanation))? };
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a person reads of a decision in the ledger at `directory`, decided again by the policies of `config`.
+pub(crate) fn page(id: &str, directory: &Path, config: &Path, environment: &Environment) -> Result<String, Failure> {
+    let found = found(id, directory)?;
+    let replay = replay::replay(&found, Policies { directory: None, config: Some(config) }, environment)?;
+    Ok(text::for_person(&explanation(&found, &replay)))
+}
+
+fn found(id: &str, directory: &Path) -> Result<Found, Failure> {
+    let absent = || Failure::new(Exit::Failed, format!("the ledger at {} has no decision `{id}`", directory.display()));
+    find(directory, id).map_err(unreadable)?.ok_or_else(absent)
+}
+
+/// Everything that is known of a decision, as one object.
+fn explanation(found: &Found, replay: &Replay) -> Value {
+    let decided = &found.decided;
+    let mut members = Map::new();
+    members.insert("time".to_owned(), decided.time.to_string().into());
+    members.insert("seq".to_owned(), decided.seq.into());
+    for (name, value) in &decided.fields {
+        // The record's own names, so that what is read here is found there.
+        members.insert(name.clone(), value.clone());
+    }
+    let code = decided.text("code").and_then(|text| Code::ALL.into_iter().find(|code| code.as_str() == text));
+    if let Some(entry) = code.map(Code::entry) {
+        members.insert("meaning".to_owned(), entry.meaning.into());
+        members.insert("retry".to_owned(), json!(entry.retry));
+    }
+    if let Some(token) = &found.token_seen {
+        for name in ["chain", "authority", "user", "task", "sender"] {
+            if let Some(value) = token.fields.get(name) {
+                let name = if name == "user" { "user_claims" } else { name };
+                members.insert(name.to_owned(), value.clone());
+            }
+        }
+        members.insert("token_facts".to_owned(), token.fields.get("token").cloned().unwrap_or_default());
+    }
+    if let Some(settled) = &found.settled {
+        let mut outcome = settled.fields.clone();
+        outcome.remove("decision_id");
+        outcome.insert("time".to_owned(), settled.time.to_string().into());
+        members.insert("settled".to_owned(), outcome.into());
+    }
+    let mut erased: Vec<&String> = decided.erased.iter().collect();
+    erased.extend(found.token_seen.iter().flat_map(|token| &token.erased));
+    if !erased.is_empty() {
+        members.insert("erased".to_owned(), json!(erased));
+    }
+    if let Ok(decision) = rebuild::decision(decided)
+        && !decision.reasons.is_empty()
+    {
+        // With their words, which the line itself does not hold.
+        members.insert("reasons".to_owned(), json!(decision.reasons));
+    }
+    members.insert("replay".to_owned(), replay.to_json());
+    Value::Object(members)
+}

@@ -1,0 +1,194 @@
+//! Deciding again: the question is put together from its records, compared with what was recorded of it, and, where
+//! a policy is at hand, asked once more.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use audit::{
+    query::Found,
+    rebuild::{self, NotReplayable},
+    record::Digest,
+};
+use model::{
+    Action, CanonicalPath, Catalogue, Decision, Question, Tool,
+    catalogue::{IdentityMode, Template},
+};
+use policy::{Engine, Source};
+use proxy::{config::CredentialConfig, resolve_tools};
+use serde_json::{Value, json};
+
+use crate::{
+    config::{document::Document, sidecar::SidecarConfig},
+    environment::Environment,
+    failure::{Exit, Failure},
+};
+
+/// The policies to decide by again, where there are any.
+#[derive(Clone, Copy)]
+pub(super) struct Policies<'a> {
+    /// A directory of sources; it wins.
+    pub(super) directory: Option<&'a Path>,
+    /// A configuration that names them.
+    pub(super) config: Option<&'a Path>,
+}
+
+/// What became of putting a decision together again.
+pub(super) enum Replay {
+    /// The question is what it was, byte for byte, as far as a digest of it was recorded.
+    Rebuilt {
+        /// Whether the input has the recorded digest; `None` where none was recorded.
+        same_input: Option<bool>,
+        /// What policy says now, where one was given.
+        again: Option<Again>,
+    },
+    /// Policy was never asked.
+    Unasked {
+        /// The stage that refused.
+        stage: String,
+    },
+    /// Something of it is gone.
+    NotReplayable {
+        /// Which members, as JSON pointers.
+        paths: Vec<String>,
+        /// The same for a person.
+        why: String,
+    },
+}
+
+/// A second decision on the same question.
+pub(super) struct Again {
+    decision: Decision,
+    /// Whether verdict, code and the reasons' codes are what was recorded.
+    same: bool,
+    /// Whether it is the very policy that decided then.
+    same_revision: bool,
+    revision: String,
+}
+
+impl Replay {
+    pub(super) fn to_json(&self) -> Value {
+        match self {
+            Self::Rebuilt { same_input, again } => {
+                let again = again.as_ref().map(|again| {
+                    json!({
+                        "decision": again.decision.verdict.as_str(),
+                        "code": again.decision.code,
+                        "reasons": again.decision.reasons,
+                        "same": again.same,
+                        "policy_revision": again.revision,
+                        "same_policy": again.same_revision,
+                    })
+                });
+                json!({ "rebuilt": true, "same_input": same_input, "again": again })
+            }
+            Self::Unasked { stage } => json!({ "rebuilt": false, "refused_before_policy_at": stage }),
+            Self::NotReplayable { paths, why } => json!({ "rebuilt": false, "not_replayable": paths, "why": why }),
+        }
+    }
+}
+
+pub(super) fn replay(found: &Found, policies: Policies<'_>, environment: &Environment) -> Result<Replay, Failure> {
+    let decided = &found.decided;
+    let question = match &found.token_seen {
+        Some(token) => rebuild::question(decided, token),
+        None => Err(NotReplayable::Unasked(decided.text("stage_reached").unwrap_or("admit").to_owned())),
+    };
+    let question = match question {
+        Ok(question) => question,
+        Err(NotReplayable::Unasked(stage)) => return Ok(Replay::Unasked { stage }),
+        Err(NotReplayable::Erased { paths }) => {
+            return Ok(Replay::NotReplayable { paths, why: "values were erased".to_owned() });
+        }
+        Err(error @ (NotReplayable::OtherToken | NotReplayable::Unreadable(_))) => {
+            return Ok(Replay::NotReplayable { paths: Vec::new(), why: error.to_string() });
+        }
+    };
+    let input = policy::input::canonical_json(&question)
+        .map_err(|error| Failure::because(Exit::Failed, "the input cannot be written", error))?;
+    let same_input = rebuild::input_digest(decided).map(|recorded| Digest::of(&input).text() == recorded);
+    let engine = match (policies.directory, policies.config) {
+        (Some(directory), _) => Some(from_directory(directory, &question)?),
+        (None, Some(config)) => Some(from_config(config, environment)?),
+        (None, None) => None,
+    };
+    let again = engine.map(|engine| decide_again(found, &engine, &question));
+    Ok(Replay::Rebuilt { same_input, again })
+}
+
+fn decide_again(found: &Found, engine: &Engine, question: &Question) -> Again {
+    let decision = engine.decide(question);
+    let codes =
+        |decision: &Decision| -> Vec<String> { decision.reasons.iter().map(|reason| reason.code.clone()).collect() };
+    let same = rebuild::decision(&found.decided).is_ok_and(|then| {
+        then.verdict == decision.verdict && then.code == decision.code && codes(&then) == codes(&decision)
+    });
+    let recorded = found.decided.fields.get("revisions").and_then(|revisions| revisions.get("policy"));
+    let revision = engine.revision().to_owned();
+    let same_revision = recorded.and_then(Value::as_str) == Some(revision.as_str());
+    Again { decision, same, same_revision, revision }
+}
+
+/// The policies of a configuration. Its secrets need not be at hand: policy does not see them.
+fn from_config(path: &Path, environment: &Environment) -> Result<Engine, Failure> {
+    let mut document = Document::<SidecarConfig>::read(path, environment).map_err(Failure::configuration)?;
+    let directory = document.directory().to_owned();
+    let config = &mut document.value;
+    config.place(&directory);
+    let env = |name: &str| environment.value(name).map(str::to_owned);
+    let tenants = config.sidecar.tenants.clone();
+    let tools = resolve_tools(&config.tools, &tenants, &env).or_else(|_| {
+        for tool in config.tools.values_mut() {
+            tool.credential = Some(CredentialConfig::None);
+            tool.credentials.clear();
+        }
+        resolve_tools(&config.tools, &tenants, &env)
+    });
+    let tools = tools.map_err(Failure::configuration)?;
+    let sources = config.policy.iter().map(|source| source.read(Path::new("/"))).collect::<Result<Vec<_>, _>>();
+    Engine::load(&sources.map_err(Failure::configuration)?, &tools.catalogue).map_err(Failure::configuration)
+}
+
+/// One source a subdirectory; every team's is bound to the tool that the question is about.
+fn from_directory(directory: &Path, question: &Question) -> Result<Engine, Failure> {
+    let unreadable =
+        |error: std::io::Error| Failure::because(Exit::Usage, format!("cannot read {}", directory.display()), error);
+    let mut sources = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(directory).map_err(unreadable)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    folders.sort();
+    for folder in folders.into_iter().filter(|folder| folder.is_dir()) {
+        let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
+        let tools = (name != "org").then(|| [question.call.tool.clone()].into());
+        sources.push(Source::read(name, &folder, tools).map_err(Failure::configuration)?);
+    }
+    let catalogue = catalogue_of(question).map_err(Failure::configuration)?;
+    Engine::load(&sources, &catalogue).map_err(Failure::configuration)
+}
+
+/// As much of a catalogue as the question names.
+fn catalogue_of(question: &Question) -> Result<Catalogue, Box<dyn std::error::Error + Send + Sync>> {
+    let call = &question.call;
+    let action = Action {
+        id: call.action.clone(),
+        method: question.request.method.clone(),
+        template: Template::parse("/")?,
+        effect: call.effect,
+        resource: Template::parse("resource")?,
+        facts: Vec::new(),
+        parameters: BTreeMap::new(),
+        additional: false,
+        idempotency: None,
+    };
+    let tool = Tool {
+        id: call.tool.clone(),
+        at: CanonicalPath::parse("/tool")?,
+        upstream: String::new(),
+        tenants: None,
+        identity: IdentityMode::ServiceAccount,
+        facts: BTreeMap::new(),
+        actions: vec![action],
+    };
+    Ok(Catalogue::new(vec![tool], "explained".to_owned())?)
+}

@@ -1,0 +1,225 @@
+//! An explanation for a person. Values that others chose are written as JSON, so that they cannot break a line or
+//! pass for something else.
+
+use std::fmt::Write;
+
+use model::{Principal, chain::Hop};
+use serde_json::Value;
+
+pub(super) fn for_person(explanation: &Value) -> String {
+    let mut page = Page { explanation, text: String::new() };
+    page.head();
+    page.people();
+    page.call();
+    page.why();
+    page.basis();
+    page.replay();
+    page.text
+}
+
+struct Page<'a> {
+    explanation: &'a Value,
+    text: String,
+}
+
+impl Page<'_> {
+    fn head(&mut self) {
+        let verdict = self.string("decision").unwrap_or("?").to_uppercase();
+        let code = self.string("code").map(|code| format!(" {code}")).unwrap_or_default();
+        self.line("decision", &format!("{verdict}{code}"));
+        self.member("id", "/decision_id");
+        self.member("time", "/time");
+        if let Some(meaning) = self.string("meaning").map(str::to_owned) {
+            self.line("meaning", &meaning);
+        }
+        self.member("retry", "/retry");
+    }
+
+    fn people(&mut self) {
+        self.title("Who");
+        let hops: Vec<Hop> =
+            self.at("/chain").cloned().and_then(|chain| serde_json::from_value(chain).ok()).unwrap_or_default();
+        if hops.is_empty() {
+            for (label, pointer) in [("user", "/user"), ("agent", "/agent")] {
+                if let Some(principal) = self.principal(pointer) {
+                    self.line(label, &principal);
+                }
+            }
+        }
+        let last = hops.len().saturating_sub(1);
+        for (index, hop) in hops.iter().enumerate() {
+            let label = match index {
+                0 => "for",
+                _ if index == last => "by",
+                _ => "through",
+            };
+            self.line(label, &format!("{} ({})", plain(&hop.principal.to_string()), plain(&hop.principal.issuer)));
+        }
+        for (label, pointer) in [
+            ("owner", "/owner"),
+            ("tenant", "/tenant"),
+            ("grant", "/grant_id"),
+            ("task", "/task_id"),
+            ("use case", "/task/use_case"),
+            ("stage", "/task/stage"),
+            ("run", "/run_id"),
+            ("token ends", "/token_facts/expires_at"),
+            ("sender", "/sender"),
+        ] {
+            self.member(label, pointer);
+        }
+    }
+
+    fn call(&mut self) {
+        self.title("What");
+        for (label, pointer) in [
+            ("tool", "/tool"),
+            ("action", "/action"),
+            ("effect", "/effect"),
+            ("resource", "/resource"),
+            ("method", "/method"),
+            ("path", "/path"),
+        ] {
+            self.member(label, pointer);
+        }
+        for (name, value) in members(self.at("/parameters")) {
+            let value = value.pointer("/value/value").unwrap_or(&value).clone();
+            self.line("parameter", &format!("{} = {value}", plain(&name)));
+        }
+    }
+
+    fn why(&mut self) {
+        self.title("Why");
+        self.member("stage reached", "/stage_reached");
+        self.member("told", "/explanation/detail");
+        self.member("internally", "/explanation/internal");
+        self.member("limiting hop", "/explanation/limiting_hop");
+        self.member("allowed", "/explanation/allowed");
+        self.member("missing scope", "/explanation/missing_scope");
+        let reasons = self.at("/reasons").and_then(Value::as_array).cloned().unwrap_or_default();
+        for reason in reasons {
+            let part = |name: &str| reason.get(name).and_then(Value::as_str).map(plain);
+            let mut line = format!("{} by {}", part("code").unwrap_or_default(), part("source").unwrap_or_default());
+            for words in [part("message"), part("internal")].into_iter().flatten() {
+                line.push_str(&format!(": {words}"));
+            }
+            self.line("reason", &line);
+        }
+    }
+
+    fn basis(&mut self) {
+        self.title("On what");
+        for (name, leaves) in members(self.at("/facts")) {
+            self.line("fact", &format!("{} = {leaves}", plain(&name)));
+        }
+        let limits = self.at("/limits").and_then(Value::as_array).cloned().unwrap_or_default();
+        for limit in limits {
+            self.line("limit", &limit.to_string());
+        }
+        for (name, value) in members(self.at("/revisions")) {
+            self.line(&format!("{name} revision"), value.as_str().map(plain).unwrap_or_default().as_str());
+        }
+        self.member("trace", "/trace_id");
+        self.member("span", "/span_id");
+        if let Some(settled) = self.at("/settled").cloned() {
+            let outcome = settled.get("outcome").and_then(Value::as_str).unwrap_or("?");
+            let status = settled.get("status").map(|status| format!(" with status {status}")).unwrap_or_default();
+            self.line("outcome", &format!("{outcome}{status}"));
+        }
+        self.member("erased", "/erased");
+    }
+
+    fn replay(&mut self) {
+        self.title("Again");
+        let Some(replay) = self.at("/replay").cloned() else { return };
+        if let Some(stage) = replay.get("refused_before_policy_at").and_then(Value::as_str) {
+            return self.line("input", &format!("none: refused at {stage}, before policy was asked"));
+        }
+        if let Some(paths) = replay.get("not_replayable") {
+            let why = replay.get("why").and_then(Value::as_str).unwrap_or_default();
+            return self.line("input", &format!("not replayable: {paths} ({why})"));
+        }
+        let input = match replay.get("same_input").and_then(Value::as_bool) {
+            Some(true) => "rebuilt from the ledger, byte for byte",
+            Some(false) => "rebuilt from the ledger, and NOT what was recorded of it",
+            None => "rebuilt from the ledger; no digest of it was recorded",
+        };
+        self.line("input", input);
+        let Some(again) = replay.get("again").filter(|again| !again.is_null()) else { return };
+        let flag = |name: &str| again.get(name).and_then(Value::as_bool) == Some(true);
+        let policy = if flag("same_policy") { "the same policy" } else { "another policy revision" };
+        let same = if flag("same") { "the same" } else { "DIFFERENT" };
+        let verdict = again.get("decision").and_then(Value::as_str).unwrap_or("?").to_uppercase();
+        let code = again.get("code").and_then(Value::as_str).map(|code| format!(" {code}")).unwrap_or_default();
+        self.line("decided", &format!("{verdict}{code} by {policy}: {same}"));
+    }
+
+    fn title(&mut self, title: &str) {
+        // Writing to a string does not fail.
+        write!(self.text, "\n{title}\n").ok();
+    }
+
+    fn line(&mut self, label: &str, value: &str) {
+        writeln!(self.text, "  {label:<16} {value}").ok();
+    }
+
+    fn member(&mut self, label: &str, pointer: &str) {
+        let value = match self.at(pointer) {
+            None | Some(Value::Null) => return,
+            Some(Value::String(text)) => plain(text),
+            Some(value) => value.to_string(),
+        };
+        self.line(label, &value);
+    }
+
+    fn principal(&self, pointer: &str) -> Option<String> {
+        let principal: Principal = serde_json::from_value(self.at(pointer)?.clone()).ok()?;
+        Some(format!("{} ({})", plain(&principal.to_string()), plain(&principal.issuer)))
+    }
+
+    fn string(&self, name: &str) -> Option<&str> {
+        self.explanation.get(name)?.as_str()
+    }
+
+    fn at(&self, pointer: &str) -> Option<&Value> {
+        self.explanation.pointer(pointer)
+    }
+}
+
+fn members(value: Option<&Value>) -> Vec<(String, Value)> {
+    let members = value.and_then(Value::as_object).into_iter().flatten();
+    members.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// `text` as it is where it is harmless, else as a JSON string.
+fn plain(text: &str) -> String {
+    let harmless = |c: char| c.is_ascii_graphic() || c == ' ' || (c.is_alphanumeric() && !c.is_ascii());
+    if text.chars().all(harmless) {
+        return text.to_owned();
+    }
+    format!("{text:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_forge_a_line_of_the_explanation() {
+        let text = for_person(&json!({
+            "decision": "deny",
+            "code": "policy_denied",
+            "resource": "orders/1\n  decision         PERMIT",
+            "explanation": { "detail": "a\u{202E}b" },
+            "replay": { "rebuilt": false, "refused_before_policy_at": "guard" },
+        }));
+        assert!(
+            !text.lines().any(|line| line.trim_start().starts_with("decision") && line.contains("PERMIT")),
+            "{text}"
+        );
+        assert!(!text.contains('\u{202E}'), "{text}");
+        assert!(text.contains("DENY policy_denied") && text.contains("refused at guard"), "{text}");
+    }
+}

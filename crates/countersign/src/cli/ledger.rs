@@ -1,0 +1,86 @@
+//! Which ledger the offline commands read.
+
+use std::path::{Path, PathBuf};
+
+use audit::LedgerError;
+use serde::Deserialize;
+
+use crate::{
+    config::expansion::expand,
+    environment::Environment,
+    failure::{Exit, Failure},
+};
+
+/// Where a ledger is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct LedgerPlace {
+    /// The ledger's directory. Without it, the one that the configuration names.
+    #[arg(long, visible_alias = "ledger", value_name = "DIR", env = "COUNTERSIGN_LEDGER")]
+    from: Option<PathBuf>,
+    /// A configuration file, for the ledger that it names.
+    #[arg(short, long, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// As much of a configuration as says where its ledger is: whoever reads a ledger need not have the rest's variables.
+#[derive(Deserialize)]
+struct Partial {
+    ledger: PartialLedger,
+}
+
+#[derive(Deserialize)]
+struct PartialLedger {
+    dir: String,
+}
+
+impl LedgerPlace {
+    /// The ledger's directory, which exists.
+    pub(crate) fn directory(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+        let directory = match (&self.from, &self.config) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(config)) => named_by(config, environment)?,
+            (None, None) => {
+                return Err(Failure::new(Exit::Usage, "which ledger? Say --from DIR or --config FILE"));
+            }
+        };
+        if !directory.is_dir() {
+            return Err(Failure::new(Exit::Unavailable, format!("there is no ledger at {}", directory.display())));
+        }
+        Ok(directory)
+    }
+}
+
+fn named_by(config: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
+    let wrong = |error: String| Failure::new(Exit::Configuration, format!("{}: {error}", config.display()));
+    let text = std::fs::read_to_string(config).map_err(|error| wrong(error.to_string()))?;
+    let partial: Partial = serde_saphyr::from_str(&text).map_err(|error| wrong(error.without_snippet().to_string()))?;
+    let directory = partial.ledger.dir;
+    let expanded = expand(&directory, environment).map_err(|error| wrong(format!("ledger.dir: {error}")))?;
+    let base = config.parent().unwrap_or(Path::new(""));
+    Ok(base.join(expanded.unwrap_or(directory)))
+}
+
+/// What a ledger that cannot be read says of itself.
+pub(crate) fn unreadable(error: LedgerError) -> Failure {
+    match error {
+        LedgerError::Damaged { .. } => Failure::because(Exit::Failed, "ledger", error),
+        _ => Failure::because(Exit::Unavailable, "ledger", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ledger_is_found_through_its_configuration_whatever_else_that_needs() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("countersign.yaml");
+        std::fs::write(&config, "tools: { a: { credential: \"${UNSET}\" } }\nledger: { dir: \"${WHERE}/l\" }\n")
+            .unwrap();
+        let environment = [("WHERE", "data")].into_iter().collect();
+        assert_eq!(named_by(&config, &environment).unwrap(), folder.path().join("data/l"));
+        let missing = LedgerPlace { from: None, config: Some(config) }.directory(&environment).unwrap_err();
+        assert_eq!(missing.exit_code(), std::process::ExitCode::from(69));
+    }
+}

@@ -1,0 +1,66 @@
+//! The authority's configuration: who it is, where it listens, whose users it believes and where it records.
+
+use std::{net::SocketAddr, path::Path};
+
+use audit::LedgerConfig;
+use authority::config::AuthorityConfig as AuthoritySection;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use token::IssuerConfig;
+
+use super::{
+    files,
+    sidecar::{ShutdownSection, TlsSection},
+};
+
+/// The configuration of the authority. Text may name environment variables as `${NAME}`; `$$` is a dollar sign. Paths
+/// are relative to the file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Countersign authority")]
+pub(crate) struct AuthorityConfig {
+    /// Who it is, what it signs with and whom it issues for.
+    pub(crate) authority: AuthoritySection,
+    /// Where it listens.
+    #[serde(default)]
+    pub(crate) listen: ListenSection,
+    /// The identity providers whose users' tokens may be exchanged (`role: subject`).
+    pub(crate) issuers: Vec<IssuerConfig>,
+    /// Where issued tokens are recorded.
+    pub(crate) ledger: LedgerConfig,
+    /// Whom the authority believes at the other end of a TLS connection.
+    #[serde(default)]
+    pub(crate) tls: TlsSection,
+    /// How the authority ends.
+    #[serde(default)]
+    pub(crate) shutdown: ShutdownSection,
+}
+
+/// Where the authority listens.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ListenSection {
+    /// The address of everything it serves, `/livez` and `/readyz` included.
+    pub(crate) tcp: SocketAddr,
+}
+
+impl Default for ListenSection {
+    fn default() -> Self {
+        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8693)) }
+    }
+}
+
+impl AuthorityConfig {
+    /// Takes every relative path from `base`, the directory of the file.
+    pub(crate) fn place(&mut self, base: &Path) {
+        for issuer in &mut self.issuers {
+            files::place_keys(base, &mut issuer.keys);
+        }
+        if let Some(path) = &mut self.tls.authorities {
+            files::place(base, path);
+        }
+        files::place(base, &mut self.authority.keys.dir);
+        files::place(base, &mut self.authority.store);
+        files::place_ledger(base, &mut self.ledger);
+    }
+}

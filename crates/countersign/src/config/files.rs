@@ -1,0 +1,95 @@
+//! The files that a configuration names: where they are, and who may read them.
+
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use audit::LedgerConfig;
+use net::SecretSource;
+use proxy::config::CredentialConfig;
+use token::config::KeysConfig;
+
+/// The mode bits by which group and others may write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    /// It cannot be looked at or read.
+    #[error("cannot read {}: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// Others than its owner may read or change it.
+    #[error("{path} holds a secret and others may read it: chmod 600 {path}", path = .0.display())]
+    Open(PathBuf),
+    /// Others than its owner may change it.
+    #[error("{path} may be changed by others: chmod go-w {path}", path = .0.display())]
+    Writable(PathBuf),
+}
+
+/// Takes a relative path from `base`.
+pub(super) fn place(base: &Path, path: &mut PathBuf) {
+    // `join` leaves an absolute path as it is.
+    *path = base.join(&*path);
+}
+
+pub(super) fn place_ledger(base: &Path, ledger: &mut LedgerConfig) {
+    place(base, &mut ledger.dir);
+    if let Some(key) = &mut ledger.key {
+        place(base, key);
+    }
+}
+
+pub(super) fn place_keys(base: &Path, keys: &mut KeysConfig) {
+    if let KeysConfig::File(path) = keys {
+        place(base, path);
+    }
+}
+
+pub(super) fn place_credential(base: &Path, credential: &mut CredentialConfig) {
+    if let Some(SecretSource::File(path)) = secret_mut(credential) {
+        place(base, path);
+    }
+}
+
+pub(super) fn secret_file(credential: &CredentialConfig) -> Option<&Path> {
+    match credential {
+        CredentialConfig::Bearer(SecretSource::File(path))
+        | CredentialConfig::Header { value: SecretSource::File(path), .. }
+        | CredentialConfig::Basic { password: SecretSource::File(path), .. } => Some(path),
+        _ => None,
+    }
+}
+
+fn secret_mut(credential: &mut CredentialConfig) -> Option<&mut SecretSource> {
+    match credential {
+        CredentialConfig::None => None,
+        CredentialConfig::Bearer(secret)
+        | CredentialConfig::Header { value: secret, .. }
+        | CredentialConfig::Basic { password: secret, .. } => Some(secret),
+    }
+}
+
+/// Whether a file with a secret is its owner's alone.
+pub(crate) fn check_private(path: &Path) -> Result<(), FileError> {
+    let unreadable = |cause| FileError::Unreadable { path: path.to_owned(), cause };
+    if net::secret::readable_by_others(path).map_err(unreadable)? {
+        return Err(FileError::Open(path.to_owned()));
+    }
+    Ok(())
+}
+
+/// Whether nobody but its owner may change a file that says what is allowed.
+pub(crate) fn check_not_writable(path: &Path) -> Result<(), FileError> {
+    let metadata = std::fs::metadata(path).map_err(|cause| FileError::Unreadable { path: path.to_owned(), cause })?;
+    if metadata.permissions().mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(FileError::Writable(path.to_owned()));
+    }
+    Ok(())
+}

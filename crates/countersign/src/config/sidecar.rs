@@ -1,0 +1,172 @@
+//! The sidecar's configuration: who it is, where it listens, whom it believes, what it lets through and where that
+//! is recorded (DESIGN §5.6).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use audit::LedgerConfig;
+use model::{Agent, Id, Tenant, Tool, duration::ConfigDuration};
+use policy::PolicySource;
+use proxy::config::{AgentListenerConfig, ToolConfig};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use token::{IssuerConfig, verifier::Defaults};
+
+use super::files;
+
+/// The configuration of a sidecar. Text may name environment variables as `${NAME}`; `$$` is a dollar sign. Paths are
+/// relative to the file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Countersign sidecar")]
+pub(crate) struct SidecarConfig {
+    /// Who this sidecar is.
+    pub(crate) sidecar: SidecarSection,
+    /// Where it listens.
+    pub(crate) listen: ListenSection,
+    /// The authority that the sidecar follows. Accepted and not followed yet: what a token allows holds until the
+    /// token ends.
+    #[serde(default)]
+    pub(crate) authority: Option<FollowedAuthority>,
+    /// Whose tokens are accepted, and what each may say in them.
+    pub(crate) issuers: Vec<IssuerConfig>,
+    /// The registered agents. An agent that is not listed may not act.
+    #[serde(default)]
+    pub(crate) agents: Vec<Agent>,
+    /// What is taken for granted where a token does not say.
+    #[serde(default)]
+    pub(crate) defaults: Defaults,
+    /// Where policy comes from.
+    pub(crate) policy: Vec<PolicySource>,
+    /// Where decisions are recorded.
+    pub(crate) ledger: LedgerConfig,
+    /// The tools, by name, with everything that agents may do there.
+    pub(crate) tools: BTreeMap<Id<Tool>, ToolConfig>,
+    /// Whom the sidecar believes at the other end of a TLS connection.
+    #[serde(default)]
+    pub(crate) tls: TlsSection,
+    /// How the sidecar ends.
+    #[serde(default)]
+    pub(crate) shutdown: ShutdownSection,
+}
+
+/// Who a sidecar is.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SidecarSection {
+    /// Its name in records and logs.
+    pub(crate) name: String,
+    /// The logical audience of the tokens that are for it: `urn:example:countersign:support`. The URL of the agent
+    /// listener, where that is on loopback, is another name for it.
+    pub(crate) audience: String,
+    /// The tenants it serves.
+    pub(crate) tenants: BTreeSet<Id<Tenant>>,
+}
+
+/// Where a sidecar listens.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenSection {
+    /// For agents.
+    pub(crate) agent: AgentListenerConfig,
+    /// For probes and metrics.
+    #[serde(default = "HealthListener::sidecar")]
+    pub(crate) health: HealthListener,
+}
+
+/// The listener of `/livez`, `/readyz` and `/metrics`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthListener {
+    /// The address to listen on.
+    pub(crate) tcp: SocketAddr,
+}
+
+impl HealthListener {
+    fn sidecar() -> Self {
+        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8692)) }
+    }
+}
+
+/// The authority that a sidecar follows.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FollowedAuthority {
+    /// Its URL.
+    pub(crate) url: String,
+    /// How old the sidecar's view of it may be.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "part of the published shape; nothing follows the authority yet, and a warning says so"
+    )]
+    pub(crate) staleness: StalenessSection,
+}
+
+/// How old the view of the authority may be, by what a call does.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StalenessSection {
+    /// For reads.
+    pub(crate) read: ConfigDuration,
+    /// For drafts and writes.
+    pub(crate) write: ConfigDuration,
+}
+
+impl Default for StalenessSection {
+    fn default() -> Self {
+        Self { read: ConfigDuration::seconds(60), write: ConfigDuration::seconds(5) }
+    }
+}
+
+/// Whom to believe at the other end of a TLS connection.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TlsSection {
+    /// A PEM file of the certificate authorities to believe, for tools and issuers, instead of the system's.
+    pub(crate) authorities: Option<PathBuf>,
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ShutdownSection {
+    /// How long running requests may take after the process was asked to stop.
+    pub(crate) drain: ConfigDuration,
+}
+
+impl Default for ShutdownSection {
+    fn default() -> Self {
+        Self { drain: ConfigDuration::seconds(20) }
+    }
+}
+
+impl SidecarConfig {
+    /// Takes every relative path from `base`, the directory of the file.
+    pub(crate) fn place(&mut self, base: &Path) {
+        for issuer in &mut self.issuers {
+            files::place_keys(base, &mut issuer.keys);
+        }
+        for source in &mut self.policy {
+            files::place(base, &mut source.path);
+        }
+        for tool in self.tools.values_mut() {
+            for credential in tool.credential.iter_mut().chain(tool.credentials.values_mut()) {
+                files::place_credential(base, credential);
+            }
+        }
+        if let Some(path) = &mut self.tls.authorities {
+            files::place(base, path);
+        }
+        files::place_ledger(base, &mut self.ledger);
+    }
+
+    /// The private files that the configuration names, besides the ledger: secrets of tools.
+    pub(crate) fn secret_files(&self) -> Vec<&Path> {
+        let credentials = self.tools.values().flat_map(|tool| tool.credential.iter().chain(tool.credentials.values()));
+        credentials.filter_map(files::secret_file).collect()
+    }
+}

@@ -1,0 +1,88 @@
+//! The other end of the health listener: one blocking request, as an exec probe makes it.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use crate::failure::{Exit, Failure};
+
+/// For connecting, and for each read and write. Probes are made often and should fail fast.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The largest answer that is read.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// What the listener answered.
+pub(crate) struct Answer {
+    /// Whether it said yes.
+    pub(crate) ok: bool,
+    /// What it said.
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// The answer in a word.
+    pub(crate) const fn word(&self) -> &'static str {
+        if self.ok { "ok" } else { "not ok" }
+    }
+}
+
+/// Asks the health listener at `address` for `path`.
+pub(crate) fn ask(address: SocketAddr, path: &str) -> Result<Answer, Failure> {
+    let text = exchange(address, path)
+        .map_err(|error| Failure::because(Exit::Unavailable, format!("no answer from {address}"), error))?;
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+    match status {
+        Some(200) => Ok(Answer { ok: true, body: body.trim_end().to_owned() }),
+        Some(503) => Ok(Answer { ok: false, body: body.trim_end().to_owned() }),
+        _ => Err(Failure::new(Exit::Unavailable, format!("{address} is no health listener of countersign's"))),
+    }
+}
+
+fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    // HTTP/1.0 keeps the answer in one piece.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut text = String::new();
+    stream.take(MAX_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn answering(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 256];
+            let read = stream.read(&mut request).unwrap();
+            assert!(request[..read].starts_with(b"GET /readyz HTTP/1.0\r\n"));
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        address
+    }
+
+    #[test]
+    fn a_probe_tells_ready_not_ready_and_something_else_apart() {
+        assert!(ask(answering("HTTP/1.0 200 OK\r\n\r\n{}\n"), "/readyz").unwrap().ok);
+        let not = ask(answering("HTTP/1.0 503 Service Unavailable\r\n\r\n{\"ready\":false}\n"), "/readyz").unwrap();
+        assert!(!not.ok && not.body == "{\"ready\":false}");
+        assert!(ask(answering("SSH-2.0-OpenSSH\r\n"), "/readyz").is_err());
+    }
+
+    #[test]
+    fn nobody_there_is_unavailable() {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failure = ask(address, "/livez").err().unwrap();
+        assert_eq!(failure.exit_code(), std::process::ExitCode::from(69));
+    }
+}

@@ -1,0 +1,27 @@
+//! The published JSON Schemas: of the configuration files, and of what policy is asked.
+
+use serde_json::Value;
+
+use crate::config::{authority::AuthorityConfig, schema, sidecar::SidecarConfig};
+
+/// Of the sidecar's configuration.
+pub(crate) fn sidecar() -> String {
+    pretty(&schema::of::<SidecarConfig>("urn:countersign:schema:sidecar"))
+}
+
+/// Of the authority's configuration.
+pub(crate) fn authority() -> String {
+    pretty(&schema::of::<AuthorityConfig>("urn:countersign:schema:authority"))
+}
+
+/// Of policy's input.
+pub(crate) fn policy_input() -> String {
+    pretty(&policy::input::schema())
+}
+
+fn pretty(value: &Value) -> String {
+    // A `Value` has nothing that could fail to be written.
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}

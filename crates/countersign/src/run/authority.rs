@@ -1,0 +1,160 @@
+//! The life of an authority: prepared, opened, serving, drained, closed.
+
+use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use audit::{Event, Ledger, record::Component};
+use authority::{Authority, Parts, SigningKeys};
+use net::{Roots, ServeLimits, Tasks};
+use store::Store;
+use token::{Issuer, config::Role};
+
+use super::{
+    Process,
+    findings::Findings,
+    ledger, prepare,
+    sidecar::{bind, key_clients},
+    stop::StopSignals,
+};
+use crate::{
+    config::{authority::AuthorityConfig, document::Document, files},
+    environment::Environment,
+    failure::{Exit, Failure},
+};
+
+/// How long tasks that requests do not depend on may take at the end.
+const BACKGROUND: Duration = Duration::from_secs(3);
+
+/// An authority's parts, short of what opening makes.
+struct Prepared {
+    settings: authority::config::AuthoritySettings,
+    issuers: Vec<Issuer>,
+    roots: Roots,
+}
+
+/// Everything that is wrong with the configuration at `path`.
+pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
+    let mut findings = Findings::default();
+    let document = match Document::<AuthorityConfig>::read(path, environment) {
+        Ok(document) => document,
+        Err(error) => {
+            findings.problems = error.problems();
+            return findings;
+        }
+    };
+    if let Some((document, _)) = look(document, &mut findings) {
+        let section = &document.value.authority;
+        match tokio::runtime::Builder::new_current_thread().build() {
+            Ok(runtime) => drop(findings.take(runtime.block_on(Store::open(&section.store, &section.issuer)))),
+            Err(error) => findings.problem(error),
+        }
+    }
+    findings
+}
+
+fn look(
+    mut document: Document<AuthorityConfig>,
+    findings: &mut Findings,
+) -> Option<(Document<AuthorityConfig>, Prepared)> {
+    findings.take(files::check_not_writable(&document.path));
+    let directory = document.directory().to_owned();
+    document.value.place(&directory);
+    let config = &document.value;
+    let settings = findings.take(config.authority.resolve());
+    for issuer in config.issuers.iter().filter(|issuer| issuer.role != Role::Subject) {
+        findings.problem(format!(
+            "issuer {}: has to have role `subject`: delegated tokens are this authority's own",
+            issuer.issuer
+        ));
+    }
+    if config.issuers.is_empty() {
+        findings.problem("issuers: there is none, so nobody's token could be exchanged");
+    }
+    let issuers = prepare::resolve_issuers(&config.issuers, findings);
+    let roots = prepare::roots(config.tls.authorities.as_deref(), findings);
+    if config.authority.store.exists() {
+        findings.take(files::check_not_writable(&config.authority.store));
+    }
+    if !findings.problems.is_empty() {
+        return None;
+    }
+    let prepared = Prepared { settings: settings?, issuers, roots: roots? };
+    Some((document, prepared))
+}
+
+/// Runs an authority until it is asked to stop.
+pub(crate) async fn run(document: Document<AuthorityConfig>, _process: Process) -> Result<ExitCode, Failure> {
+    let mut signals =
+        StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
+    let drain = document.value.shutdown.drain.0;
+    let running = start(document).await?;
+    tracing::info!(address = %running.address, "ready");
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping");
+    let drained = signals.drain(&running.requests, drain).await;
+    running.finish(drained).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An authority that serves.
+pub(crate) struct Running {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    ledger: Ledger,
+    requests: Tasks,
+    background: Tasks,
+}
+
+impl Running {
+    /// Stops accepting, lets requests end, closes the ledger and ends the rest.
+    pub(crate) async fn stop_within(self, deadline: Duration) {
+        let drained = self.requests.drain(deadline).await;
+        self.finish(drained).await;
+    }
+
+    async fn finish(self, drained: bool) {
+        self.ledger.close().await;
+        self.background.drain(BACKGROUND).await;
+        tracing::info!(drained, "stopped");
+    }
+}
+
+/// Opens everything that a configuration names and begins to serve.
+pub(crate) async fn start(document: Document<AuthorityConfig>) -> Result<Running, Failure> {
+    let mut findings = Findings::default();
+    let looked = look(document, &mut findings);
+    for warning in &findings.warnings {
+        tracing::warn!("{warning}");
+    }
+    findings.into_failure()?;
+    // Without a problem there are parts.
+    let Some((Document { value: config, revision, .. }, prepared)) = looked else {
+        return Err(Failure::new(Exit::Configuration, "the configuration could not be prepared"));
+    };
+    let (requests, background) = (Tasks::new(), Tasks::new());
+    let section = &config.authority;
+    let store = Store::open(&section.store, &section.issuer).await.map_err(Failure::configuration)?;
+    let keys = SigningKeys::open(&section.keys).map_err(Failure::configuration)?;
+    let listener = bind(config.listen.tcp).await?;
+    let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
+    let Prepared { settings, issuers, roots } = prepared;
+    let parts = Parts { settings, issuers, store, keys, ledger: ledger.clone() };
+    let begun = async {
+        let event = Event::ConfigActivated { revision, catalogue: None };
+        ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
+        Authority::new(parts, &key_clients(&roots)?, &background).map_err(Failure::configuration)
+    };
+    let authority = match begun.await {
+        Ok(authority) => Arc::new(authority),
+        Err(failure) => {
+            // The ledger says that it started; it has to say that it ended.
+            ledger.close().await;
+            return Err(failure);
+        }
+    };
+    let address = listener.local_addr();
+    let serving = net::serve(listener, ServeLimits::default(), requests.clone(), move |peer, request| {
+        Arc::clone(&authority).handle(peer, request)
+    });
+    requests.spawn("authority listener", serving);
+    Ok(Running { address, ledger, requests, background })
+}

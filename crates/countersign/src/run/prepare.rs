@@ -1,0 +1,227 @@
+//! From a sidecar's configuration to everything that it needs to run, short of opening anything: what `config check`
+//! looks at and what `sidecar` starts with are the same, so that a checked configuration starts.
+
+use std::{collections::BTreeSet, path::Path};
+
+use model::{Action, Catalogue, Id, Tool};
+use net::Roots;
+use proxy::{
+    Agents, ResolvedTools,
+    config::{Bearer, CredentialConfig, ToolConfig},
+    resolve_tools,
+};
+use token::{
+    Issuer,
+    config::{Role, Withdrawals},
+};
+
+use super::findings::Findings;
+use crate::{
+    config::{files, sidecar::SidecarConfig},
+    environment::Environment,
+};
+
+/// A sidecar's parts.
+pub(crate) struct Prepared {
+    /// Whom it believes.
+    pub(crate) issuers: Vec<Issuer>,
+    /// The tools and how to reach them.
+    pub(crate) tools: ResolvedTools,
+    /// What decides.
+    pub(crate) policy: policy::Engine,
+    /// Who may act.
+    pub(crate) agents: Agents,
+    /// Whom it believes at the other end of TLS.
+    pub(crate) roots: Roots,
+}
+
+/// Prepares everything, noting every problem on the way; `None` where there was one.
+pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, findings: &mut Findings) -> Option<Prepared> {
+    identity(config, findings);
+    let issuers = issuers(config, findings);
+    let tools = tools(config, environment, findings);
+    let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), findings);
+    let agents = findings.take(Agents::new(config.agents.clone()));
+    let roots = roots(config.tls.authorities.as_deref(), findings);
+    if let Some(tools) = &tools {
+        names(config, &tools.catalogue, findings);
+    }
+    warnings(config, findings);
+    if !findings.problems.is_empty() {
+        return None;
+    }
+    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots? })
+}
+
+/// Whom to believe at the other end of TLS.
+pub(crate) fn roots(authorities: Option<&Path>, findings: &mut Findings) -> Option<Roots> {
+    let roots = match authorities {
+        None => Roots::Platform,
+        Some(path) => {
+            let pem = findings.take(
+                std::fs::read(path)
+                    .map_err(|error| format!("tls.authorities: cannot read {}: {error}", path.display())),
+            )?;
+            Roots::Pem(pem)
+        }
+    };
+    let usable = net::client_config(roots.clone()).map(|_| roots).map_err(|error| format!("tls.authorities: {error}"));
+    findings.take(usable)
+}
+
+/// Checks issuers one by one, so that each mistake is found.
+pub(crate) fn resolve_issuers(configs: &[token::IssuerConfig], findings: &mut Findings) -> Vec<Issuer> {
+    let mut seen = BTreeSet::new();
+    for config in configs {
+        if !seen.insert(&config.issuer) {
+            findings.problem(format!("issuer {}: is configured twice", config.issuer));
+        }
+        if config.withdrawals == Withdrawals::Changes {
+            findings.warning(format!(
+                "issuer {}: `withdrawals: changes` is not followed yet; a token holds until it ends",
+                config.issuer
+            ));
+        }
+    }
+    configs.iter().filter_map(|config| findings.take(config.clone().resolve())).collect()
+}
+
+fn identity(config: &SidecarConfig, findings: &mut Findings) {
+    if config.sidecar.name.trim().is_empty() {
+        findings.problem("sidecar.name: may not be empty");
+    }
+    if config.sidecar.audience.trim().is_empty() {
+        findings.problem("sidecar.audience: may not be empty");
+    }
+    if config.sidecar.tenants.is_empty() {
+        findings.problem("sidecar.tenants: must list at least one tenant");
+    }
+    let (agent, health) = (config.listen.agent.tcp, config.listen.health.tcp);
+    if agent == health && agent.port() != 0 {
+        findings.problem(format!("listen: agent and health both have {agent}"));
+    }
+    if let Some(authority) = &config.authority {
+        let url = net::check_operator_url(&authority.url, net::Plaintext::LoopbackOnly);
+        findings.take(url.map_err(|error| format!("authority.url: {error}")));
+        findings.warning("authority: is not followed yet; what a token allows holds until the token ends");
+    }
+}
+
+fn issuers(config: &SidecarConfig, findings: &mut Findings) -> Vec<Issuer> {
+    if !config.issuers.iter().any(|issuer| issuer.role == Role::Delegation) {
+        findings.problem("issuers: none has `role: delegation`, so no token would be good for a call");
+    }
+    if !config.issuers.iter().any(|issuer| issuer.entitlements.is_some()) {
+        findings.warning("issuers: none maps `entitlements`, so every call is refused `entitlement`");
+    }
+    for issuer in &config.issuers {
+        if issuer.tenants.is_disjoint(&config.sidecar.tenants) {
+            findings.warning(format!("issuer {}: shares no tenant with the sidecar", issuer.issuer));
+        }
+    }
+    resolve_issuers(&config.issuers, findings)
+}
+
+/// Resolves the tools one by one for their own mistakes, then all together for what does not go together.
+fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findings) -> Option<ResolvedTools> {
+    let env = |name: &str| environment.value(name).map(str::to_owned);
+    let tenants = &config.sidecar.tenants;
+    let before = findings.problems.len();
+    for path in config.secret_files() {
+        // A file that is missing is named with its key by the tool's own check.
+        if path.exists() {
+            findings.take(files::check_private(path));
+        }
+    }
+    for (id, tool) in &config.tools {
+        let one = [(id.clone(), tool.clone())].into();
+        if let Err(error) = resolve_tools(&one, tenants, &env) {
+            findings.problem(error);
+        }
+    }
+    if config.tools.is_empty() {
+        findings.problem("tools: there is none, so there is nothing to call");
+    }
+    if findings.problems.len() > before {
+        return None;
+    }
+    findings.take(resolve_tools(&config.tools, tenants, &env))
+}
+
+fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut Findings) -> Option<policy::Engine> {
+    if config.policy.is_empty() {
+        findings.problem("policy: there is none, so every call would be refused; name at least one team's directory");
+        return None;
+    }
+    let mut sources = Vec::new();
+    for source in &config.policy {
+        // The paths are absolute by now.
+        sources.push(findings.take(source.read(Path::new("/")).map_err(|error| format!("policy: {error}"))));
+    }
+    let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
+    // Without a catalogue nothing can be said about tools and actions that policies name.
+    findings.take(policy::Engine::load(&sources, catalogue?))
+}
+
+/// Names that nothing answers to are typing mistakes, and take effect as refusals.
+fn names(config: &SidecarConfig, catalogue: &Catalogue, findings: &mut Findings) {
+    let actions: BTreeSet<&Id<Action>> =
+        catalogue.tools().iter().flat_map(|tool| tool.actions.iter().map(|action| &action.id)).collect();
+    let unknown = |findings: &mut Findings, place: String, named: &BTreeSet<Id<Action>>| {
+        for action in named.iter().filter(|action| !actions.contains(action)) {
+            findings.warning(format!("{place}: no tool has the action `{action}`"));
+        }
+    };
+    for issuer in &config.issuers {
+        for (group, named) in issuer.entitlements.iter().flat_map(|entitlements| &entitlements.map) {
+            unknown(findings, format!("issuer {}: entitlements.map.{group}", issuer.issuer), named);
+        }
+    }
+    for agent in &config.agents {
+        unknown(findings, format!("agents: {}", agent.id), &agent.actions);
+    }
+    let bound: BTreeSet<&Id<Tool>> =
+        config.policy.iter().filter_map(|source| source.tools.as_ref()).flatten().collect();
+    for tool in catalogue.tools() {
+        if !bound.contains(&tool.id) {
+            findings.warning(format!(
+                "tools.{}: no team's policy is `for` it, so every call is refused `no_policy`",
+                tool.id
+            ));
+        }
+    }
+}
+
+fn warnings(config: &SidecarConfig, findings: &mut Findings) {
+    let listener = &config.listen.agent;
+    match listener.bearer {
+        Bearer::All => findings.warning("listen.agent.bearer: all; whoever obtains a token can write with it"),
+        Bearer::Reads => findings.warning("listen.agent.bearer: reads; whoever obtains a token can read with it"),
+        Bearer::Refuse => findings.warning(
+            "listen.agent.bearer: refuse; tokens bound to a key cannot be checked yet, so every call is refused `wrong_sender`",
+        ),
+    }
+    if !listener.tcp.ip().is_loopback() {
+        findings.warning(format!(
+            "listen.agent.tcp: {} is not loopback, and tokens travel there in clear text",
+            listener.tcp
+        ));
+    }
+    if config.agents.is_empty() {
+        findings.warning("agents: there is none, so every call is refused `unknown_agent`");
+    }
+    for (id, tool) in &config.tools {
+        tool_warnings(id, tool, findings);
+    }
+}
+
+fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, findings: &mut Findings) {
+    let mut credentials = tool.credential.iter().chain(tool.credentials.values());
+    if credentials.any(|credential| matches!(credential, CredentialConfig::None)) {
+        findings
+            .warning(format!("tools.{id}: is called without a credential, so anybody who reaches it can do the same"));
+    }
+    if tool.actions.is_empty() {
+        findings.warning(format!("tools.{id}: has no actions, so every call is refused `unmapped_action`"));
+    }
+}
