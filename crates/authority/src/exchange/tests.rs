@@ -22,8 +22,10 @@ use crate::{client::Client, narrow::Requested, refused::Refused};
 
 const ACTIONS: &[&str] = &["orders.read", "orders.list", "refunds.create"];
 
+/// Mostly all of them: what several hops narrow has to leave something, or no chain grows.
 fn actions() -> impl Strategy<Value = BTreeSet<Id<Action>>> {
-    prop::collection::btree_set(prop::sample::select(ACTIONS), 1..=ACTIONS.len())
+    let some = prop::collection::btree_set(prop::sample::select(ACTIONS), 1..=ACTIONS.len());
+    prop_oneof![2 => Just(ACTIONS.iter().copied().collect::<BTreeSet<_>>()), 1 => some]
         .prop_map(|names| names.into_iter().map(|name| Id::new(name).unwrap()).collect())
 }
 
@@ -36,7 +38,8 @@ fn element() -> impl Strategy<Value = Element> {
         limits
     });
     let relation = prop::option::of(Just(("order.placed_by".to_owned(), "$user".to_owned())));
-    let pattern = prop::sample::select(&["orders/1", "orders/*", "**"][..]).prop_map(|text| text.parse().unwrap());
+    let pattern =
+        prop::sample::select(&["orders/1", "orders/*", "**", "**"][..]).prop_map(|text| text.parse().unwrap());
     (actions(), pattern, limits, relation).prop_map(|(actions, identifier, limits, relation)| Element {
         kind: ElementType::Action,
         actions,
@@ -57,15 +60,14 @@ fn stage() -> impl Strategy<Value = Stage> {
 }
 
 fn requested() -> impl Strategy<Value = Requested> {
-    (prop::option::of(actions()), prop::option::of(prop::collection::vec(element(), 1..3))).prop_map(
-        |(scope, elements)| {
+    (prop::option::weighted(0.3, actions()), prop::option::weighted(0.3, prop::collection::vec(element(), 1..3)))
+        .prop_map(|(scope, elements)| {
             let details = elements.map(|elements| Authority {
                 scope: elements.iter().flat_map(|element| element.actions.iter().cloned()).collect(),
                 elements,
             });
             Requested { scope, details }
-        },
-    )
+        })
 }
 
 fn at(second: i64) -> Timestamp {
@@ -75,7 +77,7 @@ fn at(second: i64) -> Timestamp {
 const NOW: i64 = 1_000;
 
 fn asked() -> impl Strategy<Value = Asked> {
-    (requested(), prop::option::of(stage()), 1_u64..400).prop_map(|(requested, stage, lifetime)| Asked {
+    (requested(), prop::option::weighted(0.3, stage()), 1_u64..400).prop_map(|(requested, stage, lifetime)| Asked {
         requested,
         stage,
         lifetime: std::time::Duration::from_secs(lifetime),
@@ -106,8 +108,8 @@ struct World {
 
 fn world() -> impl Strategy<Value = World> {
     let ends = (1_i64..600, 1_i64..600, 1_i64..600);
-    let agents = prop::collection::vec(actions(), 1..5);
-    (authority(), actions(), agents, stage(), stage(), ends, 0_usize..4).prop_map(
+    let agents = prop::collection::vec(actions(), 1..6);
+    (authority(), actions(), agents, stage(), stage(), ends, 0_usize..6).prop_map(
         |(authority, entitlement, agents, grant_stage, task_stage, (subject_end, grant_end, task_end), redelegate)| {
             let user = Principal {
                 kind: PrincipalKind::User,
@@ -237,7 +239,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn what_is_issued_lies_within_everything_that_limits_it(world in world(), asks in prop::collection::vec((asked(), asked()), 5)) {
+    fn what_is_issued_lies_within_everything_that_limits_it(world in world(), asks in prop::collection::vec((asked(), asked()), 6)) {
         let Ok(issued) = world.first(&asks[0].0) else { return Ok(()) };
         let mut used = vec![&asks[0].0];
         is_within(&issued, &world, 1, &used)?;
@@ -273,6 +275,32 @@ proptest! {
         let now = World { grant: Grant { authority: narrower.clone(), ..world.grant.clone() }, ..world.clone() };
         if now.agents.len() > 1 && let Ok(issued) = now.next(&world.signed(&parent), 1, &gives, &takes) {
             prop_assert!(issued.authority.within(&narrower) && issued.authority.within(&parent.authority));
+        }
+    }
+
+    #[test]
+    fn what_ended_or_changed_since_stops_the_next_hop(world in world(), first in asked(), gives in asked(), takes in asked()) {
+        let Ok(parent) = world.first(&first) else { return Ok(()) };
+        let parent = world.signed(&parent);
+        let goes = |world: &World| world.next(&parent, 1, &gives, &takes).is_ok();
+        if world.agents.len() < 2 || !goes(&world) {
+            return Ok(());
+        }
+        let changes: [fn(&mut World); 8] = [
+            |world| world.task.status = TaskStatus::Withdrawn,
+            |world| world.task.expires_at = at(NOW),
+            |world| world.task.session = Some("another".to_owned()),
+            |world| world.task.run = Id::new("another").unwrap(),
+            |world| world.grant.expires_at = at(NOW),
+            |world| world.grant.redelegate = 0,
+            |world| world.grant.user.issuer = "https://other.example".to_owned(),
+            // The parent, which does nothing here but stand in the chain.
+            |world| world.agents[0].status = AgentStatus::Suspended,
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut since = world.clone();
+            change(&mut since);
+            prop_assert!(!goes(&since), "change {index}");
         }
     }
 }
