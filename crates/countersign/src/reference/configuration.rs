@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde_json::{Map, Value};
 
+use store::StoreFile;
+
 use crate::config::{authority::AuthorityConfig, schema, sidecar::SidecarConfig};
 
 pub(super) fn document() -> String {
@@ -22,8 +24,11 @@ pub(super) fn document() -> String {
          `# yaml-language-server: $schema=…/docs/schema/sidecar.json`.\n",
         super::GENERATED
     );
-    for (title, schema) in
-        [("The sidecar", schema::of::<SidecarConfig>("")), ("The authority", schema::of::<AuthorityConfig>(""))]
+    for (title, schema) in [
+        ("The sidecar", schema::of::<SidecarConfig>("")),
+        ("The authority", schema::of::<AuthorityConfig>("")),
+        ("Agents, grants and tasks", schema::of::<StoreFile>("")),
+    ]
     {
         text.push_str(&format!("\n## {title}\n"));
         Page { schema: &schema, text: &mut text, waiting: VecDeque::new(), seen: Vec::new() }.write();
@@ -63,10 +68,13 @@ impl<'a> Page<'a> {
                 .flatten()
                 .filter_map(Value::as_str)
                 .collect();
+            let is_required = |key: &str| required.contains(&key);
+            let mut properties: Vec<_> = properties.iter().collect();
+            properties.sort_by_key(|(key, _)| !is_required(key));
             for (key, property) in properties {
                 let kind = self.kind(&join(place, key), property);
                 let default = match property.get("default") {
-                    _ if required.contains(&key.as_str()) => "required".to_owned(),
+                    _ if is_required(key) => "required".to_owned(),
                     None | Some(Value::Null) => String::new(),
                     Some(Value::Object(members)) if *members == empty => String::new(),
                     Some(Value::Array(items)) if items.is_empty() => String::new(),
@@ -74,6 +82,7 @@ impl<'a> Page<'a> {
                 };
                 let meaning =
                     description(property).or_else(|| description(self.resolved(property))).unwrap_or_default();
+                let meaning = format!("{meaning}{}", self.words_explained(property));
                 self.text.push_str(&format!("| `{key}` | {kind} | {default} | {} |\n", meaning.replace('|', "\\|")));
             }
         }
@@ -84,6 +93,20 @@ impl<'a> Page<'a> {
                 self.text.push_str(&line);
             }
         }
+    }
+
+    /// What each word of an enum means that has nothing but words.
+    fn words_explained(&self, property: &'a Value) -> String {
+        let item = property.get("items").unwrap_or(property);
+        let definition = self.resolved(item);
+        if words(definition).is_none() {
+            return String::new();
+        }
+        let explained = |choice: &Value| {
+            let (word, meaning) = (choice.get("const")?.as_str()?, description(choice)?);
+            Some(format!(" `{word}`: {meaning}"))
+        };
+        choices(definition).into_iter().flatten().filter_map(explained).collect()
     }
 
     /// One arm of an enum with members: `file: …` or a plain word.
@@ -123,10 +146,10 @@ impl<'a> Page<'a> {
         match types(property).as_slice() {
             ["array"] => {
                 let item = property.get("items").map(|item| self.kind(&format!("{place}[]"), item)).unwrap_or_default();
-                format!("list of {item}")
+                listed("list", &item)
             }
             ["object"] => match property.get("additionalProperties").filter(|value| value.is_object()) {
-                Some(value) => format!("map of {}", self.kind(&format!("{place}.*"), value)),
+                Some(value) => listed("map", &self.kind(&format!("{place}.*"), value)),
                 None => "object".to_owned(),
             },
             ["string"]
@@ -164,6 +187,11 @@ impl<'a> Page<'a> {
         let pointer = reference.trim_start_matches('#');
         self.schema.pointer(pointer).unwrap_or(&Value::Null)
     }
+}
+
+/// `list of text`, but `list, see …`.
+fn listed(what: &str, item: &str) -> String {
+    if item.starts_with("see ") { format!("{what}, {item}") } else { format!("{what} of {item}") }
 }
 
 fn join(place: &str, key: &str) -> String {

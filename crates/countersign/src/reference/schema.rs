@@ -14,6 +14,11 @@ pub(crate) fn authority() -> String {
     pretty(&schema::of::<AuthorityConfig>("urn:countersign:schema:authority"))
 }
 
+/// Of the authority's file of agents, grants and tasks.
+pub(crate) fn store() -> String {
+    pretty(&schema::of::<store::StoreFile>("urn:countersign:schema:store"))
+}
+
 /// Of policy's input.
 pub(crate) fn policy_input() -> String {
     pretty(&policy::input::schema())
