@@ -71,7 +71,7 @@ impl Frontier {
     }
 
     pub(crate) fn written(&self) -> WrittenFrontier {
-        WrittenFrontier { size: self.size, subtrees: self.subtrees.iter().map(|hash| encoded(hash)).collect() }
+        WrittenFrontier { size: self.size, subtrees: self.subtrees.iter().map(encoded).collect() }
     }
 }
 

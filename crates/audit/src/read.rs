@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The longest line that is read; a longer one is no record.
-pub(crate) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One record, its companion values put back in their places.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader, ErrorKind},
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     LedgerError, chain, files,
     heads::{self, Head},
+    read::MAX_LINE_BYTES,
     record::kind,
     segment::{self, Extent, HEAD_FILE, Home, Paths, Position, Seal},
 };
@@ -119,11 +120,15 @@ fn read_seal(path: &Path) -> Result<Option<Seal>, LedgerError> {
 
 /// Whether the last line of a sealed segment is the record of a stop.
 fn stopped_cleanly(paths: &Paths, seal: &Seal) -> Result<bool, LedgerError> {
-    let bytes = fs::read(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
-    let last = bytes.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|&byte| byte == b'\n').next());
+    let mut file = fs::File::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
+    let length = file.metadata().map_err(LedgerError::io(&paths.lines))?.len();
+    let from = length.saturating_sub(MAX_LINE_BYTES as u64 + 2);
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_end(&mut end)).map_err(LedgerError::io(&paths.lines))?;
+    let last = end.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|&byte| byte == b'\n').next());
     let last = last.ok_or_else(|| LedgerError::damaged(&paths.lines, "a sealed segment has no whole line"))?;
-    if chain::encoded(&chain::sha256(last)) != seal.last_hash {
-        return Err(LedgerError::damaged(&paths.lines, "the last line is not the one that was sealed"));
+    if length != seal.line_bytes || chain::encoded(&chain::sha256(last)) != seal.last_hash {
+        return Err(LedgerError::damaged(&paths.lines, "its end is not the one that was sealed"));
     }
     Ok(peek(last).is_ok_and(|peek| peek.kind.ends_with(".stopped")))
 }

@@ -49,6 +49,7 @@ impl Tail {
     ///
     /// # Errors
     /// When a segment cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "`None` is no end: asked again, there may be more")]
     pub fn next(&mut self) -> Result<Option<Entry>, LedgerError> {
         if let Some(entry) = self.waiting.pop_front() {
             return Ok(Some(entry));

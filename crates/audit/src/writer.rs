@@ -228,9 +228,15 @@ impl Writer {
         // A caller that went away does not want its answer.
         match outcomes {
             Ok(outcomes) => {
-                replies.into_iter().zip(outcomes).for_each(|((reply, _), outcome)| drop(reply.send(outcome)))
+                for ((reply, _slot), outcome) in replies.into_iter().zip(outcomes) {
+                    drop(reply.send(outcome));
+                }
             }
-            Err(error) => replies.into_iter().for_each(|(reply, _)| drop(reply.send(Err(error.clone())))),
+            Err(error) => {
+                for (reply, _slot) in replies {
+                    drop(reply.send(Err(error.clone())));
+                }
+            }
         }
     }
 

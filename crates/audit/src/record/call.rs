@@ -121,9 +121,8 @@ fn question_members(draft: &mut Draft, question: &Question) -> Result<(), Unreco
     draft.plain("effect", &call.effect)?;
     draft.personal("resource", &call.resource)?;
     parameters_member(draft, &call.parameters)?;
-    if question.facts.0.is_empty() {
-        // Absent means empty; an erased one leaves its commitment.
-    } else {
+    // Absent means empty; what was erased leaves its commitment.
+    if !question.facts.0.is_empty() {
         draft.personal("facts", &question.facts)?;
     }
     if !question.limits.is_empty() {
@@ -227,7 +226,7 @@ pub(crate) fn settled(record: &CallSettled) -> Result<Draft, Unrecordable> {
     draft.plain("request_bytes", &record.request_bytes)?;
     draft.plain("response_bytes", &record.response_bytes)?;
     if let Some(digest) = &record.body {
-        draft.personal("digests", &Digests { input: None, body: Some(digest.text()) })?;
+        draft.personal("body", &digest.text())?;
     }
     if !record.timings.is_empty() {
         draft.plain("timings", &record.timings)?;

@@ -96,7 +96,7 @@ fn check_lines(
         state.compare_heads().map_err(at)?;
         state.bytes += line.len() as u64 + 1;
         state.report.records += 1;
-        if state.report.records % PROGRESS_EVERY == 0 {
+        if state.report.records.is_multiple_of(PROGRESS_EVERY) {
             progress(Progress { bytes: state.bytes, of: state.total_bytes, records: state.report.records });
         }
     }
