@@ -21,7 +21,9 @@ narrow_hop := object.union(agent_hop, {"id": "notes-v1", "covers": false})
 act_hop := object.union(agent_hop, {"id": "inner", "covers": null, "verified": "nested_act"})
 
 test_a_principal_is_the_user_by_issuer_and_id_together if {
-	delegation.is_user(alice) with input as input_with([user_hop, agent_hop], true)
+	given := input_with([user_hop, agent_hop], true)
+	user := given.user
+	delegation.is_user(user) with input as given
 	not delegation.is_user({"id": "alice", "issuer": "https://other.example"}) with input as input_with([], true)
 	not delegation.is_user({"id": "alice"}) with input as input_with([], true)
 	not delegation.is_user("alice") with input as input_with([], true)
@@ -30,7 +32,8 @@ test_a_principal_is_the_user_by_issuer_and_id_together if {
 
 test_a_principal_is_the_agent_by_issuer_and_id_together if {
 	delegation.is_agent({"id": "support-v2", "issuer": "https://countersign.example"}) with input as input_with([], true)
-	not delegation.is_agent(alice) with input as input_with([], true)
+	user := alice
+	not delegation.is_agent(user) with input as input_with([], true)
 	not delegation.is_agent(null) with input as input_with([], true)
 }
 
@@ -49,9 +52,14 @@ test_the_depth_counts_agents if {
 }
 
 test_an_agent_anywhere_in_the_chain_is_included_but_never_the_user if {
-	delegation.includes(narrow_hop) with input as input_with([user_hop, narrow_hop, agent_hop], true)
-	not delegation.includes(narrow_hop) with input as input_with([user_hop, agent_hop], true)
-	not delegation.includes(alice) with input as input_with([user_hop, agent_hop], true)
+	inner := {"id": "notes-v1", "issuer": "https://countersign.example"}
+	user := alice
+	long := input_with([user_hop, narrow_hop, agent_hop], true)
+	short := input_with([user_hop, agent_hop], true)
+	delegation.includes(inner) with input as long
+	not delegation.includes(inner) with input as short
+	not delegation.includes({"id": "notes-v1", "issuer": "https://other.example"}) with input as long
+	not delegation.includes(user) with input as long
 }
 
 test_a_chain_that_only_nested_act_names_is_not_fully_verified if {

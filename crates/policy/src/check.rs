@@ -6,6 +6,7 @@ mod builtins;
 mod graph;
 mod modules;
 mod names;
+mod text;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::Catalogue;
 
 use self::{
+    graph::Node,
     modules::{Module, Rules},
     names::Resolver,
 };
@@ -126,16 +128,18 @@ fn rules(modules: &[Module], sources: &[Source]) -> Result<Vec<(Owner, Path, BTr
     }
     let rules = Rules::of(modules, &mut problems);
     data_meets_no_rule(&rules, sources, &mut problems);
-    let mut edges: BTreeMap<&Path, BTreeSet<&Path>> = BTreeMap::new();
+    let mut nodes: BTreeMap<&Path, Node<'_>> = BTreeMap::new();
     for module in modules {
         let resolver = Resolver::of(module, &rules, sources, &mut problems);
         for rule in &module.rules {
             answers::check(module, rule, &mut problems);
-            let targets = resolver.check(rule, &mut problems);
-            edges.entry(rules.key(&rule.path)).or_default().extend(targets);
+            let (targets, nesting) = resolver.check(rule, &mut problems);
+            let node = nodes.entry(rules.key(&rule.path)).or_default();
+            node.uses.extend(targets);
+            node.nesting = node.nesting.max(nesting);
         }
     }
-    graph::check(&edges, &rules, &mut problems);
+    graph::check(&nodes, &rules, &mut problems);
     if problems.is_empty() {
         return Ok(declared(modules));
     }

@@ -159,4 +159,4 @@ fn fits(value: &Value, bytes: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -55,6 +55,7 @@ fn rule(name: &str) -> Option<Rule> {
         "sprintf" => Literal(&[0]),
         "glob.match" | "regex.is_valid" | "regex.match" | "regex.find_n" | "regex.split" => Literal(&[0]),
         "regex.replace" => Literal(&[1, 2]),
+        "regex.find_all_string_submatch_n" => Literal(&[0]),
         "regex.template_match" => Literal(&[0, 2, 3]),
         "json.patch" => Literal(&[1]),
         "numbers.range" => Small(&[0, 1], 10_000),
@@ -148,17 +149,10 @@ fn is_small(expression: &Expr, most: i64) -> bool {
 /// any run of digits for a width, and stumbles over digits of other scripts.
 fn is_plain_format(value: &Value) -> bool {
     let Ok(text) = value.as_string() else { return false };
-    let mut parts = text.split('%');
-    parts.next();
-    let mut after_percent = false;
-    parts.all(|part| {
-        if after_percent {
-            after_percent = false;
-            return true;
-        }
+    // Pairs of `%%` stand for themselves; what is left of each `%` is a verb with its width.
+    text.replace("%%", "").split('%').skip(1).all(|part| {
         let verb = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        after_percent = part.is_empty();
-        part.is_empty() || (part.len() - verb.len() <= 3 && verb.starts_with(|c: char| c.is_ascii_alphabetic()))
+        part.len() - verb.len() <= 3 && verb.starts_with(|c: char| c.is_ascii_alphabetic())
     })
 }
 

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use regorus::unstable::{Expr, Import, Module as Parsed, Ref, Rule as ParsedRule, RuleHead, Span};
 
-use super::walk::{Reference, reference};
+use super::{
+    text,
+    walk::{Reference, reference},
+};
 use crate::{
     LoadError, Problem,
     bundle::File,
@@ -33,7 +36,9 @@ pub(super) fn parse(files: &[(Owner, File)]) -> Result<(regorus::Engine, Vec<Mod
     let mut engine = regorus::Engine::new();
     let mut problems = Vec::new();
     for (_, file) in files {
-        if let Err(error) = engine.add_policy(file.path.clone(), file.text.clone()) {
+        if let Some(found) = text::too_much(&file.path, &file.text) {
+            problems.push(found);
+        } else if let Err(error) = engine.add_policy(file.path.clone(), file.text.clone()) {
             problems.push(unparsed(&file.path, &error.to_string()));
         }
     }

@@ -59,8 +59,9 @@ impl<'a> Resolver<'a> {
         resolver
     }
 
-    /// Checks everything that `rule` names and calls, and gives the rules that it may evaluate.
-    pub(super) fn check(&self, rule: &'a Rule, problems: &mut Vec<Problem>) -> BTreeSet<&'a Path> {
+    /// Checks everything that `rule` names and calls, and gives the rules that it may evaluate and how deep it is
+    /// nested itself.
+    pub(super) fn check(&self, rule: &'a Rule, problems: &mut Vec<Problem>) -> (BTreeSet<&'a Path>, usize) {
         let uses = Uses::of(&rule.parsed);
         if let Some(span) = uses.too_deep {
             let hint = "give a part of it a name of its own".to_owned();
@@ -69,6 +70,11 @@ impl<'a> Resolver<'a> {
         for span in uses.withs {
             let hint = "`with` is for tests; pass the value to a function instead".to_owned();
             problems.push(problem(span, "`with` in a policy", hint));
+        }
+        let name = rule.path.get(self.module.package.len());
+        if let Some(name) = name.filter(|name| self.imports.contains_key(*name)) {
+            let message = format!("the rule's name begins with `{name}`, which is an import");
+            problems.push(problem(rule.span(), message, "give one of them another name".to_owned()));
         }
         let mut targets = BTreeSet::new();
         for (found, span) in &uses.references {
@@ -82,7 +88,7 @@ impl<'a> Resolver<'a> {
         for call in &uses.calls {
             targets.extend(self.call(call, problems));
         }
-        targets
+        (targets, uses.deepest)
     }
 
     /// Where under `data` the reference leads, and whether that is by a name of the module's own package.

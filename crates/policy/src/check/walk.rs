@@ -11,6 +11,9 @@ use crate::roots::Path;
 /// The deepest nesting of expressions and queries. Evaluation recurses, on the stack of whoever decides.
 pub(super) const MAX_NESTING: usize = 24;
 
+/// The most steps of one reference, `a.b[c]` having two.
+const MAX_STEPS: usize = 64;
+
 /// What a rule names and calls.
 #[derive(Default)]
 pub(super) struct Uses<'a> {
@@ -18,6 +21,8 @@ pub(super) struct Uses<'a> {
     pub(super) calls: Vec<Call<'a>>,
     /// `with` modifiers.
     pub(super) withs: Vec<&'a Span>,
+    /// How deep the rule's expressions and queries are nested.
+    pub(super) deepest: usize,
     /// Where nesting went too deep; what lies below was not looked at.
     pub(super) too_deep: Option<&'a Span>,
 }
@@ -184,6 +189,7 @@ impl<'a> Uses<'a> {
             return;
         }
         let depth = depth + 1;
+        self.deepest = self.deepest.max(depth);
         match expression {
             Expr::String { .. }
             | Expr::RawString { .. }
@@ -230,6 +236,10 @@ impl<'a> Uses<'a> {
 
     fn chain(&mut self, expression: &'a Expr, depth: usize) {
         let (root, steps) = unchained(expression);
+        if steps.len() > MAX_STEPS {
+            self.too_deep = Some(expression.span());
+            return;
+        }
         match reference(expression) {
             Some(found) => self.references.push((found, expression.span())),
             None => self.expression(root, depth),
