@@ -90,7 +90,7 @@ fn shortened(text: &str) -> String {
 
 impl fmt::Display for Decimal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.normalize())
+        write!(f, "{}", self.0)
     }
 }
 
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_json_number_with_a_point_is_no_quantity_but_a_string_or_an_integer_is() {
         assert!(serde_json::from_str::<Decimal>("0.1").is_err());
-        assert_eq!(serde_json::from_str::<Decimal>("\"0.10\"").unwrap().to_string(), "0.1");
+        assert_eq!(serde_json::from_str::<Decimal>("\"0.10\"").unwrap().to_string(), "0.10");
         assert_eq!(serde_json::from_str::<Decimal>("7").unwrap(), Decimal::from_integer(7));
     }
 }
