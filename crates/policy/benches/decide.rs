@@ -1,11 +1,12 @@
 //! What a decision costs with the demo's policies: the input alone, and the whole of `decide`.
 
+#![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to measure")]
+
 use std::{hint::black_box, path::Path};
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use countersign_policy::{Engine, Source, input};
+use criterion::{Criterion, criterion_group, criterion_main};
 
-#[expect(dead_code, reason = "shared with the tests, which use more of it")]
 mod fixture;
 
 fn decide(criterion: &mut Criterion) {

@@ -130,7 +130,11 @@ impl Reader<'_> {
             return Ok(());
         }
         let file = File { path: path.display().to_string(), text: bounded(path, metadata.len(), MAX_REGO_BYTES)? };
-        if name.ends_with("_test.rego") { self.source.tests.push(file) } else { self.source.policies.push(file) }
+        if name.ends_with("_test.rego") {
+            self.source.tests.push(file);
+        } else {
+            self.source.policies.push(file);
+        }
         Ok(())
     }
 }

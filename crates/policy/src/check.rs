@@ -160,7 +160,11 @@ fn data_meets_no_rule(rules: &Rules<'_>, sources: &[Source], problems: &mut Vec<
             });
             if meets {
                 let hint = "give one of them another name".to_owned();
-                problems.push(problem(rule.span, format!("the data document {} has the rule's name too", data.path), hint));
+                problems.push(problem(
+                    rule.span,
+                    format!("the data document {} has the rule's name too", data.path),
+                    hint,
+                ));
             }
         }
     }

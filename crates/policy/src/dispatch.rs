@@ -1,7 +1,7 @@
 //! The questions put to the engine: one generated rule for each package that answers, with constant names only,
 //! naming just the sets that the package declares, since an undeclared one would make the whole object undefined.
 
-use std::{collections::BTreeSet, fmt::Write};
+use std::collections::BTreeSet;
 
 use crate::roots::{Answer, Owner, Path, dotted};
 
@@ -35,8 +35,7 @@ pub(crate) fn generate(declared: Vec<(Owner, Path, BTreeSet<Answer>)>) -> (Vec<P
         let (name, rule) = (dotted(&path), format!("package_{}", packages.len()));
         let sets: Vec<String> =
             answers.iter().map(|answer| format!("\"{0}\": data.{name}.{0}", answer.name())).collect();
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{rule} := {{{}}}", sets.join(", ")).is_ok();
+        text.push_str(&format!("{rule} := {{{}}}\n", sets.join(", ")));
         packages.push(Package { owner, name, rule: format!("data.{MODULE}.{rule}"), answers });
     }
     (packages, text)

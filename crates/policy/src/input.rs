@@ -216,12 +216,8 @@ impl<'a> Input<'a> {
     /// The input that `question` is.
     pub fn of(question: &'a Question) -> Self {
         let (call, delegation) = (&question.call, &*question.delegation);
-        let demand = Demand {
-            action: &call.action,
-            tool: &call.tool,
-            resource: &call.resource,
-            parameters: &call.parameters,
-        };
+        let demand =
+            Demand { action: &call.action, tool: &call.tool, resource: &call.resource, parameters: &call.parameters };
         Self {
             version: VERSION,
             call: Call {

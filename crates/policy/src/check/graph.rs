@@ -35,7 +35,8 @@ pub(super) fn check(nodes: &Nodes<'_>, rules: &Rules<'_>, problems: &mut Vec<Pro
     for (path, node) in nodes.iter().filter(|(path, _)| deep(path)) {
         // The first rules of a line that are too deep, not each that uses one of them.
         if !node.uses.iter().any(|used| deep(used)) {
-            let message = format!("the rules that `{}` needs are nested more than {MAX_STACK} deep in all", dotted(path));
+            let message =
+                format!("the rules that `{}` needs are nested more than {MAX_STACK} deep in all", dotted(path));
             report(path, message, "a rule needs fewer others, or simpler ones");
         }
     }

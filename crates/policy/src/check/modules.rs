@@ -187,9 +187,7 @@ impl<'a> Rules<'a> {
     pub(super) fn touched<'b>(&'b self, path: &[String]) -> Vec<&'b Path> {
         let from = (Bound::Included(path.to_vec()), Bound::Unbounded);
         let below = self.0.range(from).map(|(key, _)| key).take_while(|key| key.starts_with(path));
-        let above = (1..path.len())
-            .filter_map(|length| self.0.get_key_value(path.get(..length)?))
-            .map(|(key, _)| key);
+        let above = (1..path.len()).filter_map(|length| self.0.get_key_value(path.get(..length)?)).map(|(key, _)| key);
         below.chain(above).collect()
     }
 }

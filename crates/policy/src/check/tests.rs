@@ -1,11 +1,7 @@
 //! Policies that must not be loaded, each with what the error has to say and where.
 
 use super::*;
-use crate::{
-    Engine, bundle::Data,
-    engine::tests::source,
-    fixture,
-};
+use crate::{Engine, bundle::Data, engine::tests::source, fixture};
 
 fn team(body: &str) -> Source {
     source("support", &["orders"], &format!("package countersign.teams.support\n{body}\n"))
@@ -66,7 +62,8 @@ fn a_long_line_of_rules_is_refused() {
 
 #[test]
 fn nesting_that_the_engine_would_choke_on_is_refused_before_it_is_parsed() {
-    let nested = |open: &str, depth: usize, close: &str| team(&format!("a := {}1{}", open.repeat(depth), close.repeat(depth)));
+    let nested =
+        |open: &str, depth: usize, close: &str| team(&format!("a := {}1{}", open.repeat(depth), close.repeat(depth)));
     load(&[nested("[", 12, "]")]).unwrap();
     refused(nested("[", 28, "]"), "support.rego:2:18: brackets nested");
     refused(nested("{1: [", 28, "]}"), "brackets nested");
@@ -114,7 +111,8 @@ fn what_the_policy_cannot_bound_or_repeat_is_refused_with_what_to_use_instead() 
         refused(team(&format!("x := {call}")), hint);
         refused(team(&format!("deny contains {{\"code\": \"x\"}} if not {call}")), hint);
     }
-    load(&[team("x := numbers.range(1, 10)\ny := sprintf(\"%5d of %s%%\", [1, input.tool])\nz := bits.lsh(1, 8)")]).unwrap();
+    load(&[team("x := numbers.range(1, 10)\ny := sprintf(\"%5d of %s%%\", [1, input.tool])\nz := bits.lsh(1, 8)")])
+        .unwrap();
 }
 
 #[test]

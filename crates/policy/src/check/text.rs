@@ -12,7 +12,8 @@ const MAX_OPERATORS: usize = 100;
 
 /// The first place in `text` where there is too much of something; comments and strings aside.
 pub(super) fn too_much(file: &str, text: &str) -> Option<Problem> {
-    let mut scan = Scan { within: None, escaped: false, last: ' ', brackets: 0, open: vec![Open { round: false, operators: 0 }] };
+    let mut scan =
+        Scan { within: None, escaped: false, last: ' ', brackets: 0, open: vec![Open { round: false, operators: 0 }] };
     let (mut line, mut column) = (1_u32, 0_u32);
     for c in text.chars() {
         column += 1;

@@ -96,8 +96,10 @@ fn a_missing_fact_denies() {
 #[test]
 fn deny_comes_before_no_allow_before_obligations_before_approval_before_permit() {
     let deny = r#"deny contains {"code": "no", "message": "No.", "internal": "x", "retry": "never"}"#;
-    let (obligation, approval) =
-        (r#"obligations contains {"code": "mask"}"#, r#"approval contains {"code": "ask", "approvers": ["user"], "expires": "PT15M"}"#);
+    let (obligation, approval) = (
+        r#"obligations contains {"code": "mask"}"#,
+        r#"approval contains {"code": "ask", "approvers": ["user"], "expires": "PT15M"}"#,
+    );
     let together = |rules: &[&str]| decide(&[team(&rules.join("\n"))]);
     let cases = [
         (vec![ALLOW, deny, obligation, approval], Verdict::Deny, Some(Code::PolicyDenied), "no"),
@@ -141,7 +143,8 @@ fn answers_in_a_package_below_the_teams_count_as_its_own() {
     let mut below = team(ALLOW);
     below.policies.push(File {
         path: "refunds.rego".to_owned(),
-        text: "package countersign.teams.support.refunds\ndeny contains {\"code\": \"no\"} if input.tool == \"orders\"".to_owned(),
+        text: "package countersign.teams.support.refunds\ndeny contains {\"code\": \"no\"} if input.tool == \"orders\""
+            .to_owned(),
     });
     let decision = decide(&[below]);
     assert_eq!(decision.reasons[0].source, "countersign.teams.support.refunds");
@@ -174,12 +177,19 @@ fn an_error_of_the_platform_teams_policy_denies_every_call_and_one_of_another_te
     let mut to_mail = fixture::question();
     to_mail.call.tool = fixture::id("mail");
     let decision = engine.decide(&to_mail);
-    assert_eq!((decision.code, decision.reasons[0].source.as_str()), (Some(Code::PolicyError), "countersign.teams.mail"));
+    assert_eq!(
+        (decision.code, decision.reasons[0].source.as_str()),
+        (Some(Code::PolicyError), "countersign.teams.mail")
+    );
 }
 
 #[test]
 fn another_teams_deny_or_allow_is_no_part_of_a_decision() {
-    let other = source("mail", &["mail"], &format!("package countersign.teams.mail\n{ALLOW}\ndeny contains {{\"code\": \"no\"}}"));
+    let other = source(
+        "mail",
+        &["mail"],
+        &format!("package countersign.teams.mail\n{ALLOW}\ndeny contains {{\"code\": \"no\"}}"),
+    );
     assert_eq!(decide(&[team(""), other.clone()]).code, Some(Code::PolicyNoAllow));
     assert_eq!(decide(&[team(ALLOW), other]).verdict, Verdict::Permit);
 }
@@ -281,7 +291,11 @@ fn the_revision_names_the_engine_that_is_linked() {
 #[test]
 fn a_data_document_is_read_and_a_stage_compared() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("data.json"), r#"{"countersign": {"teams": {"support": {"most": {"support-v2": 3000}}}}}"#).unwrap();
+    std::fs::write(
+        directory.path().join("data.json"),
+        r#"{"countersign": {"teams": {"support": {"most": {"support-v2": 3000}}}}}"#,
+    )
+    .unwrap();
     let policy = r#"package countersign.teams.support
 import data.countersign.lib.stage
 allow contains {"code": "small"} if {

@@ -117,11 +117,7 @@ impl<'a> Quantity<'a> {
     }
 
     fn of_money(money: &'a Money) -> Self {
-        Self {
-            minor: Some(money.minor()),
-            currency: Some(money.currency().into()),
-            text: Some(money.text().into()),
-        }
+        Self { minor: Some(money.minor()), currency: Some(money.currency().into()), text: Some(money.text().into()) }
     }
 
     fn of_number(number: Decimal) -> Self {

@@ -130,13 +130,16 @@ fn names_and_texts_that_a_json_parser_takes_for_its_own_stay_text() {
     question.facts = fixture::order(FactValue::Null, FactValue::Text("{\"a\":1}\u{0}\u{2028}".to_owned()));
     let value = value(&question).unwrap();
     let headers = value[&regorus::Value::from("call")]["headers"].clone();
-    assert_eq!(headers, [("$serde_json::private::Number", "1e400")].iter().fold(
-        regorus::Value::new_object(),
-        |mut object, (name, text)| {
-            object.as_object_mut().unwrap().insert((*name).into(), (*text).into());
-            object
-        }
-    ));
+    assert_eq!(
+        headers,
+        [("$serde_json::private::Number", "1e400")].iter().fold(
+            regorus::Value::new_object(),
+            |mut object, (name, text)| {
+                object.as_object_mut().unwrap().insert((*name).into(), (*text).into());
+                object
+            }
+        )
+    );
     assert_eq!(json(&question)["facts"]["order"]["status"], "{\"a\":1}\u{0}\u{2028}");
 }
 
@@ -145,7 +148,9 @@ fn the_same_question_is_the_same_bytes_with_sorted_members() {
     let bytes = canonical_json(&fixture::question()).unwrap();
     assert_eq!(bytes, canonical_json(&fixture::question()).unwrap());
     let text = String::from_utf8(bytes).unwrap();
-    assert!(text.starts_with(r#"{"action":{"effect":"write","name":"refunds.create","parameters":{"amount":{"currency""#));
+    assert!(
+        text.starts_with(r#"{"action":{"effect":"write","name":"refunds.create","parameters":{"amount":{"currency""#)
+    );
     assert!(!text.contains(": ") && !text.contains('\n'));
 }
 
@@ -231,5 +236,8 @@ fn the_committed_schema_is_the_generated_one() {
         std::fs::write(&path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(committed == generated, "policies/schema/input.json is stale: UPDATE_SCHEMA=1 cargo test -p countersign-policy schema");
+    assert!(
+        committed == generated,
+        "policies/schema/input.json is stale: UPDATE_SCHEMA=1 cargo test -p countersign-policy schema"
+    );
 }
