@@ -1,45 +1,23 @@
-//! The demo's agents: they prove who they are to the authority, exchange for narrow tokens, and call the tool
-//! through the sidecar, all over HTTP as an agent in another process would.
-
-use std::time::{Duration, Instant};
+//! The demo's agents: they prove who they are to the authority and exchange for narrow tokens, over HTTP as an
+//! agent in another process would.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use jiff::Timestamp;
-use net::{Body, HttpClient, body::collect};
+use net::{Body, body::collect};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::signer::Signer;
+use super::world::{MAX_ANSWER_BYTES, PATIENCE, World};
 use crate::failure::{Exit, Failure};
 
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 const JWT_BEARER_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
-/// What every decision's `type` begins with (DESIGN §5.3).
-const DENIAL: &str = "urn:countersign:denial:";
-
-/// How long any answer may take: nothing here is far away.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// The largest answer that is read.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// What an agent knows of the world around it.
-#[derive(Clone)]
-pub(super) struct World {
-    /// Its HTTP client.
-    pub(super) client: HttpClient,
-    /// The authority's issuer URL.
-    pub(super) authority: String,
-    /// The logical audience of the sidecar.
-    pub(super) audience: String,
-    /// Where the sidecar listens.
-    pub(super) sidecar: String,
-}
 
 /// An agent with its own key.
 pub(super) struct Agent {
@@ -64,8 +42,6 @@ struct Claims {
     run_id: Option<String>,
     #[serde(default)]
     exp: i64,
-    #[serde(default)]
-    authorization_details: Value,
 }
 
 /// RFC 8693 §4.1: the acting party, and inside it the one that acted before.
@@ -75,63 +51,33 @@ struct Actor {
     act: Option<Box<Self>>,
 }
 
-/// One call to the tool.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    /// Its method.
-    pub(super) method: &'static str,
-    /// Its path at the sidecar.
-    pub(super) path: &'static str,
-    /// Its JSON body.
-    pub(super) body: Option<&'static str>,
+/// Why an agent has no token.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExchangeError {
+    /// The authority gives none (RFC 6749 §5.2).
+    #[error("the authority gave agent {agent} no token: {code}: {description}")]
+    Refused {
+        /// Who asked.
+        agent: &'static str,
+        /// `error`
+        code: String,
+        /// `error_description`
+        description: String,
+    },
+    /// There is no answer that can be read.
+    #[error("agent {agent} got no answer from the authority: {cause}")]
+    Broken {
+        /// Who asked.
+        agent: &'static str,
+        /// What is wrong.
+        cause: String,
+    },
 }
 
-/// What came back.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The HTTP status.
-    pub(super) status: StatusCode,
-    /// `Countersign-Decision-Id`.
-    pub(super) decision_id: Option<String>,
-    /// What Countersign refused with; `None` when the answer is the tool's own.
-    pub(super) denial: Option<Denial>,
-    /// The tool's answer, where there is one.
-    pub(super) body: Value,
-    /// From sending the request to the last byte of the answer.
-    pub(super) took: Duration,
-}
-
-/// A refusal as the agent receives it (RFC 9457 problem document).
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Denial {
-    /// `urn:countersign:denial:<code>`
-    #[serde(rename = "type")]
-    kind: String,
-    /// The stable code.
-    pub(super) code: String,
-    /// One sentence.
-    #[serde(default)]
-    pub(super) detail: String,
-    /// The run, where the token was good enough to name one.
-    pub(super) run_id: Option<String>,
-    /// Whether anything was sent to the tool.
-    pub(super) sent: Option<bool>,
-    /// The principal that the limit comes from.
-    pub(super) limiting_hop: Option<String>,
-    /// What would be allowed.
-    pub(super) allowed: Option<Value>,
-    /// Policy's reasons.
-    #[serde(default)]
-    pub(super) reasons: Vec<Reason>,
-}
-
-/// One reason of a refusal.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Reason {
-    /// The rule's code.
-    pub(super) code: String,
-    /// What it tells the agent.
-    pub(super) message: Option<String>,
+impl From<ExchangeError> for Failure {
+    fn from(error: ExchangeError) -> Self {
+        Self::new(Exit::Failed, error.to_string())
+    }
 }
 
 impl Agent {
@@ -158,7 +104,7 @@ impl Agent {
         task: &str,
         details: Option<&Value>,
         world: &World,
-    ) -> Result<Token, Failure> {
+    ) -> Result<Token, ExchangeError> {
         let details = details.map(ToString::to_string).unwrap_or_default();
         let form = [
             ("subject_token", user_token.expose_secret()),
@@ -177,7 +123,7 @@ impl Agent {
         helper: &str,
         details: &Value,
         world: &World,
-    ) -> Result<Token, Failure> {
+    ) -> Result<Token, ExchangeError> {
         let details = details.to_string();
         let form = [
             ("subject_token", own.compact.expose_secret()),
@@ -189,14 +135,15 @@ impl Agent {
     }
 
     /// As a sub-agent: the parent's `handover` becomes a token of its own.
-    pub(super) async fn take_over(&self, handover: &Token, world: &World) -> Result<Token, Failure> {
+    pub(super) async fn take_over(&self, handover: &Token, world: &World) -> Result<Token, ExchangeError> {
         let form = [("subject_token", handover.compact.expose_secret()), ("audience", &world.audience)];
         self.exchange(&form, world).await
     }
 
     /// RFC 8693, authenticated by a signed assertion (RFC 7523 §2.2). The actor is whoever authenticated.
-    async fn exchange(&self, form: &[(&str, &str)], world: &World) -> Result<Token, Failure> {
-        let assertion = self.assertion(world, net::clock::now())?;
+    async fn exchange(&self, form: &[(&str, &str)], world: &World) -> Result<Token, ExchangeError> {
+        let broken = |cause: String| ExchangeError::Broken { agent: self.id, cause };
+        let assertion = self.assertion(world, net::clock::now()).map_err(|failure| broken(failure.to_string()))?;
         let mut fields = vec![
             ("grant_type", TOKEN_EXCHANGE),
             ("subject_token_type", ACCESS_TOKEN),
@@ -205,25 +152,24 @@ impl Agent {
             ("client_assertion", assertion.expose_secret()),
         ];
         fields.extend_from_slice(form);
-        let doing = |cause: String| {
-            Failure::new(Exit::Failed, format!("agent {} got no token from the authority: {cause}", self.id))
-        };
+        let url: Uri =
+            format!("{}/oauth2/token", world.authority).parse().map_err(|_| broken("no such URL".to_owned()))?;
         let mut request = Request::new(Body::full(encoded(&fields)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = format!("{}/oauth2/token", world.authority)
-            .parse()
-            .map_err(|error: http::uri::InvalidUri| doing(error.to_string()))?;
+        *request.uri_mut() = url;
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         request.headers_mut().insert(header::CONTENT_TYPE, kind);
 
-        let response = world.client.send(request, PATIENCE).await.map_err(|error| doing(error.to_string()))?;
+        let response = world.client.send(request, PATIENCE).await.map_err(|error| broken(error.to_string()))?;
         let status = response.status();
-        let body = collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(|error| doing(error.to_string()))?;
+        let body = collect(response.into_body(), MAX_ANSWER_BYTES).await.map_err(|error| broken(error.to_string()))?;
         if status != StatusCode::OK {
-            return Err(doing(format!("{status} {}", String::from_utf8_lossy(&body))));
+            let Refused { error: code, error_description: description } =
+                serde_json::from_slice(&body).map_err(|_| broken(format!("{status}, and no reason")))?;
+            return Err(ExchangeError::Refused { agent: self.id, code, description });
         }
-        let granted: Granted = serde_json::from_slice(&body).map_err(|error| doing(error.to_string()))?;
-        Token::new(SecretString::from(granted.access_token)).ok_or_else(|| doing("what it sent is not a JWT".to_owned()))
+        let granted: Granted = serde_json::from_slice(&body).map_err(|error| broken(error.to_string()))?;
+        Token::new(SecretString::from(granted.access_token)).ok_or_else(|| broken("what it sent is no JWT".to_owned()))
     }
 
     fn assertion(&self, world: &World, now: Timestamp) -> Result<SecretString, Failure> {
@@ -243,6 +189,13 @@ impl Agent {
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    error: String,
+    #[serde(default)]
+    error_description: String,
 }
 
 impl Token {
@@ -283,52 +236,6 @@ impl Token {
     /// When it ends, in seconds since 1970.
     pub(super) fn expires_at(&self) -> i64 {
         self.claims.exp
-    }
-
-    /// The `authorization_details` it was given, which may be less than was asked for.
-    pub(super) fn details(&self) -> &Value {
-        &self.claims.authorization_details
-    }
-}
-
-impl World {
-    /// Sends `call` to the sidecar with `token`.
-    pub(super) async fn call(&self, call: Call, token: &Token, started: Instant) -> Result<Answer, Failure> {
-        let url = format!("{}{}", self.sidecar, call.path);
-        self.send(&url, call, Some(token), started).await
-    }
-
-    /// Sends `call` past the sidecar, to `url`, without any credential.
-    pub(super) async fn call_directly(&self, url: &str, call: Call, started: Instant) -> Result<Answer, Failure> {
-        self.send(url, call, None, started).await
-    }
-
-    async fn send(&self, url: &str, call: Call, token: Option<&Token>, started: Instant) -> Result<Answer, Failure> {
-        let failed = |cause: String| Failure::new(Exit::Failed, format!("{} {url}: {cause}", call.method));
-        let mut request = Request::builder().method(call.method).uri(url);
-        if let Some(token) = token {
-            let value = net::secret::header_value("Bearer ", &token.compact).map_err(|error| failed(error.to_string()))?;
-            request = request.header(header::AUTHORIZATION, value);
-        }
-        if call.body.is_some() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-        }
-        let body = call.body.map_or_else(Body::empty, Body::full);
-        let request = request.body(body).map_err(|error| failed(error.to_string()))?;
-
-        let response = self.client.send(request, PATIENCE).await.map_err(|error| failed(error.to_string()))?;
-        let (head, body) = response.into_parts();
-        let body = collect(body, MAX_ANSWER_BYTES).await.map_err(|error| failed(error.to_string()))?;
-        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let is_problem = text("content-type").is_some_and(|kind| kind.starts_with("application/problem+json"));
-        let denial = is_problem.then(|| serde_json::from_slice::<Denial>(&body).ok()).flatten();
-        Ok(Answer {
-            status: head.status,
-            decision_id: text("countersign-decision-id"),
-            denial: denial.filter(|denial| denial.kind == format!("{DENIAL}{}", denial.code)),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-            took: net::clock::monotonic().saturating_duration_since(started),
-        })
     }
 }
 

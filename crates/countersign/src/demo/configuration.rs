@@ -11,6 +11,7 @@ use super::files::{Files, filled};
 use super::identity_provider::{ALICE, IdentityProvider};
 use super::tokens::{Agents, TASK};
 use crate::failure::{Exit, Failure};
+use crate::reference::schema;
 
 /// The sidecar's configuration.
 pub(super) const SIDECAR: &str = "countersign.yaml";
@@ -86,10 +87,74 @@ pub(super) fn write(files: &Files, places: &Places, agents: &Agents, credential:
     for agent in [&agents.support, &agents.helper] {
         files.write(&format!("agents/{}.json", agent.id()), &public_keys(agent))?;
     }
+    for (name, schema) in
+        [("sidecar", schema::sidecar()), ("authority", schema::authority()), ("store", schema::store())]
+    {
+        files.write(&format!("schema/{name}.json"), &schema)?;
+    }
     files.write("secrets/orders", credential)?;
     Ok(())
 }
 
 fn public_keys(agent: &Agent) -> String {
     format!("{:#}\n", json!({"keys": [agent.public_key()]}))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::run::{authority, findings::Findings, sidecar};
+
+    fn holds(check: impl Fn(&Path, &Environment) -> Findings, path: &Path) {
+        let environment = [("ORDERS_TOKEN", "secret")].into_iter().collect();
+        let findings = check(path, &environment);
+        assert!(findings.problems.is_empty(), "{}: {:?}", path.display(), findings.problems);
+    }
+
+    fn quickstart() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/quickstart")
+    }
+
+    #[test]
+    fn what_the_demo_writes_is_what_the_commands_accept() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::prepare(Some(folder.path()), Path::new("/nowhere")).unwrap();
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let places = Places { people: at(1), orders: at(2), authority: at(3), sidecar: at(4), health: at(5) };
+        write(&files, &places, &Agents::new().unwrap(), "secret").unwrap();
+        holds(sidecar::check, &files.path(SIDECAR));
+        holds(authority::check, &files.path(AUTHORITY));
+    }
+
+    #[test]
+    fn a_policy_that_somebody_changed_is_kept_by_the_next_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::prepare(Some(folder.path()), Path::new("/nowhere")).unwrap();
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let places = Places { people: at(1), orders: at(2), authority: at(3), sidecar: at(4), health: at(5) };
+        let (rule, _) = POLICIES[0];
+        files.write(rule, "package countersign.org\n").unwrap();
+        write(&files, &places, &Agents::new().unwrap(), "secret").unwrap();
+        assert_eq!(std::fs::read_to_string(files.path(rule)).unwrap(), "package countersign.org\n");
+    }
+
+    #[test]
+    fn the_quickstart_is_what_the_commands_accept() {
+        holds(sidecar::check, &quickstart().join("countersign.yaml"));
+        holds(sidecar::check, &quickstart().join("with-authority/countersign.yaml"));
+    }
+
+    #[test]
+    fn the_quickstarts_authority_holds_once_its_agent_has_a_key() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["authority.yaml", "store.yaml"] {
+            std::fs::copy(quickstart().join("with-authority").join(name), folder.path().join(name)).unwrap();
+        }
+        let agent = Agent::new("support-v2").unwrap();
+        std::fs::write(folder.path().join("support-v2.json"), public_keys(&agent)).unwrap();
+        holds(authority::check, &folder.path().join("authority.yaml"));
+    }
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use audit::query::{self, Filter, Found};
+use audit::record::{Digest, kind};
 use audit::verify::{self, Options, Report, VerifyError};
-use audit::{Entry, rebuild, record::Digest};
+use audit::{Entry, rebuild};
 use model::Verdict;
 
 use super::steps::{Expected, Step, Surprise};
 use crate::cli::ledger::unreadable;
 use crate::failure::Failure;
 
-/// How many of the last records are shown.
+/// How many of the last decisions are shown.
 const LAST: usize = 8;
 /// How long a signed head is waited for.
 const HEAD: Duration = Duration::from_secs(3);
@@ -57,10 +58,11 @@ pub(super) async fn verify(dir: &Path) -> Result<Report, Surprise> {
     }
 }
 
-/// The last lines of the ledger, as people read it.
+/// The last decisions in the ledger, as people read them.
 pub(super) fn last_lines(dir: &Path) -> Result<Vec<String>, Failure> {
     let mut last = VecDeque::with_capacity(LAST + 1);
-    for entry in query::query(dir, Filter::default()).map_err(unreadable)? {
+    let filter = Filter { kind: Some(kind::CALL_DECIDED.to_owned()), ..Filter::default() };
+    for entry in query::query(dir, filter).map_err(unreadable)? {
         last.push_back(audit::line::for_person(&entry.map_err(unreadable)?));
         if last.len() > LAST {
             last.pop_front();

@@ -16,6 +16,7 @@ mod signer;
 mod steps;
 mod tokens;
 mod tour;
+mod world;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -73,7 +73,8 @@ impl Orders {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match (method, segments.as_slice()) {
             (Method::GET, ["v1", "orders", id]) => self.order(id),
-            (Method::POST, ["v1", "orders", id, "refunds"]) => match collect(request.into_body(), MAX_BODY_BYTES).await {
+            (Method::POST, ["v1", "orders", id, "refunds"]) => match collect(request.into_body(), MAX_BODY_BYTES).await
+            {
                 Ok(body) => self.refund(id, &body),
                 Err(error) => answer(StatusCode::BAD_REQUEST, &json!({"error": error.to_string()})),
             },

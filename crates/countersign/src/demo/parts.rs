@@ -7,12 +7,12 @@ use http::{Request, StatusCode, Uri};
 use net::{Body, ClientOptions, FetchRequest, HttpClient, Listener, Roots, ServeLimits, Tasks, UrlTrust};
 use secrecy::SecretString;
 
-use super::agent::World;
 use super::configuration::{self, Places};
 use super::files::Files;
 use super::identity_provider::IdentityProvider;
 use super::orders::Orders;
 use super::tokens::Agents;
+use super::world::World;
 use crate::failure::{Exit, Failure};
 
 /// How long Countersign's parts may take to be ready.

@@ -37,24 +37,31 @@ async fn refresh(files: &Files, parts: &Parts) -> Result<(), Failure> {
 }
 
 fn guide(files: &Files, parts: &Parts) -> String {
+    let dir = files.dir().display();
     let tokens = files.path(TOKENS);
-    let token = |name: &str| format!("-H \"Authorization: Bearer $(cat '{}/{name}')\"", tokens.display());
-    let (support, helper, user) = (token("support-v2"), token("refunds-helper"), token("alice"));
-    let order = format!("{}/orders/v1/orders", parts.world.sidecar);
-    let json = "-H 'Content-Type: application/json'";
+    let tokens = tokens.display();
+    let orders = format!("{}/orders/v1/orders", parts.world.sidecar);
+    let refund = |name: &str, amount: &str, order: &str| {
+        format!(
+            "  curl -i -H @{tokens}/{name}.header -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"amount\": \"{amount}\", \"currency\": \"USD\"}}' {orders}/{order}/refunds\n"
+        )
+    };
     format!(
-        "Be the agent. Tokens last five minutes; the files below get new ones every two.\n\n\
-         The support agent reads, and refunds what alice granted (change the amount, the order, the path):\n  \
-         curl -i {support} {order}/17\n  \
-         curl -i {support} {json} -d '{{\"amount\": \"20.00\", \"currency\": \"USD\"}}' {order}/17/refunds\n  \
-         curl -i {support} {json} -d '{{\"amount\": \"80.00\", \"currency\": \"USD\"}}' {order}/17/refunds\n\
-         Its helper holds less:\n  \
-         curl -i {helper} {json} -d '{{\"amount\": \"20.00\", \"currency\": \"USD\"}}' {order}/17/refunds\n\
-         Alice's own token, with no agent in it:\n  \
-         curl -i {user} {order}/17\n\n\
-         Change a rule in {}, then run `countersign demo --data {}` again: it is kept.\n\
+        "Be the agent. Tokens last five minutes; the files that curl reads get new ones every two.\n\n\
+         What alice granted, and more than that (change the amount, the order, the path):\n  \
+         curl -i -H @{tokens}/support-v2.header {orders}/17\n{}{}{}\
+         Its helper, which holds 10 USD:\n{}\
+         Alice's own token, with no agent in it, and what a token says:\n  \
+         curl -i -H @{tokens}/alice.header {orders}/17\n  \
+         countersign token inspect < {tokens}/refunds-helper.jwt\n\
+         The record, as it grows:\n  \
+         countersign audit tail --follow --from {dir}/ledger\n\n\
+         To change a rule: edit {dir}/policies, then `countersign demo --data {dir}` again; policies are kept.\n\
          Ctrl-C stops the demo and seals the ledger.",
-        files.path("policies").display(),
-        files.dir().display(),
+        refund("support-v2", "20.00", "17"),
+        refund("support-v2", "80.00", "17"),
+        refund("support-v2", "20.00", "99"),
+        refund("refunds-helper", "20.00", "17"),
     )
 }

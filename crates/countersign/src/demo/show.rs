@@ -8,8 +8,9 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::agent::{Answer, Denial, Token};
+use super::agent::Token;
 use super::steps::{Step, Surprise};
+use super::world::{Answer, Denial};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::output::{Output, Reader};
@@ -80,11 +81,6 @@ impl Show {
         self.say(&format!("\n{}", self.paint(BOLD, text)))
     }
 
-    /// Says something that a person may skip.
-    pub(super) fn aside(self, text: &str) -> Result<(), Failure> {
-        self.say(&self.paint(DIM, text))
-    }
-
     /// One step and what came of it.
     pub(super) fn step(
         self,
@@ -131,7 +127,8 @@ impl Show {
 
     fn denied(self, status: StatusCode, denial: &Denial) -> String {
         let deny = self.paint(RED, "DENY");
-        let mut text = format!("    {deny}  {} ({}): {}\n", self.paint(BOLD, &denial.code), status.as_u16(), denial.detail);
+        let mut text =
+            format!("    {deny}  {} ({}): {}\n", self.paint(BOLD, &denial.code), status.as_u16(), denial.detail);
         for reason in &denial.reasons {
             let message = reason.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
             text.push_str(&format!("    policy says {}{message}\n", reason.code));

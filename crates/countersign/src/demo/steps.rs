@@ -4,7 +4,7 @@
 
 use model::Code;
 
-use super::agent::{Answer, Call};
+use super::world::{Answer, Call};
 
 /// Whose token a call carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,11 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::agent::{Agent, Token, World};
+use super::agent::{Agent, ExchangeError, Token};
 use super::files::Files;
-use super::identity_provider::{ALICE, IdentityProvider};
+use super::identity_provider::{ALICE, BOB, IdentityProvider};
 use super::steps::Caller;
+use super::world::World;
 use crate::failure::{Exit, Failure};
 
 /// The task that alice's agent works on.
@@ -57,13 +58,28 @@ impl Agents {
         world: &World,
     ) -> Result<Token, Failure> {
         let signed_in = people.sign_in(ALICE, SESSION, net::clock::now())?;
-        self.support.act_for(&signed_in, TASK, most.map(refunds_up_to).as_ref(), world).await
+        Ok(self.support.act_for(&signed_in, TASK, most.map(refunds_up_to).as_ref(), world).await?)
     }
 
     /// A fresh token of the helper, for which the support agent asked `most` US dollars a refund.
     async fn helper_token(&self, support: &Token, most: &str, world: &World) -> Result<Token, Failure> {
         let handover = self.support.hand_over(support, self.helper.id(), &refunds_up_to(most), world).await?;
-        self.helper.take_over(&handover, world).await
+        Ok(self.helper.take_over(&handover, world).await?)
+    }
+
+    /// Why the support agent does not get bob's sign-in turned into a token for alice's task.
+    pub(super) async fn with_bobs_sign_in(
+        &self,
+        people: &IdentityProvider,
+        world: &World,
+    ) -> Result<Result<Token, ExchangeError>, Failure> {
+        let signed_in = people.sign_in(BOB, SESSION, net::clock::now())?;
+        Ok(self.support.act_for(&signed_in, TASK, None, world).await)
+    }
+
+    /// Why the helper does not get its parent's own token turned into one of its own: nobody handed it over.
+    pub(super) async fn with_the_parents_token(&self, tokens: &Tokens, world: &World) -> Result<Token, ExchangeError> {
+        self.helper.take_over(&tokens.support, world).await
     }
 }
 
@@ -100,7 +116,8 @@ impl Tokens {
     }
 }
 
-/// Writes a fresh token for each file that the `curl` lines read.
+/// Writes fresh tokens: `NAME.jwt`, and `NAME.header` as `curl -H @FILE` takes it, which keeps the token out of the
+/// process list.
 pub(super) async fn write_fresh(
     files: &Files,
     agents: &Agents,
@@ -111,7 +128,9 @@ pub(super) async fn write_fresh(
     let helper = agents.helper_token(&support, "10.00", world).await?;
     let user = user_token(people)?;
     for (name, token) in [(agents.support.id(), &support), (agents.helper.id(), &helper), (ALICE.id, &user)] {
-        files.write(&format!("{TOKENS}/{name}"), token.compact().expose_secret())?;
+        let compact = token.compact().expose_secret();
+        files.write(&format!("{TOKENS}/{name}.jwt"), compact)?;
+        files.write(&format!("{TOKENS}/{name}.header"), &format!("Authorization: Bearer {compact}\n"))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use super::agent::Call;
+use super::agent::{ExchangeError, Token};
 use super::configuration::{AUTHORITY, SIDECAR};
 use super::files::Files;
 use super::ledger::{self, Decided};
@@ -10,12 +10,13 @@ use super::parts::Parts;
 use super::show::Show;
 use super::steps::{Caller, Expected, STEPS, Surprise};
 use super::tokens::Tokens;
+use super::world::Call;
 use crate::cli::explain;
 use crate::environment::Environment;
 use crate::failure::{Exit, Failure};
 
 /// The refusal that is explained at the end.
-const EXPLAINED: &str = "helper_over_its_parents_limit";
+const EXPLAINED: &str = "closed_order";
 
 /// Every step, and everything that is checked after them.
 pub(super) async fn tour(files: &Files, parts: &Parts, environment: &Environment, show: Show) -> Result<(), Failure> {
@@ -23,6 +24,7 @@ pub(super) async fn tour(files: &Files, parts: &Parts, environment: &Environment
     let tokens = Tokens::obtain(&parts.agents, &parts.people, &parts.world).await?;
     let (decided, mut surprises) = try_all(parts, &tokens, show).await?;
     surprises.extend(check_tool(parts).err());
+    surprises.extend(try_authority(parts, &tokens, show).await?);
     surprises.extend(try_around(parts, show).await?.err());
     surprises.extend(read_ledger(files, &decided, environment, show).await?.err());
     if surprises.is_empty() {
@@ -42,7 +44,9 @@ fn open(files: &Files, parts: &Parts, show: Show) -> Result<(), Failure> {
          sidecar            {}   checks both names on every call, and records it\n  \
          orders API         {}   the tool; it accepts its own credential only\n\n\
          Alice granted agent support-v2: read orders; refund up to 50.00 USD on orders she placed; pass that on to\n\
-         one more agent. Files and ledger: {}",
+         one more agent. Files and ledger: {}\n\
+         Laxer than in earnest: all parts run as one system user, and tokens are not bound to a key of the agent's\n\
+         (`bearer: all`), so that curl can present them.",
         places.url(places.people),
         places.url(places.authority),
         places.url(places.sidecar),
@@ -75,13 +79,41 @@ fn check_tool(parts: &Parts) -> Result<(), Surprise> {
         return surprise(format!("{} {} came without the service credential alone", odd.method, odd.path));
     }
     let writes = |method: &str| method != Method::GET.as_str();
-    let permitted = STEPS.iter().filter(|step| writes(step.call.method) && matches!(step.expected, Expected::Permit(_)));
+    let permitted =
+        STEPS.iter().filter(|step| writes(step.call.method) && matches!(step.expected, Expected::Permit(_)));
     let (arrived, permitted) =
         (received.iter().filter(|request| writes(request.method.as_str())).count(), permitted.count());
     if arrived != permitted {
         return surprise(format!("{arrived} writes reached it, {permitted} were permitted"));
     }
     Ok(())
+}
+
+/// What an agent gets from the authority with a token that is not for it: nothing.
+async fn try_authority(parts: &Parts, tokens: &Tokens, show: Show) -> Result<Vec<Surprise>, Failure> {
+    show.heading("At the authority")?;
+    let bobs = parts.agents.with_bobs_sign_in(&parts.people, &parts.world).await?;
+    let parents = parts.agents.with_the_parents_token(tokens, &parts.world).await;
+    let tried = [
+        ("bobs_sign_in", "The agent brings bob's sign-in for alice's task", bobs),
+        ("spliced_chain", "The helper brings its parent's own token, which was not handed over to it", parents),
+    ];
+    let mut surprises = Vec::new();
+    for (name, title, outcome) in tried {
+        show.say(&format!("    {title}:\n      {}", told(&outcome)))?;
+        if !matches!(outcome, Err(ExchangeError::Refused { .. })) {
+            surprises.push(Surprise { step: name, what: format!("expected a refusal, got {}", told(&outcome)) });
+        }
+    }
+    Ok(surprises)
+}
+
+fn told(outcome: &Result<Token, ExchangeError>) -> String {
+    match outcome {
+        Ok(token) => format!("a token for {}", token.names().join(" via ")),
+        Err(ExchangeError::Refused { code, description, .. }) => format!("{code}: {description}"),
+        Err(error @ ExchangeError::Broken { .. }) => error.to_string(),
+    }
 }
 
 /// An agent that goes around the sidecar has nothing to show.
@@ -109,15 +141,16 @@ async fn read_ledger(
     show: Show,
 ) -> Result<Result<(), Surprise>, Failure> {
     let dir = files.path("ledger");
-    let (report, rebuilt) = match ledger::verify(&dir).await.and_then(|report| Ok((report, ledger::check(&dir, decided)?))) {
-        Ok(read) => read,
-        Err(surprise) => return Ok(Err(surprise)),
-    };
+    let (report, rebuilt) =
+        match ledger::verify(&dir).await.and_then(|report| Ok((report, ledger::check(&dir, decided)?))) {
+            Ok(read) => read,
+            Err(surprise) => return Ok(Err(surprise)),
+        };
     show.heading("The ledger")?;
     show.say(&format!(
         "    {} records chain up, {} values match, {} signed heads hold, {} lines after the last head.\n    \
          Every decision is there as the agent was told. The exact input of the {rebuilt} that policy decided was put\n    \
-         together again from it, byte for byte. The last lines:\n",
+         together again from it, byte for byte. The last decisions:\n",
         report.records, report.values, report.heads, report.lines_after_last_head,
     ))?;
     for line in ledger::last_lines(&dir)? {
@@ -138,9 +171,9 @@ fn close(files: &Files, show: Show) -> Result<(), Failure> {
     show.say(&format!(
         "    All of it is in {dir}:\n    \
          {SIDECAR} and policies/ (the sidecar), {AUTHORITY} and store.yaml (the authority), ledger/\n\n    \
-         countersign audit tail --ledger {ledger}\n    \
-         countersign audit query --ledger {ledger} --user alice --action refunds.create\n    \
-         countersign audit verify --ledger {ledger}\n    \
+         countersign audit tail --from {ledger}\n    \
+         countersign audit query --from {ledger} --user alice --action refunds.create\n    \
+         countersign audit verify --from {ledger}\n    \
          countersign config check {dir}/{SIDECAR}\n    \
          countersign demo --serve              stays up, with curl lines to try",
     ))
