@@ -11,8 +11,8 @@ use proxy::{
     resolve_tools,
 };
 use token::{
-    Issuer,
-    config::{Role, Withdrawals},
+    Issuer, KeySet,
+    config::{KeysConfig, Role, Withdrawals},
 };
 
 use super::findings::Findings;
@@ -83,7 +83,27 @@ pub(crate) fn resolve_issuers(configs: &[token::IssuerConfig], findings: &mut Fi
             ));
         }
     }
+    for config in configs {
+        if let KeysConfig::File(path) = &config.keys {
+            findings.take(key_file(config, path));
+        }
+    }
     configs.iter().filter_map(|config| findings.take(config.clone().resolve())).collect()
+}
+
+/// A file of keys is the operator's own: what is wrong with it at the start is wrong with the configuration.
+fn key_file(config: &token::IssuerConfig, path: &Path) -> Result<(), String> {
+    let wrong = |problem: String| format!("issuer {}: keys.file: {}: {problem}", config.issuer, path.display());
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let keys = KeySet::parse(&bytes, &config.algorithms).map_err(|error| wrong(error.to_string()))?;
+    if keys.is_empty() {
+        return Err(wrong(format!("has no key that can be used{}", ignored(&keys))));
+    }
+    Ok(())
+}
+
+fn ignored(keys: &KeySet) -> String {
+    if keys.ignored().is_empty() { String::new() } else { format!(" ({})", keys.ignored().join("; ")) }
 }
 
 fn identity(config: &SidecarConfig, findings: &mut Findings) {
@@ -225,3 +245,6 @@ fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, findings: &mut Findings) {
         findings.warning(format!("tools.{id}: has no actions, so every call is refused `unmapped_action`"));
     }
 }
+
+#[cfg(test)]
+mod tests;
