@@ -101,7 +101,9 @@ impl OpenId {
     #[track_caller]
     pub(crate) fn delegated_with(&self, user: &str, more: &[(&str, &str)]) -> String {
         let details = usual_details().to_string();
-        let more = [&[("authorization_details", details.as_str())], more].concat();
+        let usual = [("authorization_details", details.as_str())];
+        let given = more.iter().any(|(name, _)| *name == "authorization_details");
+        let more = [if given { &[][..] } else { &usual }, more].concat();
         self.exchange("support-v1", &self.user(user), &more)
     }
 

@@ -137,6 +137,7 @@ impl Drop for Daemon {
         self.watchman.wait().ok();
         self.child.kill().ok();
         self.child.wait().ok();
+        assert!(std::thread::panicking() || !self.output().contains("panicked"), "{}", self.output());
     }
 }
 
