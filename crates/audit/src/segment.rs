@@ -156,11 +156,12 @@ impl Home {
     pub(crate) fn sign_head(&self, index: u64, position: &Position) -> io::Result<String> {
         let head = Head { origin: self.origin.clone(), size: position.frontier.size(), root: position.frontier.root() };
         let note = head.sign(&self.key);
+        // In this order, so that whoever finds a head in a segment also finds the newest head.
+        files::replace_whole(&self.dir.join(HEAD_FILE), note.as_bytes())?;
         let path = self.paths(index).heads;
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         file.write_all(format!("{note}\n").as_bytes())?;
         file.sync_data()?;
-        files::replace_whole(&self.dir.join(HEAD_FILE), note.as_bytes())?;
         Ok(note)
     }
 

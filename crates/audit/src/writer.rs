@@ -3,12 +3,14 @@
 //! One thread owns every file. It takes all that waits, makes it durable with one fsync (two with companion rows),
 //! and answers all at once.
 
+mod outage;
+
 use std::{
     collections::{BTreeSet, HashMap},
-    fs, io,
+    io,
     path::PathBuf,
     sync::{Arc, Weak, atomic::Ordering, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::{Timestamp, Unit};
@@ -16,22 +18,20 @@ use model::{Agent, Delegation};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use self::outage::Outage;
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
     chain::{Hash, sha256},
-    files,
     log::Shared,
     record::{self, Subject},
-    recovery::{self, Recovered},
-    segment::{self, Batch, Home, OpenSegment, Position},
+    recovery::Recovered,
+    segment::{Batch, Home, OpenSegment, Position},
     values::Draft,
 };
 
 /// The most records that share one fsync.
 const MAX_BATCH: usize = 1024;
-/// How often a ledger that failed tries again.
-const RETRY: Duration = Duration::from_secs(1);
 /// How many tokens of a segment are remembered as seen. Beyond that they are forgotten and written again, which
 /// costs room, never truth.
 const MAX_SEEN: usize = 4096;
@@ -77,13 +77,6 @@ struct Seen {
     content: Hash,
     /// The calling agent's registration, where a call has needed it.
     agent: Option<Hash>,
-}
-
-/// A time in which the ledger could not be written.
-struct Outage {
-    since: Timestamp,
-    refused: u64,
-    why: String,
 }
 
 pub(crate) struct Writer {
@@ -228,12 +221,14 @@ impl Writer {
         // A caller that went away does not want its answer.
         match outcomes {
             Ok(outcomes) => {
-                for ((reply, _slot), outcome) in replies.into_iter().zip(outcomes) {
+                for ((reply, slot), outcome) in replies.into_iter().zip(outcomes) {
+                    drop(slot);
                     drop(reply.send(outcome));
                 }
             }
             Err(error) => {
-                for (reply, _slot) in replies {
+                for (reply, slot) in replies {
+                    drop(slot);
                     drop(reply.send(Err(error.clone())));
                 }
             }
@@ -336,90 +331,6 @@ impl Writer {
         self.segment = None;
         self.head_due = None;
         Ok(())
-    }
-
-    /// Notes that the disk failed. The segment is not written again.
-    fn fail(&mut self, error: &io::Error) {
-        tracing::error!(%error, "the ledger cannot be written; calls are refused until it can");
-        self.shared.healthy.store(false, Ordering::Release);
-        self.shared.failures.fetch_add(1, Ordering::Relaxed);
-        if let Some(segment) = self.segment.take() {
-            self.broken = Some(segment);
-        }
-        self.head_due = None;
-        self.retry_at = Some(net::clock::monotonic() + RETRY);
-        self.outage.get_or_insert_with(|| Outage { since: net::clock::now(), refused: 0, why: error.to_string() });
-    }
-
-    /// Mends the failed segment, begins a new one, and records the outage in it.
-    fn retry(&mut self) {
-        self.retry_at = None;
-        if let Err(error) = self.mend() {
-            self.fail(&io::Error::other(error.to_string()));
-            return;
-        }
-        let Some(outage) = self.outage.take() else { return };
-        let written = record::unavailable(outage.since, outage.refused, &outage.why)
-            .map_err(io::Error::other)
-            .and_then(|draft| self.write(&mut [Append::event(draft)]));
-        match written {
-            Ok(_) => {
-                tracing::info!(refused = outage.refused, "the ledger can be written again");
-                self.shared.healthy.store(true, Ordering::Release);
-            }
-            Err(error) => {
-                self.outage = Some(outage);
-                self.fail(&error);
-            }
-        }
-    }
-
-    /// Cuts the failed segment back to what was acknowledged, reads it again, and seals it.
-    fn mend(&mut self) -> Result<(), LedgerError> {
-        let Some(broken) = &self.broken else { return Ok(()) };
-        let paths = &broken.paths;
-        let (extent, position) = (&broken.extent, &broken.position);
-        for (path, length) in [(&paths.lines, extent.line_bytes), (&paths.values, extent.value_bytes)] {
-            files::cut(path, length).map_err(LedgerError::io(path))?;
-        }
-        if extent.records == 0 {
-            segment::remove_empty(paths);
-            self.next_index = broken.index;
-        } else {
-            let mut open = BTreeSet::new();
-            let replay = recovery::replay(paths, &broken.start, &mut open, Some(extent.line_bytes))?;
-            if replay.position != *position {
-                return Err(LedgerError::damaged(&paths.lines, "what is on disk is not what was acknowledged"));
-            }
-            recovery::trim_heads(paths)?;
-            self.home.seal(broken.index, extent, position, &self.open).map_err(LedgerError::io(&paths.seal))?;
-        }
-        self.broken = None;
-        Ok(())
-    }
-
-    /// The record of the stop, the last head and the seal; with the reserve given up where the disk is full.
-    fn close(&mut self) {
-        for attempt in 0..2 {
-            if self.outage.is_some() {
-                self.retry();
-            }
-            let stopped = if self.outage.is_some() {
-                Err(io::Error::other("the ledger is not writable"))
-            } else {
-                record::stopped(self.settings.started.component)
-                    .map_err(io::Error::other)
-                    .and_then(|draft| self.write(&mut [Append::event(draft)]))
-                    .and_then(|_| self.seal())
-            };
-            let Err(error) = stopped else { return };
-            self.fail(&error);
-            tracing::warn!(attempt, %error, "the ledger could not be closed; giving up the disk reserve");
-            if let Err(error) = fs::remove_file(&self.reserve) {
-                tracing::warn!(%error, "the disk reserve could not be removed");
-            }
-        }
-        tracing::error!("the ledger was not closed cleanly; the next start mends it");
     }
 }
 

@@ -1,0 +1,105 @@
+//! When the disk fails: the segment is closed for good, calls are refused, and the writer tries again by itself until
+//! a new segment holds the record of the outage.
+
+use std::{collections::BTreeSet, fs, io, sync::atomic::Ordering, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{Append, Writer};
+use crate::{LedgerError, files, record, recovery, segment};
+
+/// How often a ledger that failed tries again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A time in which the ledger could not be written.
+pub(super) struct Outage {
+    pub(super) since: Timestamp,
+    pub(super) refused: u64,
+    pub(super) why: String,
+}
+
+impl Writer {
+    /// Notes that the disk failed. The segment is not written again.
+    pub(super) fn fail(&mut self, error: &io::Error) {
+        tracing::error!(%error, "the ledger cannot be written; calls are refused until it can");
+        self.shared.healthy.store(false, Ordering::Release);
+        self.shared.failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(segment) = self.segment.take() {
+            self.broken = Some(segment);
+        }
+        self.head_due = None;
+        self.retry_at = Some(net::clock::monotonic() + RETRY);
+        self.outage.get_or_insert_with(|| Outage { since: net::clock::now(), refused: 0, why: error.to_string() });
+    }
+
+    /// Mends the failed segment, begins a new one, and records the outage in it.
+    pub(super) fn retry(&mut self) {
+        self.retry_at = None;
+        if let Err(error) = self.mend() {
+            self.fail(&io::Error::other(error.to_string()));
+            return;
+        }
+        let Some(outage) = self.outage.take() else { return };
+        let written = record::unavailable(outage.since, outage.refused, &outage.why)
+            .map_err(io::Error::other)
+            .and_then(|draft| self.write(&mut [Append::event(draft)]));
+        match written {
+            Ok(_) => {
+                tracing::info!(refused = outage.refused, "the ledger can be written again");
+                self.shared.healthy.store(true, Ordering::Release);
+            }
+            Err(error) => {
+                self.outage = Some(outage);
+                self.fail(&error);
+            }
+        }
+    }
+
+    /// Cuts the failed segment back to what was acknowledged, reads it again, and seals it.
+    fn mend(&mut self) -> Result<(), LedgerError> {
+        let Some(broken) = &self.broken else { return Ok(()) };
+        let paths = &broken.paths;
+        let (extent, position) = (&broken.extent, &broken.position);
+        for (path, length) in [(&paths.lines, extent.line_bytes), (&paths.values, extent.value_bytes)] {
+            files::cut(path, length).map_err(LedgerError::io(path))?;
+        }
+        if extent.records == 0 {
+            segment::remove_empty(paths);
+            self.next_index = broken.index;
+        } else {
+            let mut open = BTreeSet::new();
+            let replay = recovery::replay(paths, &broken.start, &mut open, Some(extent.line_bytes))?;
+            if replay.position != *position {
+                return Err(LedgerError::damaged(&paths.lines, "what is on disk is not what was acknowledged"));
+            }
+            recovery::trim_heads(paths)?;
+            self.home.seal(broken.index, extent, position, &self.open).map_err(LedgerError::io(&paths.seal))?;
+        }
+        self.broken = None;
+        Ok(())
+    }
+
+    /// The record of the stop, the last head and the seal; with the reserve given up where the disk is full.
+    pub(super) fn close(&mut self) {
+        for attempt in 0..2 {
+            if self.outage.is_some() {
+                self.retry();
+            }
+            let stopped = if self.outage.is_some() {
+                Err(io::Error::other("the ledger is not writable"))
+            } else {
+                record::stopped(self.settings.started.component)
+                    .map_err(io::Error::other)
+                    .and_then(|draft| self.write(&mut [Append::event(draft)]))
+                    .and_then(|_| self.seal())
+            };
+            let Err(error) = stopped else { return };
+            self.fail(&error);
+            tracing::warn!(attempt, %error, "the ledger could not be closed; giving up the disk reserve");
+            if let Err(error) = fs::remove_file(&self.reserve) {
+                tracing::warn!(%error, "the disk reserve could not be removed");
+            }
+        }
+        tracing::error!("the ledger was not closed cleanly; the next start mends it");
+    }
+}
