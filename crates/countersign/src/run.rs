@@ -7,6 +7,8 @@ pub(crate) mod findings;
 mod ledger;
 mod prepare;
 pub(crate) mod stop;
+#[cfg(test)]
+mod testing;
 
 use std::{future::Future, process::ExitCode, time::Duration};
 

@@ -261,12 +261,10 @@ fn report_text(report: &Report) -> String {
     if report.torn_bytes > 0 {
         text.push_str(&format!("{} bytes of an unfinished line at the end\n", report.torn_bytes));
     }
-    match report.lines_after_last_head {
-        0 => text.push_str("the last signed head covers every record\n"),
-        lines => {
-            text.push_str(&format!("{lines} records follow the last signed head: a change to them would not show\n"))
-        }
-    }
+    text.push_str(&match report.lines_after_last_head {
+        0 => "the last signed head covers every record\n".to_owned(),
+        lines => format!("{lines} records follow the last signed head: a change to them would not show\n"),
+    });
     if !report.key_pinned {
         text.push_str(&format!("key not pinned: taken from the ledger itself, {}\n", report.verifying_key));
     }

@@ -28,8 +28,7 @@ pub(super) fn document() -> String {
         ("The sidecar", schema::of::<SidecarConfig>("")),
         ("The authority", schema::of::<AuthorityConfig>("")),
         ("Agents, grants and tasks", schema::of::<StoreFile>("")),
-    ]
-    {
+    ] {
         text.push_str(&format!("\n## {title}\n"));
         Page { schema: &schema, text: &mut text, waiting: VecDeque::new(), seen: Vec::new() }.write();
     }

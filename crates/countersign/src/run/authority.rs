@@ -45,7 +45,7 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
         let section = &document.value.authority;
         match tokio::runtime::Builder::new_current_thread().build() {
             Ok(runtime) => drop(findings.take(runtime.block_on(Store::open(&section.store, &section.issuer)))),
-            Err(error) => findings.problem(error),
+            Err(error) => findings.problem(error.to_string()),
         }
     }
     findings

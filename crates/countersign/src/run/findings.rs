@@ -15,13 +15,13 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Notes a problem.
-    pub(crate) fn problem(&mut self, text: impl ToString) {
-        self.problems.push(text.to_string());
+    pub(crate) fn problem(&mut self, text: impl Into<String>) {
+        self.problems.push(text.into());
     }
 
     /// Notes a warning.
-    pub(crate) fn warning(&mut self, text: impl ToString) {
-        self.warnings.push(text.to_string());
+    pub(crate) fn warning(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
     }
 
     /// The value, or `None` and a problem.

@@ -156,7 +156,7 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
     for (id, tool) in &config.tools {
         let one = [(id.clone(), tool.clone())].into();
         if let Err(error) = resolve_tools(&one, tenants, &env) {
-            findings.problem(error);
+            findings.problem(error.to_string());
         }
     }
     if config.tools.is_empty() {

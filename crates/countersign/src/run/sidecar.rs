@@ -17,7 +17,7 @@ use net::{ClientOptions, HttpClient, Listener, Roots, ServeLimits, Tasks, UrlTru
 use opentelemetry::{KeyValue, global};
 use policy::PolicySource;
 use proxy::{Parts, Sidecar, Snapshot, SnapshotParts};
-use token::{KeyClients, Verifier, VerifierSettings};
+use token::{KeyClients, Verifier, VerifierSettings, config::Role};
 
 use super::{
     Process,
@@ -78,9 +78,6 @@ pub(crate) struct Running {
     pub(crate) agent: SocketAddr,
     /// Where its health listener is.
     pub(crate) health: SocketAddr,
-    /// What is common to all calls.
-    #[expect(dead_code, reason = "what a reload will swap the snapshot of")]
-    pub(crate) sidecar: Arc<Sidecar>,
     ledger: Ledger,
     stopping: Arc<AtomicBool>,
     /// Calls and connections: they end before the ledger is closed.
@@ -142,6 +139,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         defaults: config.defaults,
         cache_entries: VerifierSettings::CACHE_ENTRIES,
     };
+    let needed = config.issuers.iter().filter(|issuer| issuer.role == Role::Delegation);
+    let needed = needed.map(|issuer| issuer.issuer.clone()).collect();
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
     let activated = [
         Event::ConfigActivated { revision: revision.clone(), catalogue: Some(tools.catalogue.revision().to_owned()) },
@@ -173,22 +172,15 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
     let stopping = Arc::new(AtomicBool::new(false));
-    let ready = readiness(Arc::clone(&sidecar), ledger.clone(), verifier, Arc::clone(&stopping));
+    let keys = Keys { verifier, needed, synchronised: AtomicBool::new(false) };
+    let ready = readiness(Arc::clone(&sidecar), ledger.clone(), keys, Arc::clone(&stopping));
     let (agent_address, health_address) = (agent.local_addr(), health.local_addr());
     health::serve(health, &background, metrics, ready);
     let served = Arc::clone(&sidecar);
     let serving =
         net::serve(agent, limits, calls.clone(), move |peer, request| Arc::clone(&served).handle(peer, request));
     calls.spawn("agent listener", serving);
-    Ok(Running {
-        agent: agent_address,
-        health: health_address,
-        sidecar,
-        ledger: ledger.clone(),
-        stopping,
-        calls,
-        background,
-    })
+    Ok(Running { agent: agent_address, health: health_address, ledger: ledger.clone(), stopping, calls, background })
 }
 
 impl Running {
@@ -267,19 +259,37 @@ fn gauges(verifier: &Verifier, policy_revision: &str) {
         .build();
 }
 
-/// Ready: the ledger can be written, and every issuer's keys were there once. Keys that grow old later refuse calls
-/// by their own code, and do not take every sidecar out of service at the same moment.
+/// Ready: the ledger can be written, and the keys that calls are verified with were there once.
 fn readiness(
     sidecar: Arc<Sidecar>,
     ledger: Ledger,
-    verifier: Verifier,
+    keys: Keys,
     stopping: Arc<AtomicBool>,
 ) -> impl Fn() -> Readiness + Send + Sync + 'static {
-    let synchronised = AtomicBool::new(false);
     move || {
-        let statuses = verifier.keys_status(net::clock::now());
-        if statuses.iter().all(|status| status.keys > 0) {
-            synchronised.store(true, Ordering::Release);
+        let snapshot = sidecar.snapshot();
+        Readiness::of([
+            ("ledger", Check::of(ledger.healthy())),
+            ("keys", keys.check()),
+            ("policy", Check::of(true).with("revision", snapshot.policy().revision())),
+            ("running", Check::of(!stopping.load(Ordering::Acquire))),
+        ])
+    }
+}
+
+/// Keys that grow old after the start refuse calls by their own code, and do not take every sidecar out of service at
+/// the same moment. Those of issuers that only name users are no condition: no call is verified with them.
+struct Keys {
+    verifier: Verifier,
+    needed: BTreeSet<String>,
+    synchronised: AtomicBool,
+}
+
+impl Keys {
+    fn check(&self) -> Check {
+        let statuses = self.verifier.keys_status(net::clock::now());
+        if statuses.iter().all(|status| status.keys > 0 || !self.needed.contains(&status.issuer)) {
+            self.synchronised.store(true, Ordering::Release);
         }
         let issuers: Vec<serde_json::Value> = statuses
             .into_iter()
@@ -288,12 +298,9 @@ fn readiness(
                 serde_json::json!({ "issuer": status.issuer, "keys": status.keys, "age_seconds": age })
             })
             .collect();
-        let snapshot = sidecar.snapshot();
-        Readiness::of([
-            ("ledger", Check::of(ledger.healthy())),
-            ("keys", Check::of(synchronised.load(Ordering::Acquire)).with("issuers", issuers)),
-            ("policy", Check::of(true).with("revision", snapshot.policy().revision())),
-            ("running", Check::of(!stopping.load(Ordering::Acquire))),
-        ])
+        Check::of(self.synchronised.load(Ordering::Acquire)).with("issuers", issuers)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ impl<S: Subscriber> Layer<S> for AuditEvents {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut record = self.logger.create_log_record();
         let (severity, text) = severity(*event.metadata().level());
+        record.set_timestamp(net::clock::now().into());
         record.set_target(AUDIT_TARGET);
         record.set_event_name(event.metadata().name());
         record.set_severity_number(severity);

@@ -12,6 +12,12 @@ use super::{Exporting, TelemetryError};
 pub(crate) struct Metrics(Registry);
 
 impl Metrics {
+    /// Nothing to show.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(Registry::new())
+    }
+
     /// The media type of [`Metrics::text`].
     pub(crate) const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 

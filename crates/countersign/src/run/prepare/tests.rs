@@ -1,0 +1,101 @@
+//! What `config check` finds is what `sidecar` refuses: the published shape passes, and each mistake is named.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::run::{
+    sidecar::check,
+    testing::{Folder, environment, files, says},
+};
+
+#[test]
+fn the_published_shape_is_accepted_and_what_is_not_followed_yet_is_said() {
+    let folder = Folder::new(|config| config);
+    let before = files(&folder.path("")).len();
+    let findings = check(&folder.config(), &environment());
+    assert!(findings.problems.is_empty(), "{findings:?}");
+    assert!(says(&findings.warnings, &["authority", "not followed"]), "{findings:?}");
+    assert!(says(&findings.warnings, &["withdrawals: changes", "not followed"]), "{findings:?}");
+    assert!(says(&findings.warnings, &["bearer: all"]), "{findings:?}");
+    // A look leaves nothing behind: no ledger, no key.
+    assert_eq!(files(&folder.path("")).len(), before);
+}
+
+#[test]
+fn each_mistake_is_named_with_what_is_wrong() {
+    let cases: [(&str, &str, &[&str]); 15] = [
+        ("role: delegation", "role: subject", &["issuers", "role: delegation"]),
+        ("role: delegation", "rôle: delegation", &["countersign.yaml:6:", "did you mean `role`"]),
+        ("name: support, audience", "name: \"\", audience", &["sidecar.name"]),
+        ("audience: \"urn:example:countersign:support\"", "audience: \"\"", &["sidecar.audience"]),
+        ("https://${ORDERS_HOST}", "https://${UNSET}", &["countersign.yaml:23:", "`UNSET` is not set"]),
+        ("https://${ORDERS_HOST}", "http://${ORDERS_HOST}", &["tools.orders.upstream", "https"]),
+        ("secrets/orders", "secrets/absent", &["tools.orders.credential", "secrets/absent"]),
+        ("path: policies/support", "path: policies/absent", &["policies/absent"]),
+        ("for: [orders]", "for: [absent]", &["absent"]),
+        ("facts: [order]", "facts: [absent]", &["absent"]),
+        ("currency: body:/currency ", "", &["refunds.create", "amount"]),
+        ("identity: service_account", "identity: hybrid", &["countersign.yaml:24:", "hybrid"]),
+        (
+            "https://countersign.example, staleness",
+            "http://countersign.example, staleness",
+            &["authority.url", "https"],
+        ),
+        ("ttl: 10s", "ttl: 10", &["countersign.yaml:26:", "not a duration"]),
+        ("sidecar: { name", "sidecar: { nmae: x, name", &["countersign.yaml:2:", "did you mean `name`"]),
+    ];
+    for (from, to, words) in cases {
+        let folder = Folder::new(|config| {
+            assert!(config.contains(from), "{from}");
+            config.replacen(from, to, 1)
+        });
+        let findings = check(&folder.config(), &environment());
+        assert!(says(&findings.problems, words), "{to}: {words:?} not in {findings:?}");
+    }
+}
+
+#[test]
+fn mistakes_in_different_sections_are_found_together() {
+    let folder = Folder::new(|config| {
+        config
+            .replacen("name: support, audience", "name: \"\", audience", 1)
+            .replacen("secrets/orders", "secrets/absent", 1)
+            .replacen("path: policies/support", "path: policies/absent", 1)
+    });
+    let findings = check(&folder.config(), &environment());
+    for words in [["sidecar.name"], ["secrets/absent"], ["policies/absent"]] {
+        assert!(says(&findings.problems, &words), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_not_used_and_a_config_that_others_can_write_neither() {
+    let folder = Folder::new(|config| config);
+    folder.write("secrets/orders", "secret", 0o640);
+    let findings = check(&folder.config(), &environment());
+    assert!(says(&findings.problems, &["secrets/orders", "chmod 600"]), "{findings:?}");
+
+    let folder = Folder::new(|config| config);
+    std::fs::set_permissions(folder.config(), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let findings = check(&folder.config(), &environment());
+    assert!(says(&findings.problems, &["countersign.yaml", "changed by others"]), "{findings:?}");
+}
+
+#[test]
+fn a_policy_that_does_not_hold_together_is_a_problem_with_its_place() {
+    let folder = Folder::new(|config| config);
+    folder.write("policies/support/support.rego", "package countersign.teams.support\n\nallow contains {\n", 0o644);
+    let findings = check(&folder.config(), &environment());
+    assert!(says(&findings.problems, &["support.rego"]), "{findings:?}");
+    folder.write("policies/support/support.rego", "package countersign.org\n\nallow := true\n", 0o644);
+    let findings = check(&folder.config(), &environment());
+    assert!(says(&findings.problems, &["support.rego"]), "{findings:?}");
+}
+
+#[test]
+fn names_that_nothing_answers_to_are_warned_of() {
+    let folder = Folder::new(|config| {
+        config.replacen("map: { support: [orders.read, refunds.create] }", "map: { support: [orders.raed] }", 1)
+    });
+    let findings = check(&folder.config(), &environment());
+    assert!(findings.problems.is_empty() && says(&findings.warnings, &["orders.raed"]), "{findings:?}");
+}
