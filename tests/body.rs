@@ -10,7 +10,11 @@ use crate::support::{
 
 const JSON: &str = "application/json";
 
+/// What a case is, its content type, further fields, and its body.
+type Typed<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8]);
+
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a case a row")]
 fn a_body_that_is_not_exactly_what_the_action_declares_is_malformed() {
     let Some(world) = world() else { return };
     let token = format!("Bearer {}", world.openid.delegated("alice"));
@@ -73,7 +77,7 @@ fn a_body_that_is_not_exactly_what_the_action_declares_is_malformed() {
     let good = br#"{"amount":"20.00","currency":"USD"}"#;
     let marked = [b"\xef\xbb\xbf".as_slice(), good].concat();
     let wide: Vec<u8> = good.iter().flat_map(|byte| [*byte, 0]).collect();
-    let types: [(&str, &str, &[(&str, &str)], &[u8]); 9] = [
+    let types: [Typed<'_>; 9] = [
         ("text", "text/plain", &[], good),
         ("a form", "application/x-www-form-urlencoded", &[], b"amount=20.00&currency=USD"),
         ("XML", "application/xml", &[], b"<amount>20.00</amount>"),

@@ -13,6 +13,9 @@ use crate::support::{
 
 const WRONG_CONFIGURATION: i32 = 78;
 
+/// A change to a good configuration, and the words that must be said about it.
+type Mistake<'a> = (&'a dyn Fn(&mut Value), &'a [&'a str]);
+
 /// Asserts that it did not start, and that what it said is one line about the right thing.
 #[track_caller]
 fn complains(ran: &Ran, words: &[&str]) {
@@ -32,7 +35,7 @@ fn setup(world: &World) -> Setup {
 #[test]
 fn a_mistake_in_the_configuration_is_named_with_its_place() {
     let Some(world) = world() else { return };
-    let changes: [(&dyn Fn(&mut Value), &[&str]); 14] = [
+    let changes: [Mistake<'_>; 14] = [
         (&|config| config["sidecar"]["nmae"] = json!("x"), &["countersign.yaml:", "unknown key `nmae`", "`name`"]),
         (
             &|config| config["tools"]["orders"]["actions"]["orders.read"]["efect"] = json!("read"),
@@ -52,7 +55,7 @@ fn a_mistake_in_the_configuration_is_named_with_its_place() {
         (
             &|config| {
                 config["tools"]["orders"]["actions"]["twin"] =
-                    json!({"match": "GET /v1/orders/{id}", "effect": "read", "resource": "orders/{id}"})
+                    json!({"match": "GET /v1/orders/{id}", "effect": "read", "resource": "orders/{id}"});
             },
             &["match the same requests"],
         ),

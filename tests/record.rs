@@ -15,6 +15,9 @@ use crate::support::{
     world,
 };
 
+/// A way to change the text of a segment, and its name.
+type Tampering<'a> = (&'a str, &'a dyn Fn(&str) -> String);
+
 /// A sidecar of the test's own that has made two permitted and two refused calls and stopped.
 fn worked(world: &World) -> Sidecar {
     let mut sidecar = Setup::new(&world.openid, &world.tool).start();
@@ -70,7 +73,7 @@ fn a_ledger_verifies_and_every_way_of_tampering_shows() {
 
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let whole = |lines: &[String]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-    let changes: [(&str, &dyn Fn(&str) -> String); 7] = [
+    let changes: [Tampering<'_>; 7] = [
         ("a decision turned round", &|text| text.replacen("\"deny\"", "\"permit\"", 1)),
         ("a byte of a number", &|text| text.replacen("\"seq\":2", "\"seq\":3", 1)),
         ("a line taken out", &|text| {

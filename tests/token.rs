@@ -11,6 +11,9 @@ use crate::support::{
     world,
 };
 
+/// A change to a good chain, and its name.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
 /// A case of a table: what it is, the token, and the status and code it must be refused with.
 struct Case {
     name: &'static str,
@@ -74,6 +77,7 @@ fn kid(openid: &OpenId, alg: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a case a row")]
 fn a_token_that_nobody_trusted_signed_is_invalid() {
     let Some(world) = world() else { return };
     let openid = &world.openid;
@@ -170,6 +174,7 @@ fn other_claims(payload: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table, a case a row")]
 fn a_token_whose_claims_are_not_in_order_is_refused_for_the_right_reason() {
     let Some(world) = world() else { return };
     let openid = &world.openid;
@@ -488,7 +493,7 @@ fn a_delegation_chain_has_to_agree_with_its_token_and_only_narrow() {
         openid.sign(&json!({"like": good, "claims": {"delegation_chain": chain}}))
     };
     let helper = json!({"iss": openid.issuer(), "sub": "refund-helper", "sub_profile": "ai_agent", "scope": "orders.read", "authorization_details": []});
-    let changes: [(&str, &dyn Fn(&mut Value)); 9] = [
+    let changes: [Change<'_>; 9] = [
         ("no hops", &|chain| *chain = json!([])),
         ("the user alone", &|chain| chain.as_array_mut().unwrap().truncate(1)),
         ("another user", &|chain| chain[0]["sub"] = json!("bob")),
@@ -498,7 +503,7 @@ fn a_delegation_chain_has_to_agree_with_its_token_and_only_narrow() {
         ("the agent a user", &|chain| chain[1]["sub_profile"] = json!("user")),
         ("a hop that widens", &|chain| chain[0]["scope"] = json!("orders.list")),
         ("a hop that widens a limit", &|chain| {
-            chain[0]["authorization_details"][1]["limits"]["amount"]["max"] = json!("49.99")
+            chain[0]["authorization_details"][1]["limits"]["amount"]["max"] = json!("49.99");
         }),
     ];
     let wrong: Vec<_> = changes
