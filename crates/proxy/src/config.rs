@@ -13,6 +13,8 @@ use net::SecretSource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::headers;
+
 /// Where agents connect, and what is asked of them there.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -40,7 +42,49 @@ pub struct AgentListenerConfig {
     pub max_headers: usize,
     /// The header fields that policy and the record may see. Credentials are never among them.
     #[serde(default)]
-    pub input_headers: BTreeSet<String>,
+    pub input_headers: BTreeSet<InputHeader>,
+}
+
+impl AgentListenerConfig {
+    /// What the server is held to.
+    pub fn serve_limits(&self) -> net::ServeLimits {
+        net::ServeLimits {
+            max_header_bytes: self.max_header_bytes,
+            max_headers: self.max_headers,
+            ..net::ServeLimits::default()
+        }
+    }
+}
+
+/// A header field that policy and the record may see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct InputHeader(String);
+
+impl InputHeader {
+    /// Its name, lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for InputHeader {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let name = http::HeaderName::try_from(&text).map_err(|_| format!("`{text}` is not a header field"))?;
+        if headers::is_kept_from_tool(&name) {
+            return Err(format!("`{name}` holds a credential or stays here; policy and the record do not see it"));
+        }
+        Ok(Self(name.as_str().to_owned()))
+    }
+}
+
+impl From<InputHeader> for String {
+    fn from(header: InputHeader) -> Self {
+        header.0
+    }
 }
 
 const fn default_max_body_bytes() -> usize {

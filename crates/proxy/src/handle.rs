@@ -66,13 +66,12 @@ impl Sidecar {
         trace: &Traced,
         trail: &mut Trail,
     ) -> Result<Response<Body>, Box<Stopped>> {
-        let now = trail.arrival.time;
         let incoming = accepted?;
         trail.accepted(&incoming);
         trace.span().record("url.path", incoming.path().as_str());
 
         trail.enter("admit");
-        let admitted = admit(&incoming, snapshot, now).await?;
+        let admitted = admit(&incoming, snapshot, trail.arrival.time).await?;
         trail.delegation = Some(Arc::clone(admitted.delegation()));
         trace.admitted(admitted.delegation());
 
@@ -84,6 +83,8 @@ impl Sidecar {
         trail.resolved(&call);
 
         trail.enter("guard");
+        // A body may have taken its time; a decision is made at one moment, and this is it.
+        let now = net::clock::now();
         let bounds = guard(&admitted, &call, snapshot, now)?;
         trail.registered(bounds.agent());
         let upstream = snapshot.upstreams.get(&call.tool.id).ok_or_else(Stopped::no_upstream)?;
@@ -129,8 +130,10 @@ impl Sidecar {
             }
             End::Unanswered { sent } => sent,
         };
-        if let Some(internal) = &refusal.internal {
-            tracing::debug!(code = %refusal.code, internal, "refused");
+        let internal = refusal.internal.as_deref();
+        match refusal.code.entry().status {
+            500.. => tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, internal, "not served"),
+            _ => tracing::debug!(decision_id = %trail.arrival.id, code = %refusal.code, internal, "refused"),
         }
         let run = trail.delegation.as_ref().map(|delegation| &delegation.run);
         let response = refuse::response(&refusal, About { id: &trail.arrival.id, run, sent });

@@ -50,7 +50,7 @@ pub(crate) async fn refusal(
     let decision = decision.unwrap_or_else(|| of_guard(refusal, trail.stage()));
     let record = decided(decision, Some(Box::new(refusal.clone())), snapshot, trail, sidecar);
     if !record.names_a_principal() {
-        sidecar.uncounted.add(refusal.code);
+        sidecar.unrecorded.add(refusal.code);
         return;
     }
     if refusal.code == Code::LedgerUnavailable {
@@ -59,7 +59,7 @@ pub(crate) async fn refusal(
     }
     if let Err(error) = sidecar.ledger.decided(record).await {
         sidecar.metrics.unrecorded();
-        sidecar.uncounted.add(refusal.code);
+        sidecar.unrecorded.add(refusal.code);
         tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, %error, "a refusal could not be recorded");
     }
 }
@@ -121,11 +121,11 @@ fn decided(
 
 /// Refusals that no record names, by code.
 #[derive(Debug)]
-pub(crate) struct Uncounted {
+pub(crate) struct Unrecorded {
     counts: watch::Sender<BTreeMap<Code, u64>>,
 }
 
-impl Uncounted {
+impl Unrecorded {
     pub(crate) fn new() -> Self {
         Self { counts: watch::Sender::new(BTreeMap::new()) }
     }
@@ -158,7 +158,7 @@ pub(crate) async fn summaries(sidecar: Arc<Sidecar>) {
 
 /// Returns since when the next summary counts.
 pub(crate) async fn summary(sidecar: &Sidecar, from: Timestamp, to: Timestamp) -> Timestamp {
-    let counts = sidecar.uncounted.take();
+    let counts = sidecar.unrecorded.take();
     if counts.is_empty() {
         return to;
     }
@@ -167,7 +167,7 @@ pub(crate) async fn summary(sidecar: &Sidecar, from: Timestamp, to: Timestamp) -
         Ok(_) => to,
         Err(error) => {
             tracing::warn!(%error, "a summary of refusals could not be recorded");
-            sidecar.uncounted.counts.send_modify(|kept| {
+            sidecar.unrecorded.counts.send_modify(|kept| {
                 for (code, count) in counts {
                     *kept.entry(code).or_default() += count;
                 }

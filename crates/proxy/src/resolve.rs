@@ -21,7 +21,7 @@ use self::{parameter::Raw, query::Query};
 use crate::{
     accept::{Arrival, Incoming, Parts, malformed},
     admit::Admitted,
-    config::AgentListenerConfig,
+    config::{AgentListenerConfig, InputHeader},
 };
 
 /// A request recognised as an action, with its parameters read.
@@ -121,12 +121,11 @@ pub(crate) async fn resolve<'a>(
 
 /// The fields that policy and the record may see, where the request has them as text.
 fn input_headers(headers: &HeaderMap, listener: &AgentListenerConfig) -> BTreeMap<String, String> {
-    let text = |name: &String| {
-        let name = name.to_ascii_lowercase();
-        let credential = http::HeaderName::try_from(&name).is_ok_and(|name| crate::headers::is_kept_from_tool(&name));
-        let values: Option<Vec<&str>> = headers.get_all(&name).iter().map(|value| value.to_str().ok()).collect();
-        let values = values.filter(|values| !values.is_empty() && !credential)?;
-        Some((name, values.join(", ")))
+    let text = |name: &InputHeader| {
+        let values: Option<Vec<&str>> =
+            headers.get_all(name.as_str()).iter().map(|value| value.to_str().ok()).collect();
+        let values = values.filter(|values| !values.is_empty())?;
+        Some((name.as_str().to_owned(), values.join(", ")))
     };
     listener.input_headers.iter().filter_map(text).collect()
 }

@@ -8,7 +8,7 @@ use net::{HttpClient, Tasks};
 use crate::{
     facts::Reader,
     metrics::Metrics,
-    record::{self, Uncounted},
+    record::{self, Unrecorded},
     snapshot::Snapshot,
 };
 
@@ -21,7 +21,7 @@ pub struct Sidecar {
     pub(crate) version: String,
     pub(crate) facts: Reader,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) uncounted: Uncounted,
+    pub(crate) unrecorded: Unrecorded,
 }
 
 /// What a sidecar is made of.
@@ -51,7 +51,7 @@ impl Sidecar {
             tasks,
             version,
             metrics,
-            uncounted: Uncounted::new(),
+            unrecorded: Unrecorded::new(),
         });
         sidecar.tasks.spawn("refusal summaries", record::summaries(Arc::clone(&sidecar)));
         sidecar

@@ -30,10 +30,7 @@ pub(crate) const ISSUER: &str = "https://countersign.example";
 pub(crate) const PROVIDER: &str = "https://sso.example";
 
 pub(crate) fn listener() -> AgentListenerConfig {
-    serde_json::from_value(
-        json!({ "tcp": "127.0.0.1:0", "bearer": "all", "input_headers": ["X-Ticket", "Authorization"] }),
-    )
-    .unwrap()
+    serde_json::from_value(json!({ "tcp": "127.0.0.1:0", "bearer": "all", "input_headers": ["X-Ticket"] })).unwrap()
 }
 
 pub(crate) fn arrival() -> Arrival {

@@ -187,23 +187,4 @@ const fn protocol_version(version: Version) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use super::*;
-
-    #[test]
-    fn a_call_has_a_trace_even_where_nobody_listens_and_the_tool_sees_a_child_of_it() {
-        let peer = net::Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)) };
-        let now = "2026-11-22T10:00:00Z".parse().unwrap();
-        let arrival = Arrival::new("l", peer, now, net::clock::monotonic()).unwrap();
-        let call = Traced::call(&arrival, &Method::GET, Version::HTTP_11, None, ClaimedTrace::Link);
-        let base = crate::testing::base("http://127.0.0.1:1");
-        let tool = call.tool(&Method::GET, &base, "http://127.0.0.1:1/");
-        assert_eq!((call.ids().trace.len(), call.ids().span.len()), (32, 16));
-        assert_eq!(call.ids().trace, tool.ids().trace);
-        assert_ne!(call.ids().span, tool.ids().span);
-        let header = tool.ids().traceparent().unwrap();
-        assert_eq!(header.to_str().unwrap(), format!("00-{}-{}-00", tool.ids().trace, tool.ids().span));
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ fn facts(owner: Option<&str>) -> Facts {
     Facts([("order".to_owned(), [("placed_by".to_owned(), placed_by)].into())].into())
 }
 
-fn element(relations: serde_json::Value, limits: serde_json::Value) -> Element {
+fn element(relations: &serde_json::Value, limits: &serde_json::Value) -> Element {
     serde_json::from_value(json!({
         "type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"],
         "where": relations, "limits": limits
@@ -27,8 +27,8 @@ fn candidates(elements: Vec<Element>) -> Candidates {
 
 #[test]
 fn a_relation_that_the_facts_do_not_show_refuses_the_call() {
-    let own = candidates(vec![element(json!({ "order.placed_by": "$user" }), json!({}))]);
-    let free = candidates(vec![element(json!({}), json!({}))]);
+    let own = candidates(vec![element(&json!({ "order.placed_by": "$user" }), &json!({}))]);
+    let free = candidates(vec![element(&json!({}), &json!({}))]);
     let prove =
         |owner| proved(&delegation(), &[free.clone(), own.clone()], &facts(owner)).map_err(|refusal| refusal.code);
     assert_eq!(prove(Some("alice")).map(|limits| limits.len()), Ok(0));
@@ -42,8 +42,8 @@ fn a_relation_that_the_facts_do_not_show_refuses_the_call() {
 #[test]
 fn of_several_elements_one_whole_element_has_to_hold() {
     let mixed = candidates(vec![
-        element(json!({ "order.placed_by": "$user", "order.state": "open" }), json!({})),
-        element(json!({ "order.placed_by": "$agent" }), json!({})),
+        element(&json!({ "order.placed_by": "$user", "order.state": "open" }), &json!({})),
+        element(&json!({ "order.placed_by": "$agent" }), &json!({})),
     ]);
     assert!(proved(&delegation(), &[mixed], &facts(Some("alice"))).is_err());
 }
@@ -51,11 +51,11 @@ fn of_several_elements_one_whole_element_has_to_hold() {
 #[test]
 fn a_cumulative_limit_is_charged_unless_another_element_needs_none() {
     let daily = json!({ "daily": { "sum": "amount", "max": "200", "currency": "USD", "window": "P1D" } });
-    let charged = candidates(vec![element(json!({}), daily.clone())]);
+    let charged = candidates(vec![element(&json!({}), &daily)]);
     let limits = proved(&delegation(), &[charged], &facts(None)).unwrap();
     assert_eq!((limits.len(), limits[0].hop, limits[0].name.as_str()), (1, 1, "daily"));
     assert_eq!(limits[0].used, None);
-    let free = candidates(vec![element(json!({}), daily), element(json!({}), json!({}))]);
+    let free = candidates(vec![element(&json!({}), &daily), element(&json!({}), &json!({}))]);
     assert_eq!(proved(&delegation(), &[free], &facts(None)).unwrap().len(), 0);
 }
 

@@ -166,7 +166,7 @@ fn take(taken: Taken, delegation: &mut Delegation, call: &mut Asked, agents: &mu
     match taken {
         Taken::Scope(at) => delegation.authority.scope = without_name(&delegation.authority.scope, at),
         Taken::Element(at) if at < delegation.authority.elements.len() => {
-            drop(delegation.authority.elements.remove(at))
+            drop(delegation.authority.elements.remove(at));
         }
         Taken::HopElement(hop, at) => changed_hop(delegation, hop, |authority| {
             if at < authority.elements.len() {

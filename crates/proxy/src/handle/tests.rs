@@ -7,6 +7,9 @@ use crate::testing::world::World;
 const JSON: (&str, &str) = ("content-type", "application/json");
 const REFUNDS: &str = "/orders/v1/orders/17/refunds";
 
+/// Method, target, body, header fields; the code and the stage it is refused with.
+type Case = (&'static str, &'static str, String, Vec<(&'static str, String)>, &'static str, &'static str);
+
 fn refund(amount: &str) -> String {
     format!(r#"{{"amount": "{amount}", "currency": "USD"}}"#)
 }
@@ -63,7 +66,7 @@ async fn every_permitted_call_is_settled_with_what_flowed() {
     assert_eq!(settled.text("decision_id"), Some(streamed.2.as_str()));
     assert_eq!((settled.text("outcome"), &settled.fields["status"]), (Some("completed"), &json!(201)));
     assert_eq!((&settled.fields["request_bytes"], &settled.fields["response_bytes"]), (&json!(10), &json!(13)));
-    assert_eq!(settled.text("body"), Some(audit::record::Digest::of(b"0123456789").text().as_str()));
+    assert!(settled.to_json().to_string().contains(&audit::record::Digest::of(b"0123456789").text()), "{settled:?}");
 }
 
 #[tokio::test]
@@ -71,7 +74,7 @@ async fn each_refusal_has_its_code_its_record_and_nothing_forwarded() {
     let world = World::new().await;
     let bearer = |changes: Value| format!("Bearer {}", world.token(&changes));
     let expired = net::clock::now().as_second() - 100;
-    let cases: Vec<(&str, &str, String, Vec<(&str, String)>, &str, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("POST", REFUNDS, refund("80"), vec![], "limit_exceeded", "guard"),
         ("POST", "/orders/v1/orders/18/refunds", refund("5"), vec![], "relation_unproven", "decide"),
         ("POST", "/orders/v1/orders/19/refunds", refund("5"), vec![], "relation_unproven", "decide"),
@@ -222,7 +225,7 @@ async fn a_tool_that_does_not_answer_in_time_may_have_acted() {
 async fn an_agent_that_leaves_before_the_answer_takes_the_call_with_it_and_it_is_settled() {
     let world = World::new().await;
     let call = world.call("GET", "/orders/v1/orders/silent", &[], "");
-    let mut call = std::pin::pin!(call);
+    let mut call = Box::pin(call);
     while world.forwarded().is_empty() {
         tokio::select! {
             biased;

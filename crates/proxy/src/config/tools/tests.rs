@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{tenants, tool};
 
+type Change = Box<dyn FnOnce(&mut Value)>;
+
 fn resolved(change: impl FnOnce(&mut Value)) -> Result<ResolvedTools, String> {
     let mut config = tool("https://orders.example/base/");
     change(&mut config);
@@ -37,7 +39,7 @@ fn what_does_not_hold_together_is_refused_with_its_place() {
         }
     };
     let parameter = |value: Value| action(json!({ "parameters": { "p": value } }));
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+    let cases: Vec<(&str, Change)> = vec![
         ("tools.orders.at", Box::new(|tool| tool["at"] = json!("orders"))),
         ("tools.orders.at", Box::new(|tool| tool["at"] = json!("/a/../b"))),
         ("tools.orders.upstream", Box::new(|tool| tool["upstream"] = json!("http://orders.example"))),
@@ -74,4 +76,19 @@ fn what_does_not_hold_together_is_refused_with_its_place() {
         tool["actions"]["orders.read"]["parameters"] = json!({ "a": { "type": "string", "value": "body:/x" } });
     };
     assert!(resolved(no_body).unwrap_err().contains("has no body"));
+}
+
+#[test]
+fn a_credential_is_no_input_of_policy() {
+    let listener = |header: &str| {
+        serde_json::from_value::<crate::config::AgentListenerConfig>(
+            json!({ "tcp": "127.0.0.1:1", "input_headers": [header] }),
+        )
+    };
+    let good = listener("X-Ticket").unwrap();
+    assert_eq!(good.input_headers.first().map(crate::config::InputHeader::as_str), Some("x-ticket"));
+    assert_eq!(good.bearer, crate::config::Bearer::Refuse);
+    for header in ["Authorization", "Cookie", "DPoP", "a b", ""] {
+        assert!(listener(header).is_err(), "{header}");
+    }
 }
