@@ -1,4 +1,7 @@
 //! Runs the `test_` rules of `*_test.rego` files, on the engine that decides.
+//!
+//! A trap of the engine: a rule that a `with` value needs is undefined in the expression that the `with` modifies.
+//! Give such a value a local name first: `given := call("orders.read")`, then `… with input as given`.
 
 use crate::{
     LoadError, Source,

@@ -24,6 +24,11 @@ pub(super) struct Resolver<'a> {
     imports: BTreeMap<String, Option<Path>>,
 }
 
+/// The names of the two documents, which nothing else may have.
+fn is_root(name: &str) -> bool {
+    matches!(name, "data" | "input")
+}
+
 impl<'a> Resolver<'a> {
     /// Reads the imports of `module`.
     pub(super) fn of(
@@ -52,9 +57,12 @@ impl<'a> Resolver<'a> {
                     continue;
                 }
             };
-            if let Some(name) = name {
-                resolver.imports.insert(name, target);
+            let Some(name) = name else { continue };
+            if is_root(&name) || resolver.imports.contains_key(&name) {
+                let message = format!("`{name}` stands for something else already");
+                problems.push(problem(&import.span, message, "import it `as` another name".to_owned()));
             }
+            resolver.imports.insert(name, target);
         }
         resolver
     }
@@ -72,8 +80,8 @@ impl<'a> Resolver<'a> {
             problems.push(problem(span, "`with` in a policy", hint));
         }
         let name = rule.path.get(self.module.package.len());
-        if let Some(name) = name.filter(|name| self.imports.contains_key(*name)) {
-            let message = format!("the rule's name begins with `{name}`, which is an import");
+        if let Some(name) = name.filter(|name| is_root(name) || self.imports.contains_key(*name)) {
+            let message = format!("the rule's name begins with `{name}`, which is an import or a document");
             problems.push(problem(rule.span(), message, "give one of them another name".to_owned()));
         }
         let mut targets = BTreeSet::new();

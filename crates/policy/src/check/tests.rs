@@ -263,3 +263,20 @@ fn a_team_cannot_redefine_the_library() {
     let shadow = source("support", &["orders"], "package countersign.lib.delegation\ncovers(_) := true");
     refused(shadow, "does not belong to this source");
 }
+
+#[test]
+fn a_name_stands_for_one_thing() {
+    for (body, expected) in [
+        ("import data.countersign.teams.support as input\na := input.b\nb := a", "stands for something else"),
+        ("import input.user as data\na := data.id", "stands for something else"),
+        ("import data.countersign.lib.money\nimport data.countersign.lib.stage as money", "stands for something else"),
+        ("input := {\"tool\": \"x\"}", "cannot be shadowed"),
+        ("data := 1", ""),
+        ("import input.user\nuser := 1", "an import or a document"),
+        ("import http.send", "cannot be imported"),
+    ] {
+        refused(team(body), expected);
+    }
+    load(&[team("import input.user\nimport data.countersign.lib.money as m\nx := user.id\ny if m.at_most({}, {})")])
+        .unwrap();
+}
