@@ -58,7 +58,7 @@ pub fn verify_client_assertion(
         return Err(unverified("`iss` is not the client"));
     }
     let Some(algorithm) = Algorithm::named(&token.header.algorithm) else {
-        return Err(unverified(format!("algorithm `{}` is not allowed", token.header.algorithm)));
+        return Err(unverified(format!("algorithm {:?} is not allowed", token.header.algorithm)));
     };
     let Some(key) = signature::key(&token.header, algorithm, keys)? else {
         return Err(unverified(format!("the client has no key {:?} for {algorithm}", token.header.kid)));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Element, Presence, PrincipalKind, Sensitivity, Stage};
+use model::{Chain, Element, Hop, Presence, PrincipalKind, Sensitivity, Stage};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The payload of a delegation token. Times are seconds since 1970 (RFC 7519 `NumericDate`, whole).
@@ -184,6 +184,39 @@ pub struct HopClaims {
     pub scope: String,
     /// The elements it held.
     pub authorization_details: Vec<Element>,
+}
+
+impl HopClaims {
+    /// A hop as a new token carries it on. `None` for one that only nested `act` named: it held nothing that could
+    /// be handed on.
+    pub fn of(hop: &Hop) -> Option<Self> {
+        let authority = hop.authority.as_ref()?;
+        Some(Self {
+            iss: hop.principal.issuer.clone(),
+            sub: hop.principal.id.to_string(),
+            sub_profile: hop.principal.kind.into(),
+            instance: hop.instance.clone(),
+            jti: hop.jti.clone(),
+            grant: hop.grant.as_ref().map(ToString::to_string),
+            scope: authority.scope.to_string(),
+            authorization_details: authority.elements.clone(),
+        })
+    }
+}
+
+impl ActClaims {
+    /// The agents of `chain` as nested `act`, the acting one outermost.
+    pub fn of(chain: &Chain) -> Option<Self> {
+        chain.agents().fold(None, |earlier, hop| {
+            Some(Self {
+                sub: hop.principal.id.to_string(),
+                iss: Some(hop.principal.issuer.clone()),
+                sub_profile: Some(Profile::from(hop.principal.kind).as_str().to_owned()),
+                instance: hop.instance.clone(),
+                act: earlier.map(Box::new),
+            })
+        })
+    }
 }
 
 /// `sub_profile` (draft-mcguinness-oauth-actor-profile): what kind of principal a name is.

@@ -21,14 +21,22 @@ use crate::{Issuer, KeySet, KeySource, keys::MAX_KEY_SET_BYTES};
 
 /// For one document, from the first lookup to the last byte.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
-/// Between two fetches that unknown keys ask for.
-const MIN_INTERVAL: Duration = Duration::from_secs(10);
-/// The same, as long as there has never been a key set.
-const MIN_INTERVAL_AT_START: Duration = Duration::from_secs(1);
 /// Between two looks at a key file.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two tries while an issuer cannot be reached.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// The same, as long as there has never been a key set.
+const RETRY_INTERVAL_AT_START: Duration = Duration::from_secs(1);
+
+/// How close together fetches may be that unknown keys ask for.
+#[derive(Debug, Clone, Copy)]
+struct Spacing {
+    regular: Duration,
+    /// As long as there has never been a key set.
+    at_start: Duration,
+}
+
+const SPACING: Spacing = Spacing { regular: Duration::from_secs(10), at_start: Duration::from_secs(1) };
 
 /// The clients that keys are fetched with.
 #[derive(Debug, Clone)]
@@ -61,8 +69,27 @@ pub(crate) struct IssuerKeys {
     tasks: Tasks,
     loaded: ArcSwapOption<Loaded>,
     last_error: ArcSwapOption<String>,
-    /// Held during a fetch; when the last one began.
-    last_attempt: Mutex<Option<Instant>>,
+    spacing: Spacing,
+    /// Held during a fetch, so that there is never more than one.
+    fetches: Mutex<Fetches>,
+}
+
+/// When the last fetches were.
+#[derive(Debug, Default)]
+struct Fetches {
+    /// When the last one ended.
+    ended: Option<Instant>,
+    /// When the last one began that an unknown key asked for.
+    asked_for: Option<Instant>,
+}
+
+/// Why a fetch is made.
+#[derive(Debug, Clone, Copy)]
+enum Cause {
+    /// It is time.
+    Interval,
+    /// A token names a key that is not there; when it asked.
+    UnknownKey(Instant),
 }
 
 /// A key set and when it was known to be the issuer's.
@@ -77,21 +104,29 @@ pub(crate) struct Loaded {
 impl IssuerKeys {
     /// Begins to keep the keys of `issuer`. Ends when the value is dropped or `tasks` shut down.
     pub(crate) fn start(issuer: &Issuer, clients: &KeyClients, tasks: &Tasks) -> Arc<Self> {
-        let keys = Arc::new(Self {
-            issuer: issuer.clone(),
-            clients: clients.clone(),
-            tasks: tasks.clone(),
-            loaded: ArcSwapOption::empty(),
-            last_error: ArcSwapOption::empty(),
-            last_attempt: Mutex::new(None),
-        });
-        if let KeySource::Fixed(set) = &issuer.keys {
-            let loaded = Loaded { set: Arc::clone(set), generation: 1, fetched_at: net::clock::now() };
-            keys.loaded.store(Some(Arc::new(loaded)));
-        } else {
+        let keys = Self::idle(issuer, clients, tasks, SPACING);
+        if !matches!(issuer.keys, KeySource::Fixed(_)) {
             drop(tasks.spawn("key refresh", refresh(Arc::downgrade(&keys), tasks.clone())));
         }
         keys
+    }
+
+    fn idle(issuer: &Issuer, clients: &KeyClients, tasks: &Tasks, spacing: Spacing) -> Arc<Self> {
+        let fixed = match &issuer.keys {
+            KeySource::Fixed(set) => {
+                Some(Arc::new(Loaded { set: Arc::clone(set), generation: 1, fetched_at: net::clock::now() }))
+            }
+            KeySource::Discovery(_) | KeySource::JwksUrl(_) | KeySource::File(_) => None,
+        };
+        Arc::new(Self {
+            issuer: issuer.clone(),
+            clients: clients.clone(),
+            tasks: tasks.clone(),
+            loaded: ArcSwapOption::new(fixed),
+            last_error: ArcSwapOption::empty(),
+            spacing,
+            fetches: Mutex::default(),
+        })
     }
 
     /// Whether these are the keys that `issuer` as configured now would have.
@@ -135,8 +170,8 @@ impl IssuerKeys {
         if matches!(self.issuer.keys, KeySource::Fixed(_)) {
             return None;
         }
-        let minimum = if self.loaded.load().is_some() { MIN_INTERVAL } else { MIN_INTERVAL_AT_START };
-        Some(self.tasks.spawn("key refetch", Arc::clone(self).attempt(minimum)))
+        let cause = Cause::UnknownKey(net::clock::monotonic());
+        Some(self.tasks.spawn("key refetch", Arc::clone(self).attempt(cause)))
     }
 
     pub(crate) fn status(&self, now: Timestamp) -> KeyStatus {
@@ -161,20 +196,28 @@ impl IssuerKeys {
         self.last_error.load_full().map_or_else(String::new, |error| format!(": {error}"))
     }
 
-    async fn attempt(self: Arc<Self>, minimum: Duration) {
-        let mut last_attempt = self.last_attempt.lock().await;
-        let now = net::clock::monotonic();
-        if last_attempt.is_some_and(|last| now.saturating_duration_since(last) < minimum) {
-            return;
-        }
-        *last_attempt = Some(now);
-        match self.fetch().await {
-            Ok(set) => self.accept(set),
-            Err(error) => {
-                tracing::warn!(issuer = self.issuer.name, %error, "keys could not be fetched, the last good ones stay");
-                self.last_error.store(Some(Arc::new(error)));
+    async fn attempt(self: Arc<Self>, cause: Cause) {
+        let mut fetches = self.fetches.lock().await;
+        if let Cause::UnknownKey(asked) = cause {
+            let spacing = if self.loaded.load().is_some() { self.spacing.regular } else { self.spacing.at_start };
+            let now = net::clock::monotonic();
+            let too_close = fetches.asked_for.is_some_and(|last| now.saturating_duration_since(last) < spacing);
+            // One that ended while this one waited is as good.
+            if too_close || fetches.ended.is_some_and(|ended| ended >= asked) {
+                return;
             }
+            fetches.asked_for = Some(now);
         }
+        let stop = self.tasks.shutdown_token();
+        let fetched = tokio::select! {
+            () = stop.cancelled() => return,
+            fetched = self.fetch() => fetched,
+        };
+        match fetched {
+            Ok(set) => self.accept(set),
+            Err(error) => self.failed(error),
+        }
+        fetches.ended = Some(net::clock::monotonic());
     }
 
     fn accept(&self, set: KeySet) {
@@ -190,6 +233,14 @@ impl IssuerKeys {
         let loaded = Loaded { set: Arc::new(set), generation, fetched_at: net::clock::now() };
         self.loaded.store(Some(Arc::new(loaded)));
         self.last_error.store(None);
+    }
+
+    /// Says so once, however often the same is tried again.
+    fn failed(&self, error: String) {
+        if self.last_error.load().as_deref() != Some(&error) {
+            tracing::warn!(issuer = self.issuer.name, %error, "keys could not be fetched, the last good ones stay");
+        }
+        self.last_error.store(Some(Arc::new(error)));
     }
 
     async fn fetch(&self) -> Result<KeySet, String> {
@@ -231,7 +282,7 @@ impl IssuerKeys {
         match (self.failing(), self.loaded.load().is_some()) {
             (false, _) => regular,
             (true, true) => regular.min(RETRY_INTERVAL),
-            (true, false) => regular.min(MIN_INTERVAL_AT_START),
+            (true, false) => regular.min(RETRY_INTERVAL_AT_START),
         }
     }
 }
@@ -247,7 +298,7 @@ async fn refresh(keys: Weak<IssuerKeys>, tasks: Tasks) {
     let stop = tasks.shutdown_token();
     loop {
         let Some(held) = keys.upgrade() else { return };
-        Arc::clone(&held).attempt(Duration::ZERO).await;
+        Arc::clone(&held).attempt(Cause::Interval).await;
         let pause = held.pause();
         drop(held);
         tokio::select! {
@@ -317,6 +368,24 @@ fn same_origin(one: &Uri, other: &Uri) -> bool {
     };
     let host = |uri: &Uri| uri.host().map(str::to_ascii_lowercase);
     one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
+}
+
+#[cfg(test)]
+impl Loaded {
+    pub(crate) fn new(set: Arc<KeySet>, fetched_at: Timestamp) -> Self {
+        Self { set, generation: 1, fetched_at }
+    }
+
+    pub(crate) fn newer(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+}
+
+#[cfg(test)]
+impl IssuerKeys {
+    pub(crate) fn put(&self, loaded: Loaded) {
+        self.loaded.store(Some(Arc::new(loaded)));
+    }
 }
 
 #[cfg(test)]

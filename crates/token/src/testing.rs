@@ -150,7 +150,7 @@ pub(crate) fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-fn elements(max: &str, relations: Value) -> Value {
+fn elements(max: &str, relations: &Value) -> Value {
     json!([
         { "type": "urn:countersign:action", "actions": ["orders.read"], "locations": ["orders"], "identifier": "orders/*" },
         { "type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"], "identifier": "orders/*",
@@ -168,13 +168,13 @@ pub(crate) fn chain_claims() -> Value {
                  "act": { "iss": AUTHORITY, "sub": "support", "sub_profile": "ai_agent" } },
         "delegation_chain": [
             { "iss": SSO, "sub": "alice", "sub_profile": "user", "jti": "token-1",
-              "scope": "orders.read refunds.create customers.read", "authorization_details": elements("500.00", json!({})) },
+              "scope": "customers.read orders.read refunds.create", "authorization_details": elements("500.00", &json!({})) },
             { "iss": AUTHORITY, "sub": "support", "sub_profile": "ai_agent", "jti": "token-2", "grant": "grant-1",
-              "scope": "orders.read refunds.create", "authorization_details": elements("50.00", related.clone()) },
+              "scope": "orders.read refunds.create", "authorization_details": elements("50.00", &related) },
             { "iss": AUTHORITY, "sub": "refunds", "sub_profile": "ai_agent", "instance": "r-1", "grant": "grant-1",
-              "scope": "orders.read refunds.create", "authorization_details": elements("20.00", related.clone()) },
+              "scope": "orders.read refunds.create", "authorization_details": elements("20.00", &related) },
         ],
-        "scope": "orders.read refunds.create", "authorization_details": elements("20.00", related),
+        "scope": "orders.read refunds.create", "authorization_details": elements("20.00", &related),
         "groups": ["support", "staff"], "roles": ["clerk"], "acr": "mfa", "auth_time": NOW - 600,
         "attributes": { "region": "eu" }, "sid": "session-1", "tenant": "acme",
         "grant_id": "grant-1", "task_id": "ticket-1", "run_id": "run-1", "use_case": "refunds",

@@ -101,7 +101,7 @@ fn from_chain(
     };
     let Some((user, agents)) = claimed.split_first() else { return invalid("`delegation_chain` is empty") };
     if user.sub != read.claims.sub {
-        return invalid(format!("`delegation_chain` begins with {}, `sub` is {}", user.sub, read.claims.sub));
+        return invalid("`delegation_chain` does not begin with `sub`");
     }
     if !rules.issuers.contains_key(&user.iss) {
         return invalid(format!("`delegation_chain` begins with a user of {}, which is not configured", user.iss));

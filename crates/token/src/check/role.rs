@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn for_call(read: &Read, issuer: &Issuer, rules: &Rules) -> Checked<()> {
     not_a_robot(read, issuer, rules)?;
     if issuer.role == Role::Subject || matches!(read.act, Ok(None)) {
-        let internal = format!("{} named user {} and no agent", issuer.name, read.claims.sub);
+        let internal = format!("{} names a user and no agent", issuer.name);
         let detail = "The token names a user and no agent acting for them; exchange it for a delegated token.";
         return refuse(Code::Impersonation, detail, internal);
     }
@@ -34,7 +34,7 @@ fn not_oneself(read: &Read, issuer: &Issuer) -> Checked<()> {
     let user = (first.map_or(issuer.name.as_str(), |hop| hop.iss.as_str()), read.claims.sub.as_str());
     if actor == user {
         let detail = "The token names the same principal as user and as agent.";
-        return refuse(Code::Impersonation, detail, format!("{} acts for itself", act.sub));
+        return refuse(Code::Impersonation, detail, "the acting agent and the user are one");
     }
     Ok(())
 }
@@ -55,5 +55,5 @@ fn not_a_robot(read: &Read, issuer: &Issuer, rules: &Rules) -> Checked<()> {
         _ => return Ok(()),
     };
     let detail = "The token names a service account where the user should be.";
-    refuse(Code::RobotUser, detail, format!("user {}: {why}", claims.sub))
+    refuse(Code::RobotUser, detail, why)
 }

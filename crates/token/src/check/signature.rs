@@ -13,7 +13,7 @@ use crate::{
 pub(crate) fn algorithm(header: &Header, issuer: &Issuer) -> Checked<Algorithm> {
     Algorithm::named(&header.algorithm)
         .filter(|algorithm| issuer.algorithms.contains(algorithm))
-        .ok_or_else(|| unverified(format!("algorithm `{}` is not allowed for {}", header.algorithm, issuer.name)))
+        .ok_or_else(|| unverified(format!("algorithm {:?} is not allowed for {}", header.algorithm, issuer.name)))
 }
 
 /// The issuer's key for the token. `None`: a newer key set might have it.

@@ -1,1 +1,157 @@
+//! Remembered tokens: what is looked at again, and when they are forgotten.
 
+use serde_json::json;
+
+use crate::{
+    Algorithm, SigningKey,
+    refresh::Loaded,
+    testing::{
+        ACT, AUTHORITY, World, act_claims, at, chain_claims, clients, forge, header, issuer, merge, mint, now, public,
+        settings,
+    },
+};
+
+use super::*;
+
+#[tokio::test]
+async fn a_repeat_call_finds_its_token_remembered() {
+    let world = World::new();
+    let compact = world.token(&chain_claims());
+    let first = world.verify(&compact).await.unwrap();
+    let second = world.verify(&compact).await.unwrap();
+    assert!(Arc::ptr_eq(first.delegation(), second.delegation()));
+    // The same claims signed again are another token.
+    let other = world.verify(&world.token(&chain_claims())).await.unwrap();
+    assert!(!Arc::ptr_eq(first.delegation(), other.delegation()));
+    assert_eq!(world.verifier.remembered_tokens(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_not_remembered() {
+    let world = World::new();
+    let mut claims = chain_claims();
+    merge(&mut claims, json!({"aud": "other"}));
+    assert!(world.verify(&world.token(&claims)).await.is_err());
+    assert_eq!(world.verifier.remembered_tokens(), 0);
+}
+
+#[tokio::test]
+async fn a_remembered_token_ends_when_it_ends() {
+    let world = World::new();
+    let compact = world.token(&chain_claims());
+    assert!(world.verify(&compact).await.is_ok());
+    assert!(world.verify_at(&compact, at(204)).await.is_ok());
+    let rejection = world.verify_at(&compact, at(205)).await.unwrap_err();
+    assert_eq!(rejection.refusal.code, Code::Expired);
+    assert_eq!(rejection.seen.unwrap().agent.unwrap().id.as_str(), "refunds");
+    assert_eq!(world.verifier.remembered_tokens(), 0);
+    // A clock that was set back does not make an early token good.
+    assert!(world.verify(&compact).await.is_ok());
+    assert_eq!(world.verify_at(&compact, at(-16)).await.unwrap_err().refusal.code, Code::InvalidToken);
+}
+
+#[tokio::test]
+async fn a_remembered_token_does_not_outlive_its_key() {
+    let (old, new) = (SigningKey::generate(Algorithm::Es256).unwrap(), SigningKey::generate(Algorithm::Es256).unwrap());
+    let world = World::new();
+    let keys = |keys: &[&SigningKey]| Loaded::new(public(keys), now());
+    let delegation = issuer(&format!("{{issuer: '{ACT}', role: delegation, tenants: [acme], chain: act}}"));
+    // Never fetched by itself: the file is not there.
+    let mut file = delegation.clone();
+    file.keys = crate::KeySource::File("/nonexistent/keys".into());
+    let verifier = Verifier::new(settings(vec![file]), &clients(), &world.tasks).unwrap();
+    let held = &verifier.0.keys[ACT];
+    let mut claims = act_claims();
+    merge(&mut claims, json!({"scp": null, "scope": "orders.read"}));
+    let compact = mint(&old, &claims);
+    let verify = || verifier.verify(Presented { compact: &compact, bearer_allowed: true, proof: Proof::None }, now());
+
+    assert_eq!(verify().await.unwrap_err().refusal.code, Code::KeysUnavailable);
+    held.put(keys(&[&old]));
+    let first = verify().await.unwrap();
+    // Another key beside it: the token is still remembered.
+    held.put(keys(&[&new, &old]).newer(2));
+    assert!(Arc::ptr_eq(first.delegation(), verify().await.unwrap().delegation()));
+    // Its key withdrawn: it is refused, although its time is not over.
+    held.put(keys(&[&new]).newer(3));
+    assert!(verify().await.is_err());
+    assert_eq!(verifier.remembered_tokens(), 0);
+    // All keys withdrawn is honoured too.
+    held.put(keys(&[&old]).newer(4));
+    assert!(verify().await.is_ok());
+    held.put(keys(&[]).newer(5));
+    assert!(verify().await.is_err());
+}
+
+#[tokio::test]
+async fn keys_serve_until_they_are_too_old_for_remembered_tokens_too() {
+    let world = World::new();
+    let mut file = issuer(&format!("{{issuer: '{AUTHORITY}', role: delegation, tenants: [acme], max_stale: 100s}}"));
+    file.keys = crate::KeySource::File("/nonexistent/keys".into());
+    let sso = issuer("{issuer: 'https://sso.example', role: subject, tenants: [acme]}").with_keys(public(&[]));
+    let verifier = Verifier::new(settings(vec![file, sso]), &clients(), &world.tasks).unwrap();
+    verifier.0.keys[AUTHORITY].put(Loaded::new(public(&[&world.authority]), now()));
+    let compact = world.token(&chain_claims());
+    let verify = |now| verifier.verify(Presented { compact: &compact, bearer_allowed: true, proof: Proof::None }, now);
+    assert!(verify(at(100)).await.is_ok());
+    assert_eq!(verify(at(101)).await.unwrap_err().refusal.code, Code::KeysUnavailable);
+    let status = verifier.keys_status(at(50));
+    assert_eq!((status[0].issuer.as_str(), status[0].age.unwrap().as_secs(), status[0].keys), (AUTHORITY, 50, 1));
+}
+
+#[tokio::test]
+async fn tokens_are_forgotten_on_demand() {
+    let world = World::new();
+    let compact = world.token(&chain_claims());
+    let act = mint(&world.act, &act_claims());
+    assert!(world.verify(&compact).await.is_ok() && world.verify(&act).await.is_ok());
+    world.verifier.evict(|delegation| delegation.task.id.as_ref().is_some_and(|task| task.as_str() == "ticket-1"));
+    assert_eq!(world.verifier.remembered_tokens(), 1);
+}
+
+#[tokio::test]
+async fn the_number_of_remembered_tokens_is_bounded() {
+    let world = World::new();
+    for number in 0..300 {
+        let mut claims = chain_claims();
+        merge(&mut claims, json!({ "jti": format!("token-{number}") }));
+        assert!(world.verify(&world.token(&claims)).await.is_ok());
+    }
+    assert!(world.verifier.remembered_tokens() <= 100);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_keys_and_tokens_only_where_nothing_changed() {
+    let world = World::new();
+    let compact = world.token(&chain_claims());
+    let first = world.verify(&compact).await.unwrap();
+    let same = world.verifier.renewed(world.verifier.0.settings.clone(), &clients(), &world.tasks).unwrap();
+    assert!(Arc::ptr_eq(&same.0.keys[AUTHORITY], &world.verifier.0.keys[AUTHORITY]));
+    let present = Presented { compact: &compact, bearer_allowed: true, proof: Proof::None };
+    assert!(Arc::ptr_eq(first.delegation(), same.verify(present, now()).await.unwrap().delegation()));
+    let narrower = VerifierSettings { audiences: ["urn:other".to_owned()].into(), ..same.0.settings.clone() };
+    let narrower = same.renewed(narrower, &clients(), &world.tasks).unwrap();
+    assert_eq!(narrower.verify(present, now()).await.unwrap_err().refusal.code, Code::WrongAudience);
+    assert!(Arc::ptr_eq(&narrower.0.keys[AUTHORITY], &same.0.keys[AUTHORITY]));
+}
+
+#[tokio::test]
+async fn an_issuer_is_configured_once() {
+    let world = World::new();
+    let one = || issuer("{issuer: 'https://a.example', role: subject, tenants: [acme]}").with_keys(public(&[]));
+    let error = Verifier::new(settings(vec![one(), one()]), &clients(), &world.tasks).unwrap_err();
+    assert!(error.to_string().contains("twice"));
+}
+
+#[tokio::test]
+async fn a_token_is_remembered_by_all_of_its_bytes() {
+    let world = World::new();
+    let claims = serde_json::to_vec(&chain_claims()).unwrap();
+    let compact = forge(&world.authority, &header(&world.authority, json!({})), &claims);
+    assert!(world.verify(&compact).await.is_ok());
+    let (signed, signature) = compact.rsplit_once('.').unwrap();
+    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    let other = stranger.signature(signed.as_bytes()).unwrap();
+    assert!(world.verify(&format!("{signed}.{other}")).await.is_err());
+    assert!(world.verify(&format!("{signed}.{signature}")).await.is_ok());
+}

