@@ -16,7 +16,7 @@ use model::{
     json::Json,
 };
 use net::{FetchRequest, HttpClient};
-use quick_cache::sync::Cache;
+use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
     admit::Admitted, config::tools::Upstream, credential::Credential, guard::Bounds, metrics::Metrics, resolve::Call,
@@ -24,8 +24,9 @@ use crate::{
 
 /// The largest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
-/// The most answers kept.
+/// The most answers kept, and the most bytes of them.
 const MAX_KEPT: usize = 10_000;
+const MAX_KEPT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The facts of a call: every one that its tool declares, unread leaves null.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Read {
 /// Reads facts, and keeps them for as long as their declaration allows.
 pub(crate) struct Reader {
     client: HttpClient,
-    kept: Cache<Key, Kept>,
+    kept: Cache<Key, Kept, Weight>,
     metrics: Arc<Metrics>,
 }
 
@@ -66,9 +67,25 @@ struct Kept {
     until: Instant,
 }
 
+/// Weighs an answer by what it takes.
+#[derive(Clone)]
+struct Weight;
+
+impl Weighter<Key, Kept> for Weight {
+    fn weight(&self, key: &Key, kept: &Kept) -> u64 {
+        let text = |value: &FactValue| match value {
+            FactValue::Text(text) => text.len(),
+            FactValue::Principal(principal) => principal.id.as_str().len() + principal.issuer.len(),
+            FactValue::Null | FactValue::Bool(_) | FactValue::Integer(_) => 0,
+        };
+        let leaves: usize = kept.leaves.iter().map(|(name, value)| 100 + name.len() + text(value)).sum();
+        (400 + key.path.len() + leaves) as u64
+    }
+}
+
 impl Reader {
     pub(crate) fn new(client: HttpClient, metrics: Arc<Metrics>) -> Self {
-        Self { client, kept: Cache::new(MAX_KEPT), metrics }
+        Self { client, kept: Cache::with_weighter(MAX_KEPT, MAX_KEPT_BYTES, Weight), metrics }
     }
 
     /// Reads what the action lists and what an authority's relations name; the rest stays null.

@@ -1,5 +1,6 @@
 //! forward: sends what was decided, once, and streams the answer back. Consumes permit, charge, credential and
-//! receipt: without each of them there is nothing to send.
+//! receipt: without each of them there is nothing to send. No redirect is followed; `Location` and `Link` are passed
+//! on as the tool wrote them.
 
 use std::{sync::Arc, time::Duration};
 

@@ -40,6 +40,7 @@ impl Traced {
     ) -> Self {
         let span = tracing::info_span!(
             target: "countersign",
+            parent: None,
             "call",
             otel.name = method.as_str(),
             otel.kind = "server",

@@ -1,8 +1,12 @@
 //! The whole line with real parts: what the agent is told, what the tool received, and what the ledger holds.
 
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use serde_json::{Value, json};
 
-use crate::testing::world::World;
+use crate::testing::world::{World, client, loopback};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const REFUNDS: &str = "/orders/v1/orders/17/refunds";
@@ -193,7 +197,7 @@ async fn a_tool_that_breaks_off_breaks_the_stream_and_is_recorded() {
 #[tokio::test]
 async fn a_tool_that_is_not_there_is_unreachable_and_the_call_was_not_sent() {
     let tasks = net::Tasks::new();
-    let gone = crate::testing::world::loopback().await.local_addr();
+    let gone = loopback().await.local_addr();
     let tool = crate::testing::tool(&format!("http://{gone}"));
     let world = World::with_tool(&tool, std::sync::Arc::default(), tasks).await;
     let (status, told, id) = world.told("GET", "/orders/v1/orders/17", &[], "").await;
@@ -209,7 +213,7 @@ async fn a_tool_that_is_not_there_is_unreachable_and_the_call_was_not_sent() {
 #[tokio::test]
 async fn a_tool_that_does_not_answer_in_time_may_have_acted() {
     let tasks = net::Tasks::new();
-    let listener = crate::testing::world::loopback().await;
+    let listener = loopback().await;
     let mut tool = crate::testing::tool(&format!("http://{}", listener.local_addr()));
     tool["timeout"] = json!("50ms");
     // Bound and never accepted: the connection opens, and nothing comes back.
@@ -272,4 +276,35 @@ async fn of_a_body_nothing_can_be_left_out_to_get_through() {
         assert_eq!((status, told["code"].as_str()), (400, Some("malformed")), "{body}");
     }
     assert!(world.forwarded().is_empty());
+}
+
+#[tokio::test]
+async fn over_a_real_connection_a_large_body_streams_and_arrives_whole() {
+    let world = World::new().await;
+    let listener = loopback().await;
+    let address = listener.local_addr();
+    let sidecar = std::sync::Arc::clone(&world.sidecar);
+    let limits = sidecar.snapshot().listener.serve_limits();
+    let handler = move |peer, request| std::sync::Arc::clone(&sidecar).handle(peer, request);
+    world.tasks.spawn("front", net::serve(listener, limits, world.tasks.clone(), handler));
+
+    let pieces = (0..64).map(|n: u8| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from(vec![n; 32 * 1024]))));
+    let request = http::Request::put(format!("http://{address}/orders/v1/orders/17/file"))
+        .header("authorization", format!("Bearer {}", world.token(&json!({}))))
+        .header("content-type", "application/octet-stream")
+        .body(net::Body::new(StreamBody::new(stream::iter(pieces))))
+        .unwrap();
+    let response = client().send(request, std::time::Duration::from_secs(30)).await.unwrap();
+    assert_eq!(response.status(), 201);
+    assert!(response.headers().contains_key("countersign-decision-id"));
+    let answer = net::body::collect(response.into_body(), 1_000).await.unwrap();
+    assert_eq!(answer, r#"{"done":true}"#);
+    let received = world.forwarded().pop().unwrap();
+    assert_eq!(received.body.len(), 64 * 32 * 1024);
+    assert!(received.body.chunks(32 * 1024).zip(0_u8..).all(|(piece, n)| piece.iter().all(|byte| *byte == n)));
+    let settled = world.records("call.settled").await;
+    assert_eq!(
+        (settled[0].text("outcome"), &settled[0].fields["request_bytes"]),
+        (Some("completed"), &json!(64 * 32 * 1024))
+    );
 }
