@@ -36,7 +36,9 @@ pub struct Engine {
 /// What a decision may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// The longest one package may take. Wall clock, and looked at between steps: a single builtin runs to its end.
+    /// The longest one package may take. Wall clock, and looked at between steps: a single builtin runs to its end,
+    /// and a thread that has to wait for a core spends it too. So it is a thousand times what a decision takes, and
+    /// there to end what would not end by itself.
     pub budget: Duration,
     /// The largest input, counted as the bytes of its text and eight for anything else.
     pub input_bytes: usize,
@@ -44,7 +46,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { budget: Duration::from_millis(100), input_bytes: 256 * 1024 }
+        Self { budget: Duration::from_millis(500), input_bytes: 256 * 1024 }
     }
 }
 

@@ -273,7 +273,7 @@ fn a_name_stands_for_one_thing() {
         ("input := {\"tool\": \"x\"}", "cannot be shadowed"),
         ("data := 1", ""),
         ("import input.user\nuser := 1", "an import or a document"),
-        ("import http.send", "cannot be imported"),
+        ("import http.send", "import path must begin with"),
     ] {
         refused(team(body), expected);
     }
