@@ -5,7 +5,7 @@ pub(crate) mod schema;
 mod codes;
 mod configuration;
 mod input;
-mod telemetry;
+pub(crate) mod telemetry;
 
 /// One generated document.
 pub(crate) struct Document {
@@ -20,6 +20,7 @@ pub(crate) fn documents() -> Vec<Document> {
     vec![
         Document { path: "schema/sidecar.json", text: schema::sidecar() },
         Document { path: "schema/authority.json", text: schema::authority() },
+        Document { path: "schema/store.json", text: schema::store() },
         Document { path: "schema/policy-input.json", text: schema::policy_input() },
         Document { path: "reference/config.md", text: configuration::document() },
         Document { path: "reference/denial-codes.md", text: codes::document() },

@@ -10,7 +10,7 @@ use token::IssuerConfig;
 
 use super::{
     files,
-    sidecar::{ShutdownSection, TlsSection},
+    sidecar::{HealthListener, ShutdownSection, TlsSection},
 };
 
 /// The configuration of the authority. Text may name environment variables as `${NAME}`; `$$` is a dollar sign. Paths
@@ -42,11 +42,13 @@ pub(crate) struct AuthorityConfig {
 pub(crate) struct ListenSection {
     /// The address of everything it serves, `/livez` and `/readyz` included.
     pub(crate) tcp: SocketAddr,
+    /// A second address for probes and metrics alone. Without it there is no `/metrics`.
+    pub(crate) health: Option<HealthListener>,
 }
 
 impl Default for ListenSection {
     fn default() -> Self {
-        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8693)) }
+        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8693)), health: None }
     }
 }
 

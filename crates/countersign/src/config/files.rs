@@ -28,6 +28,9 @@ pub(crate) enum FileError {
     /// Others than its owner may read or change it.
     #[error("{path} holds a secret and others may read it: chmod 600 {path}", path = .0.display())]
     Open(PathBuf),
+    /// A directory that others than its owner may enter.
+    #[error("others may look into {path}, which is private: chmod 700 {path}", path = .0.display())]
+    OpenDirectory(PathBuf),
     /// Others than its owner may change it.
     #[error("{path} may be changed by others: chmod go-w {path}", path = .0.display())]
     Writable(PathBuf),
@@ -76,13 +79,14 @@ fn secret_mut(credential: &mut CredentialConfig) -> Option<&mut SecretSource> {
     }
 }
 
-/// Whether a file with a secret is its owner's alone.
+/// Whether a file with a secret, or a directory of such files, is its owner's alone.
 pub(crate) fn check_private(path: &Path) -> Result<(), FileError> {
     let unreadable = |cause| FileError::Unreadable { path: path.to_owned(), cause };
-    if net::secret::readable_by_others(path).map_err(unreadable)? {
-        return Err(FileError::Open(path.to_owned()));
+    match net::secret::readable_by_others(path).map_err(unreadable)? {
+        false => Ok(()),
+        true if path.is_dir() => Err(FileError::OpenDirectory(path.to_owned())),
+        true => Err(FileError::Open(path.to_owned())),
     }
-    Ok(())
 }
 
 /// Whether nobody but its owner may change a file that says what is allowed.

@@ -29,6 +29,7 @@ use crate::run::{self, Process, stop::StopSignals};
 use files::Files;
 use parts::Parts;
 use show::Show;
+use steps::Surprise;
 
 /// How long what still runs may take at the end.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -41,20 +42,32 @@ pub(crate) async fn run(args: DemoArgs, process: Process) -> Result<ExitCode, Fa
     let files = Files::prepare(args.data.as_deref(), &std::env::temp_dir())?;
     let parts = Parts::start(&files, &process.tasks).await?;
     let product = Product::start(&files, &process).await?;
-    let outcome = tokio::select! {
-        outcome = shown(&files, &parts, &process.environment, show) => outcome,
+    let shown = tokio::select! {
+        surprises = shown(&files, &parts, &process.environment, show) => surprises,
         signal = signals.next() => Err(Failure::new(Exit::Failed, format!("ended by {signal} before it was through"))),
     };
-    let outcome = match outcome {
-        Ok(()) if args.serve => serve::until_stopped(&files, &parts, show, &mut signals).await,
-        outcome => outcome,
+    let outcome = match shown {
+        // A step that surprised keeps nobody from looking around, and is still what the demo ends with.
+        Ok(surprises) if args.serve => {
+            serve::until_stopped(&files, &parts, show, &mut signals).await.and(as_expected(&surprises))
+        }
+        Ok(surprises) => as_expected(&surprises),
+        Err(failure) => Err(failure),
     };
     product.stop().await;
     process.tasks.drain(DRAIN).await;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-async fn shown(files: &Files, parts: &Parts, environment: &Environment, show: Show) -> Result<(), Failure> {
+fn as_expected(surprises: &[Surprise]) -> Result<(), Failure> {
+    if surprises.is_empty() {
+        return Ok(());
+    }
+    let surprises: Vec<String> = surprises.iter().map(ToString::to_string).collect();
+    Err(Failure::new(Exit::Failed, format!("not as expected: {}", surprises.join("; "))))
+}
+
+async fn shown(files: &Files, parts: &Parts, environment: &Environment, show: Show) -> Result<Vec<Surprise>, Failure> {
     parts.ready().await?;
     tour::tour(files, parts, environment, show).await
 }
@@ -72,7 +85,7 @@ impl Product {
             Document::read(&files.path(configuration::AUTHORITY), environment).map_err(Failure::configuration)?;
         let sidecar =
             Document::read(&files.path(configuration::SIDECAR), environment).map_err(Failure::configuration)?;
-        let authority = run::authority::start(authority).await?;
+        let authority = run::authority::start(authority, process.metrics.clone()).await?;
         match run::sidecar::start(sidecar, environment, process.metrics.clone()).await {
             Ok(sidecar) => Ok(Self { authority, sidecar }),
             Err(failure) => {

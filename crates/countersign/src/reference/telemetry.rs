@@ -1,7 +1,31 @@
 //! The page of telemetry: what is exported where, by which variables, under which names.
 
 /// Every metric, with its labels and meaning.
-const METRICS: &[(&str, &str, &str)] = &[
+pub(crate) const METRICS: &[(&str, &str, &str)] = &[
+    ("countersign_decisions_total", "tool, action, outcome, code, mode", "Calls decided on."),
+    ("countersign_settled_total", "tool, outcome", "Permitted calls, by how they ended."),
+    ("countersign_calls_active", "", "Permitted calls whose response still flows."),
+    (
+        "countersign_refusals_unrecorded_total",
+        "",
+        "Refusals of a known principal that the ledger could not take. Should be zero.",
+    ),
+    (
+        "countersign_overhead_seconds",
+        "",
+        "Time that calls spent in the sidecar before they were sent, facts not counted.",
+    ),
+    ("countersign_stage_seconds", "stage", "Time that each stage took."),
+    ("countersign_facts_seconds", "fact", "Time that reads of facts took; kept answers are not counted."),
+    ("countersign_tool_response_seconds", "tool", "Time until the head of the tool's response."),
+    ("countersign_jwks_age_seconds", "issuer", "How long ago an issuer's keys were last fetched."),
+    ("countersign_policy_info", "revision", "Always 1; which policy decides."),
+    ("countersign_ledger_fsync_seconds", "", "Time that fsyncs of the ledger took; many calls share one."),
+    ("countersign_ledger_queue", "", "Records that wait to be durable."),
+    ("countersign_ledger_records_total", "", "Records written since the start."),
+    ("countersign_ledger_failures_total", "", "Writes of the ledger that failed since the start."),
+    ("countersign_ledger_disk_free_bytes", "", "Bytes that are free on the ledger's disk."),
+    ("countersign_exchange_total", "outcome, error", "Token requests at the authority."),
     ("countersign_build_info", "version", "Always 1; which build runs."),
     (
         "countersign_telemetry_items_total",
@@ -28,8 +52,10 @@ pub(super) fn document() -> String {
          | `OTEL_SDK_DISABLED` | `true`: no spans, no export. `/metrics` stays. |\n\
          | `RUST_LOG` | Which log lines are written, unless `--log` says so. |\n\n\
          ## Log events\n\n\
-         Each decision and each outcome is also an OTLP log event with the trace context of its span. Log lines on \
-         standard error are\nnot exported.\n\n\
+         Each decision and each outcome is also an OTLP log event, `countersign.call.decided` and \
+         `countersign.call.settled`, with the trace\nand span ids of its call and the attributes \
+         `countersign.decision.id` and `countersign.run.id`: from a run one finds its events, from\nan event its trace \
+         and its record. Log lines on standard error are not exported.\n\n\
          ## Metrics\n\n\
          In Prometheus text format at `/metrics` of the health listener, and over OTLP where a collector is configured. \
          Base units;\nnever a user or an agent.\n\n\

@@ -19,6 +19,8 @@ use crate::{
     config::{authority::AuthorityConfig, document::Document, files},
     environment::Environment,
     failure::{Exit, Failure},
+    health::{self, Check, Readiness},
+    telemetry::Metrics,
 };
 
 /// How long tasks that requests do not depend on may take at the end.
@@ -74,6 +76,8 @@ fn look(
     if config.authority.store.exists() {
         findings.take(files::check_not_writable(&config.authority.store));
     }
+    prepare::private(&config.authority.keys.dir, findings);
+    prepare::ledger(&config.ledger, findings);
     if !findings.problems.is_empty() {
         return None;
     }
@@ -82,11 +86,11 @@ fn look(
 }
 
 /// Runs an authority until it is asked to stop.
-pub(crate) async fn run(document: Document<AuthorityConfig>, _process: Process) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(document: Document<AuthorityConfig>, process: Process) -> Result<ExitCode, Failure> {
     let mut signals =
         StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
     let drain = document.value.shutdown.drain.0;
-    let running = start(document).await?;
+    let running = start(document, process.metrics).await?;
     tracing::info!(address = %running.address, "ready");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
@@ -119,7 +123,7 @@ impl Running {
 }
 
 /// Opens everything that a configuration names and begins to serve.
-pub(crate) async fn start(document: Document<AuthorityConfig>) -> Result<Running, Failure> {
+pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics) -> Result<Running, Failure> {
     let mut findings = Findings::default();
     let looked = look(document, &mut findings);
     for warning in &findings.warnings {
@@ -135,6 +139,10 @@ pub(crate) async fn start(document: Document<AuthorityConfig>) -> Result<Running
     let store = Store::open(&section.store, &section.issuer).await.map_err(Failure::configuration)?;
     let keys = SigningKeys::open(&section.keys).map_err(Failure::configuration)?;
     let listener = bind(config.listen.tcp).await?;
+    let health = match &config.listen.health {
+        Some(health) => Some(bind(health.tcp).await?),
+        None => None,
+    };
     let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
     let Prepared { settings, issuers, roots } = prepared;
     let parts = Parts { settings, issuers, store, keys, ledger: ledger.clone() };
@@ -151,6 +159,10 @@ pub(crate) async fn start(document: Document<AuthorityConfig>) -> Result<Running
             return Err(failure);
         }
     };
+    if let Some(health) = health {
+        let seen = ledger.clone();
+        health::serve(health, &background, metrics, move || Readiness::of([("ledger", Check::of(seen.healthy()))]));
+    }
     let address = listener.local_addr();
     let serving = net::serve(listener, ServeLimits::default(), requests.clone(), move |peer, request| {
         Arc::clone(&authority).handle(peer, request)

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool};
 use net::Roots;
 use proxy::{
@@ -43,6 +44,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), findings);
     let agents = findings.take(Agents::new(config.agents.clone()));
     let roots = roots(config.tls.authorities.as_deref(), findings);
+    ledger(&config.ledger, findings);
     if let Some(tools) = &tools {
         names(config, &tools.catalogue, findings);
     }
@@ -67,6 +69,21 @@ pub(crate) fn roots(authorities: Option<&Path>, findings: &mut Findings) -> Opti
     };
     let usable = net::client_config(roots.clone()).map(|_| roots).map_err(|error| format!("tls.authorities: {error}"));
     findings.take(usable)
+}
+
+/// A ledger that was begun earlier, and its key, have to be their owner's alone.
+pub(crate) fn ledger(config: &LedgerConfig, findings: &mut Findings) {
+    private(&config.dir, findings);
+    if let Some(key) = &config.key {
+        private(key, findings);
+    }
+}
+
+/// A private file or directory that is there. One that is missing is made, or missed, by whoever needs it.
+pub(crate) fn private(path: &Path, findings: &mut Findings) {
+    if path.exists() {
+        findings.take(files::check_private(path));
+    }
 }
 
 /// Checks issuers one by one, so that each mistake is found.
@@ -148,10 +165,7 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
     let tenants = &config.sidecar.tenants;
     let before = findings.problems.len();
     for path in config.secret_files() {
-        // A file that is missing is named with its key by the tool's own check.
-        if path.exists() {
-            findings.take(files::check_private(path));
-        }
+        private(path, findings);
     }
     for (id, tool) in &config.tools {
         let one = [(id.clone(), tool.clone())].into();

@@ -2,7 +2,11 @@
 
 use opentelemetry::{KeyValue, global};
 use opentelemetry_otlp::{MetricExporter, Protocol, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
+use opentelemetry_prometheus::PrometheusExporter;
+use opentelemetry_sdk::{
+    error::OTelSdkError,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use super::{Exporting, TelemetryError};
@@ -12,10 +16,18 @@ use super::{Exporting, TelemetryError};
 pub(crate) struct Metrics(Registry);
 
 impl Metrics {
-    /// Nothing to show.
+    /// Those of the test process, which its meters report to from now on.
     #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self(Registry::new())
+    pub(crate) fn installed() -> Self {
+        static INSTALLED: std::sync::OnceLock<Metrics> = std::sync::OnceLock::new();
+        let install = || {
+            let registry = Registry::new();
+            let provider = SdkMeterProvider::builder().with_reader(pull(&registry).unwrap()).build();
+            global::set_meter_provider(provider);
+            describe_build();
+            Self(registry)
+        };
+        INSTALLED.get_or_init(install).clone()
     }
 
     /// The media type of [`Metrics::text`].
@@ -31,12 +43,8 @@ impl Metrics {
 
 pub(super) fn provider(exporting: &Exporting) -> Result<(SdkMeterProvider, Metrics), TelemetryError> {
     let registry = Registry::new();
-    let pull = opentelemetry_prometheus::exporter()
-        .with_registry(registry.clone())
-        .scope_info_enabled(false)
-        .without_target_info()
-        .build()?;
-    let mut builder = SdkMeterProvider::builder().with_resource(exporting.resource.clone()).with_reader(pull);
+    let mut builder =
+        SdkMeterProvider::builder().with_resource(exporting.resource.clone()).with_reader(pull(&registry)?);
     if let Some(signal) = &exporting.settings.metrics {
         let exporter = MetricExporter::builder()
             .with_http()
@@ -46,6 +54,15 @@ pub(super) fn provider(exporting: &Exporting) -> Result<(SdkMeterProvider, Metri
         builder = builder.with_reader(PeriodicReader::builder(exporter).build());
     }
     Ok((builder.build(), Metrics(registry)))
+}
+
+/// What `/metrics` is read from: no series but ours.
+fn pull(registry: &Registry) -> Result<PrometheusExporter, OTelSdkError> {
+    opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .scope_info_enabled(false)
+        .without_target_info()
+        .build()
 }
 
 /// Which build this is: `countersign_build_info`.

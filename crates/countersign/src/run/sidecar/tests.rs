@@ -7,6 +7,7 @@ use audit::query::{Filter, query};
 use super::*;
 use crate::{
     health::probe,
+    reference::telemetry::METRICS,
     run::testing::{Folder, environment},
 };
 
@@ -38,11 +39,15 @@ fn kinds(folder: &Folder) -> Vec<String> {
 async fn it_serves_once_ready_and_leaves_a_whole_ledger() {
     net::install_crypto();
     let folder = Folder::new(|config| config);
-    let running = start(folder.document(), &environment(), Metrics::none()).await.unwrap();
+    let running = start(folder.document(), &environment(), Metrics::installed()).await.unwrap();
     let ready = until_ready(running.health).await;
     assert!(ready.body.contains("\"ledger\":{\"ok\":true}") && ready.body.contains("https://countersign.example"));
     assert!(ask(running.health, "/livez").await.ok);
-    assert!(ask(running.health, "/metrics").await.ok);
+    let metrics = ask(running.health, "/metrics").await.body;
+    assert!(metrics.contains("countersign_ledger_fsync_seconds_bucket{le=\"0.001\"}"), "{metrics}");
+    for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(METRICS.iter().any(|(documented, _, _)| *documented == name), "{name} is not in the reference");
+    }
     let agent = running.agent;
     // Nothing but health is there, and the agents' listener is none.
     assert!(tokio::task::spawn_blocking(move || probe::ask(agent, "/readyz")).await.unwrap().is_err());
@@ -57,8 +62,8 @@ async fn it_serves_once_ready_and_leaves_a_whole_ledger() {
 async fn it_does_not_start_twice_on_one_ledger() {
     net::install_crypto();
     let folder = Folder::new(|config| config);
-    let first = start(folder.document(), &environment(), Metrics::none()).await.unwrap();
-    let failure = start(folder.document(), &environment(), Metrics::none()).await.err().expect("it started twice");
+    let first = start(folder.document(), &environment(), Metrics::installed()).await.unwrap();
+    let failure = start(folder.document(), &environment(), Metrics::installed()).await.err().expect("it started twice");
     assert!(failure.to_string().contains("in use"), "{failure}");
     assert_eq!(failure.exit_code(), ExitCode::from(69));
     first.stop_within(PATIENCE).await;
@@ -69,7 +74,7 @@ async fn it_does_not_start_with_a_secret_that_others_can_read_and_writes_no_ledg
     net::install_crypto();
     let folder = Folder::new(|config| config);
     folder.write("secrets/orders", "secret", 0o644);
-    let failure = start(folder.document(), &environment(), Metrics::none()).await.err().expect("it started");
+    let failure = start(folder.document(), &environment(), Metrics::installed()).await.err().expect("it started");
     assert!(failure.to_string().contains("chmod 600") && !failure.to_string().contains("secret\""), "{failure}");
     assert_eq!(failure.exit_code(), ExitCode::from(78));
     assert!(!folder.path("ledger").exists());
