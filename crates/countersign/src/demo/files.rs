@@ -3,7 +3,7 @@
 //! The directory is for its owner only (0700, files 0600), because the sidecar runs as the same user here. A
 //! directory that is not a demo's is never touched.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,49 +13,21 @@ use crate::failure::{Exit, Failure};
 /// Says that a directory is a demo's, so that a later run may write over it.
 const MARKER: &str = ".countersign-demo";
 
-/// The demo's directory.
-#[derive(Debug, Clone)]
+/// The demo's directory, and no other demo's while this is held.
+#[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
+    _lock: File,
 }
 
 impl Files {
     /// The directory at `wanted`, new or left by another run of the demo; a new one below `temporary` otherwise.
     pub(super) fn prepare(wanted: Option<&Path>, temporary: &Path) -> Result<Self, Failure> {
-        let files = match wanted {
-            Some(dir) => Self::at(dir)?,
-            None => Self::fresh(&temporary.join(format!("countersign-demo-{}", uuid::Uuid::now_v7())))?,
+        let dir = match wanted {
+            Some(dir) => at(dir)?,
+            None => fresh(&temporary.join(format!("countersign-demo-{}", uuid::Uuid::now_v7())))?,
         };
-        files.write(MARKER, "This directory is written by `countersign demo`.\n")?;
-        Ok(files)
-    }
-
-    fn at(dir: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::because(Exit::Unavailable, format!("cannot use {}", dir.display()), error);
-        let entries: Vec<_> = match fs::read_dir(dir) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Self::fresh(dir),
-            Err(error) => return Err(failed(error)),
-            Ok(entries) => entries.collect::<Result<_, _>>().map_err(failed)?,
-        };
-        if !entries.is_empty() && !dir.join(MARKER).is_file() {
-            let line = format!(
-                "{} is not empty and not a demo's directory; name an empty or a new one with --data",
-                dir.display()
-            );
-            return Err(Failure::new(Exit::Usage, line));
-        }
-        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
-        Ok(Self { dir: fs::canonicalize(dir).map_err(failed)? })
-    }
-
-    /// Fails when it exists: below a shared directory, somebody else might have made it.
-    fn fresh(dir: &Path) -> Result<Self, Failure> {
-        let failed = |error| Failure::because(Exit::Unavailable, format!("cannot make {}", dir.display()), error);
-        if let Some(parent) = dir.parent() {
-            fs::create_dir_all(parent).map_err(failed)?;
-        }
-        DirBuilder::new().mode(0o700).create(dir).map_err(failed)?;
-        Ok(Self { dir: fs::canonicalize(dir).map_err(failed)? })
+        Ok(Self { _lock: lock(&dir)?, dir })
     }
 
     /// Where `relative` is.
@@ -83,6 +55,48 @@ impl Files {
         drop(file);
         fs::rename(&part, &path).map_err(failed)?;
         Ok(path)
+    }
+}
+
+fn at(dir: &Path) -> Result<PathBuf, Failure> {
+    let failed = |error| Failure::because(Exit::Unavailable, format!("cannot use {}", dir.display()), error);
+    let entries: Vec<_> = match fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return fresh(dir),
+        Err(error) => return Err(failed(error)),
+        Ok(entries) => entries.collect::<Result<_, _>>().map_err(failed)?,
+    };
+    if !entries.is_empty() && !dir.join(MARKER).is_file() {
+        let line = format!(
+            "{} is not empty and not a demo's directory; name an empty or a new one with --data",
+            dir.display()
+        );
+        return Err(Failure::new(Exit::Usage, line));
+    }
+    fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)?;
+    fs::canonicalize(dir).map_err(failed)
+}
+
+/// Fails when it exists: below a shared directory, somebody else might have made it.
+fn fresh(dir: &Path) -> Result<PathBuf, Failure> {
+    let failed = |error| Failure::because(Exit::Unavailable, format!("cannot make {}", dir.display()), error);
+    if let Some(parent) = dir.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    DirBuilder::new().mode(0o700).create(dir).map_err(failed)?;
+    fs::canonicalize(dir).map_err(failed)
+}
+
+/// Marks `dir` as a demo's and as in use: another demo would write its own ports and secrets over this one's.
+fn lock(dir: &Path) -> Result<File, Failure> {
+    let failed = |error| Failure::because(Exit::Unavailable, format!("cannot use {}", dir.display()), error);
+    let marker = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join(MARKER));
+    let marker = marker.map_err(failed)?;
+    match marker.try_lock() {
+        Ok(()) => Ok(marker),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::new(Exit::Unavailable, format!("{} is in use by another demo", dir.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 
@@ -137,6 +151,16 @@ mod tests {
             let files = Files::prepare(Some(folder.path()), Path::new("/nowhere")).unwrap();
             files.write("ledger/segment", "x").unwrap();
         }
+    }
+
+    #[test]
+    fn two_demos_at_once_do_not_share_a_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Files::prepare(Some(folder.path()), Path::new("/nowhere")).unwrap();
+        let second = Files::prepare(Some(folder.path()), Path::new("/nowhere")).unwrap_err();
+        assert!(second.to_string().contains("in use"), "{second}");
+        drop(first);
+        assert!(Files::prepare(Some(folder.path()), Path::new("/nowhere")).is_ok());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use audit::verify::{self, Options, Report, VerifyError};
 use audit::{Entry, rebuild};
 use model::Verdict;
 
-use super::steps::{Expected, Step, Surprise};
+use super::steps::{Step, Surprise};
 use crate::cli::ledger::unreadable;
 use crate::failure::Failure;
 
@@ -21,24 +21,26 @@ const HEAD: Duration = Duration::from_secs(3);
 /// How often it is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What became of one step: its row and the decision id that the answer had.
+/// What became of one step: its row, and what the agent was told.
 #[derive(Debug, Clone)]
 pub(super) struct Decided {
     /// The row.
     pub(super) step: &'static Step,
-    /// The decision.
+    /// The decision's id.
     pub(super) id: String,
+    /// The code that it was refused with; `None` when it was permitted.
+    pub(super) refused: Option<String>,
 }
 
 /// Checks that the ledger in `dir` holds every decision as the agent was told of it, and that the exact input that
 /// policy saw can be put together again from it. Returns how many inputs were.
 pub(super) fn check(dir: &Path, decided: &[Decided]) -> Result<usize, Surprise> {
     let mut rebuilt = 0;
-    for Decided { step, id } in decided {
+    for Decided { step, id, refused } in decided {
         let surprise = |what: String| Surprise { step: step.name, what };
         let found = query::find(dir, id).map_err(|error| surprise(format!("its record cannot be read: {error}")))?;
         let found = found.ok_or_else(|| surprise(format!("the ledger does not hold its decision {id}")))?;
-        check_verdict(step, &found.decided).map_err(surprise)?;
+        check_verdict(refused.as_deref(), &found.decided).map_err(surprise)?;
         rebuilt += usize::from(check_input(&found).map_err(surprise)?);
     }
     Ok(rebuilt)
@@ -71,16 +73,13 @@ pub(super) fn last_lines(dir: &Path) -> Result<Vec<String>, Failure> {
     Ok(last.into())
 }
 
-fn check_verdict(step: &Step, decided: &Entry) -> Result<(), String> {
-    let (verdict, code) = match step.expected {
-        Expected::Permit(_) => (Verdict::Permit, None),
-        Expected::Deny(denied) => (Verdict::Deny, Some(denied.code.as_str())),
-    };
+fn check_verdict(refused: Option<&str>, decided: &Entry) -> Result<(), String> {
+    let verdict = if refused.is_some() { Verdict::Deny } else { Verdict::Permit };
     let recorded = (decided.text("decision"), decided.text("code"));
-    if recorded == (Some(verdict.as_str()), code) {
+    if recorded == (Some(verdict.as_str()), refused) {
         return Ok(());
     }
-    Err(format!("the ledger holds {recorded:?}, the agent was told {} {code:?}", verdict.as_str()))
+    Err(format!("the ledger holds {recorded:?}, the agent was told {} {refused:?}", verdict.as_str()))
 }
 
 /// Whether policy was asked, and if so, with an input that the records still give byte for byte.

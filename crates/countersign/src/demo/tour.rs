@@ -13,13 +13,18 @@ use super::tokens::Tokens;
 use super::world::Call;
 use crate::cli::explain;
 use crate::environment::Environment;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 
 /// The refusal that is explained at the end.
 const EXPLAINED: &str = "closed_order";
 
-/// Every step, and everything that is checked after them.
-pub(super) async fn tour(files: &Files, parts: &Parts, environment: &Environment, show: Show) -> Result<(), Failure> {
+/// Every step, and everything that is checked after them. Returns what came out otherwise than expected.
+pub(super) async fn tour(
+    files: &Files,
+    parts: &Parts,
+    environment: &Environment,
+    show: Show,
+) -> Result<Vec<Surprise>, Failure> {
     open(files, parts, show)?;
     let tokens = Tokens::obtain(&parts.agents, &parts.people, &parts.world).await?;
     let (decided, mut surprises) = try_all(parts, &tokens, show).await?;
@@ -27,11 +32,8 @@ pub(super) async fn tour(files: &Files, parts: &Parts, environment: &Environment
     surprises.extend(try_authority(parts, &tokens, show).await?);
     surprises.extend(try_around(parts, show).await?.err());
     surprises.extend(read_ledger(files, &decided, environment, show).await?.err());
-    if surprises.is_empty() {
-        return close(files, show);
-    }
-    let surprises: Vec<String> = surprises.iter().map(ToString::to_string).collect();
-    Err(Failure::new(Exit::Failed, format!("not as expected: {}", surprises.join("; "))))
+    close(files, &surprises, show)?;
+    Ok(surprises)
 }
 
 fn open(files: &Files, parts: &Parts, show: Show) -> Result<(), Failure> {
@@ -66,7 +68,8 @@ async fn try_all(parts: &Parts, tokens: &Tokens, show: Show) -> Result<(Vec<Deci
         let outcome = step.check(&answer);
         show.step(index + 1, step, token, &answer, &outcome)?;
         surprises.extend(outcome.err());
-        decided.extend(answer.decision_id.map(|id| Decided { step, id }));
+        let refused = answer.denial.map(|denial| denial.code);
+        decided.extend(answer.decision_id.map(|id| Decided { step, id, refused }));
     }
     Ok((decided, surprises))
 }
@@ -164,10 +167,14 @@ async fn read_ledger(
     Ok(Ok(()))
 }
 
-fn close(files: &Files, show: Show) -> Result<(), Failure> {
+fn close(files: &Files, surprises: &[Surprise], show: Show) -> Result<(), Failure> {
     let (dir, ledger) = (files.dir().display(), files.path("ledger"));
     let ledger = ledger.display();
-    show.heading("Everything came out as expected")?;
+    if surprises.is_empty() {
+        show.heading("Everything came out as expected")?;
+    } else {
+        show.heading("Not everything came out as expected")?;
+    }
     show.say(&format!(
         "    All of it is in {dir}:\n    \
          {SIDECAR} and policies/ (the sidecar), {AUTHORITY} and store.yaml (the authority), ledger/\n\n    \
@@ -175,6 +182,6 @@ fn close(files: &Files, show: Show) -> Result<(), Failure> {
          countersign audit query --from {ledger} --user alice --action refunds.create\n    \
          countersign audit verify --from {ledger}\n    \
          countersign config check {dir}/{SIDECAR}\n    \
-         countersign demo --serve              stays up, with curl lines to try",
+         countersign demo --serve    stays up, with curl lines to try",
     ))
 }
