@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use model::{
-    Agent, AgentStatus, Authority, Code, Delegation, Demand, Effect, Element, Id, Principal, Refusal, Retry, Tenant,
-    authority::Shortfall, effect::StageAnswer, question,
+    Agent, AgentStatus, Amount, Authority, Code, Delegation, Demand, Effect, Element, Id, Limit, Principal, Refusal,
+    Retry, Tenant, authority::Shortfall, effect::StageAnswer, question,
 };
 
 use crate::{
@@ -198,7 +198,12 @@ fn short(principal: &Principal, demand: &Demand<'_>, shortfall: &Shortfall) -> B
         Shortfall::Limit(exceeded) => {
             let detail = format!("`{}` is over the limit that `{principal}` holds.", exceeded.name);
             let mut refused = refusal(Code::LimitExceeded, &detail);
-            refused.allowed = Some(serde_json::json!({ exceeded.name.as_str(): exceeded.limit.allowed() }));
+            let allowed = match &exceeded.limit {
+                // With the currency's whole fraction, as people write an amount: "50.00".
+                Limit::Max(Amount::Money(max)) => serde_json::json!({ "max": max.text(), "currency": max.currency() }),
+                limit => limit.allowed(),
+            };
+            refused.allowed = Some(serde_json::json!({ exceeded.name.as_str(): allowed }));
             refused
         }
     };

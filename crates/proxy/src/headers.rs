@@ -1,6 +1,8 @@
 //! Which header fields never travel on (standards §13): hop by hop, claims about identity, and credentials. One
 //! table for each direction, used by `accept` (what may a request say), `forward` and the configuration.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// Fields between neighbours only (RFC 9110 §7.6.1), in both directions.
@@ -83,9 +85,9 @@ const NOT_NOMINABLE: [&str; 8] = [
 /// Whether a request's field stays here. Underscores count as hyphens, because gateways to scripts (CGI, WSGI)
 /// cannot tell them apart.
 pub(crate) fn is_kept_from_tool(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
-    HOP_BY_HOP.contains(&name.as_str())
-        || NOT_TO_TOOL.contains(&name.as_str())
+    let name = hyphened(name);
+    HOP_BY_HOP.contains(&name.as_ref())
+        || NOT_TO_TOOL.contains(&name.as_ref())
         || NOT_TO_TOOL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -99,8 +101,12 @@ pub(crate) fn is_kept_from_agent(name: &HeaderName) -> bool {
 
 /// Whether `Connection` may not name the field.
 pub(crate) fn is_security_field(name: &HeaderName) -> bool {
-    let text = name.as_str().replace('_', "-");
-    NOT_NOMINABLE.contains(&text.as_str()) || (!HOP_BY_HOP.contains(&text.as_str()) && is_kept_from_tool(name))
+    let text = hyphened(name);
+    NOT_NOMINABLE.contains(&text.as_ref()) || (!HOP_BY_HOP.contains(&text.as_ref()) && is_kept_from_tool(name))
+}
+
+fn hyphened(name: &HeaderName) -> Cow<'_, str> {
+    if name.as_str().contains('_') { name.as_str().replace('_', "-").into() } else { name.as_str().into() }
 }
 
 /// The fields that `Connection` names (RFC 9110 §7.6.1); `None` where it is not a list of names.

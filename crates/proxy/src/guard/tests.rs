@@ -59,9 +59,7 @@ fn the_widest_holder_that_falls_short_is_named_with_what_it_allows() {
         assert_eq!(refused.code, Code::LimitExceeded);
         assert_eq!(refused.limiting_hop.as_deref(), Some(hop));
         let allowed = refused.allowed.unwrap();
-        assert_eq!(allowed["amount"]["currency"], "USD");
-        let shown: model::Decimal = serde_json::from_value(allowed["amount"]["max"].clone()).unwrap();
-        assert_eq!(shown, max.parse().unwrap());
+        assert_eq!(allowed, serde_json::json!({ "amount": { "max": max, "currency": "USD" } }));
     }
     let refused = judged(&delegation(), &refund(None), both(), Bearer::All).unwrap_err();
     assert_eq!(refused.code, Code::LimitExceeded);
