@@ -100,6 +100,13 @@ fn lock(dir: &Path) -> Result<File, Failure> {
     }
 }
 
+/// `path` as a shell takes it for one word.
+pub(super) fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// `template` with each `{{name}}` replaced by its value.
 ///
 /// # Errors
@@ -169,6 +176,13 @@ mod tests {
         let one = Files::prepare(None, folder.path()).unwrap();
         let other = Files::prepare(None, folder.path()).unwrap();
         assert_ne!(one.dir(), other.dir());
+    }
+
+    #[test]
+    fn a_path_is_one_word_for_the_shell_whatever_is_in_it() {
+        assert_eq!(shell_word(Path::new("/tmp/demo-1/a.b")), "/tmp/demo-1/a.b");
+        assert_eq!(shell_word(Path::new("/tmp/my demo/it's")), r"'/tmp/my demo/it'\''s'");
+        assert_eq!(shell_word(Path::new("/tmp/$(reboot)")), "'/tmp/$(reboot)'");
     }
 
     #[test]

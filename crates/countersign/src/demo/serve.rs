@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::files::Files;
+use super::files::{Files, shell_word};
 use super::parts::Parts;
 use super::show::Show;
 use super::tokens::{self, TOKENS};
@@ -37,27 +37,29 @@ async fn refresh(files: &Files, parts: &Parts) -> Result<(), Failure> {
 }
 
 fn guide(files: &Files, parts: &Parts) -> String {
-    let dir = files.dir().display();
-    let tokens = files.path(TOKENS);
-    let tokens = tokens.display();
+    let (dir, ledger) = (shell_word(files.dir()), shell_word(&files.path("ledger")));
+    let header = |name: &str| shell_word(&files.path(&format!("{TOKENS}/{name}.header")));
+    let (support, user) = (header("support-v2"), header("alice"));
+    let helper = shell_word(&files.path(&format!("{TOKENS}/refunds-helper.jwt")));
     let orders = format!("{}/orders/v1/orders", parts.world.sidecar);
     let refund = |name: &str, amount: &str, order: &str| {
+        let header = header(name);
         format!(
-            "  curl -i -H @{tokens}/{name}.header -H 'Content-Type: application/json' \\\n    \
+            "  curl -i -H @{header} -H 'Content-Type: application/json' \\\n    \
              -d '{{\"amount\": \"{amount}\", \"currency\": \"USD\"}}' {orders}/{order}/refunds\n"
         )
     };
     format!(
         "Be the agent. Tokens last five minutes; the files that curl reads get new ones every two.\n\n\
          What alice granted, and more than that (change the amount, the order, the path):\n  \
-         curl -i -H @{tokens}/support-v2.header {orders}/17\n{}{}{}\
+         curl -i -H @{support} {orders}/17\n{}{}{}\
          Its helper, which holds 10 USD:\n{}\
          Alice's own token, with no agent in it, and what a token says:\n  \
-         curl -i -H @{tokens}/alice.header {orders}/17\n  \
-         countersign token inspect < {tokens}/refunds-helper.jwt\n\
+         curl -i -H @{user} {orders}/17\n  \
+         countersign token inspect < {helper}\n\
          The record, as it grows:\n  \
-         countersign audit tail --follow --from {dir}/ledger\n\n\
-         To change a rule: edit {dir}/policies, then `countersign demo --data {dir}` again; policies are kept.\n\
+         countersign audit tail --follow --from {ledger}\n\n\
+         To change a rule: edit the policies in {dir}, then `countersign demo --data {dir}` again; they are kept.\n\
          Ctrl-C stops the demo and seals the ledger.",
         refund("support-v2", "20.00", "17"),
         refund("support-v2", "80.00", "17"),

@@ -4,7 +4,7 @@ use http::{Method, StatusCode};
 
 use super::agent::{ExchangeError, Token};
 use super::configuration::{AUTHORITY, SIDECAR};
-use super::files::Files;
+use super::files::{Files, shell_word};
 use super::ledger::{self, Decided};
 use super::parts::Parts;
 use super::show::Show;
@@ -168,8 +168,8 @@ async fn read_ledger(
 }
 
 fn close(files: &Files, surprises: &[Surprise], show: Show) -> Result<(), Failure> {
-    let (dir, ledger) = (files.dir().display(), files.path("ledger"));
-    let ledger = ledger.display();
+    let (ledger, sidecar) = (shell_word(&files.path("ledger")), shell_word(&files.path(SIDECAR)));
+    let dir = files.dir().display();
     if surprises.is_empty() {
         show.heading("Everything came out as expected")?;
     } else {
@@ -181,7 +181,7 @@ fn close(files: &Files, surprises: &[Surprise], show: Show) -> Result<(), Failur
          countersign audit tail --from {ledger}\n    \
          countersign audit query --from {ledger} --user alice --action refunds.create\n    \
          countersign audit verify --from {ledger}\n    \
-         countersign config check {dir}/{SIDECAR}\n    \
+         countersign config check {sidecar}\n    \
          countersign demo --serve    stays up, with curl lines to try",
     ))
 }
