@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use model::{Principal, chain::Hop};
-use serde_json::Value;
+use model::{Element, Id, Principal, chain::Hop};
+use serde_json::{Value, json};
 
 pub(super) fn for_person(explanation: &Value) -> String {
     let mut page = Page { explanation, text: String::new() };
@@ -54,6 +54,7 @@ impl Page<'_> {
                 _ => "through",
             };
             self.line(label, &format!("{} ({})", plain(&hop.principal.to_string()), plain(&hop.principal.issuer)));
+            self.held(hop);
         }
         for (label, pointer) in [
             ("owner", "/owner"),
@@ -67,6 +68,24 @@ impl Page<'_> {
             ("sender", "/sender"),
         ] {
             self.member(label, pointer);
+        }
+    }
+
+    /// What a principal of the chain held that this call could be within.
+    fn held(&mut self, hop: &Hop) {
+        let Some(authority) = &hop.authority else {
+            return self.line("  holding", "what the one before it held (named in nested `act` only)");
+        };
+        let action = self.string("action").map(str::to_owned);
+        let about = |element: &&Element| {
+            action.as_deref().is_none_or(|action| element.actions.iter().any(|named| named.as_str() == action))
+        };
+        let held: Vec<String> = authority.elements.iter().filter(about).map(element_text).collect();
+        if held.is_empty() {
+            self.line("  holding", "nothing for this action");
+        }
+        for line in held {
+            self.line("  holding", &line);
         }
     }
 
@@ -160,7 +179,7 @@ impl Page<'_> {
     }
 
     fn line(&mut self, label: &str, value: &str) {
-        writeln!(self.text, "  {label:<16} {value}").ok();
+        writeln!(self.text, "  {label:<18} {value}").ok();
     }
 
     fn member(&mut self, label: &str, pointer: &str) {
@@ -186,6 +205,24 @@ impl Page<'_> {
     }
 }
 
+fn element_text(element: &Element) -> String {
+    let names = |names: Vec<&str>| names.iter().map(|name| plain(name)).collect::<Vec<_>>().join(", ");
+    let mut text = format!(
+        "{} at {} on {}",
+        names(element.actions.iter().map(Id::as_str).collect()),
+        names(element.locations.iter().map(Id::as_str).collect()),
+        plain(&element.identifier.to_string())
+    );
+    let limits = json!(element.limits);
+    if limits.as_object().is_some_and(|limits| !limits.is_empty()) {
+        text.push_str(&format!(", limits {limits}"));
+    }
+    if !element.relations.is_empty() {
+        text.push_str(&format!(", where {}", json!(element.relations)));
+    }
+    text
+}
+
 fn members(value: Option<&Value>) -> Vec<(String, Value)> {
     let members = value.and_then(Value::as_object).into_iter().flatten();
     members.map(|(name, value)| (name.clone(), value.clone())).collect()
@@ -202,8 +239,6 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
