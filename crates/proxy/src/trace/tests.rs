@@ -1,5 +1,7 @@
 //! What a listener to spans sees, and what holds where there is none.
 
+use std::sync::OnceLock;
+
 use http::Method;
 use opentelemetry::trace::{SpanId, Status, TraceFlags, TraceId};
 use opentelemetry::trace::{SpanKind, TraceState, TracerProvider as _};
@@ -17,12 +19,22 @@ fn claimed() -> SpanContext {
     SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default())
 }
 
+/// A listener for the whole process: whether anybody listens is remembered per place in the code, not per thread.
+fn listening() -> &'static (SdkTracerProvider, InMemorySpanExporter) {
+    static LISTENING: OnceLock<(SdkTracerProvider, InMemorySpanExporter)> = OnceLock::new();
+    LISTENING.get_or_init(|| {
+        let exporter = InMemorySpanExporter::default();
+        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).unwrap();
+        (provider, exporter)
+    })
+}
+
 /// The spans of a call to a tool, the tool's first.
 fn spans(mode: ClaimedTrace) -> (Vec<SpanData>, Ids, Ids) {
-    let exporter = InMemorySpanExporter::default();
-    let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
-    let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-    let (call, tool) = tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+    let (provider, exporter) = listening();
+    let (call_ids, tool_ids) = {
         let call = Traced::call(&arrival(), &Method::GET, Version::HTTP_11, Some(&claimed()), mode);
         call.admitted(&delegation());
         call.decided(Verdict::Deny, Some(Code::Stage));
@@ -30,9 +42,11 @@ fn spans(mode: ClaimedTrace) -> (Vec<SpanData>, Ids, Ids) {
         let tool = call.tool(&Method::GET, &base("http://127.0.0.1:1"), "http://127.0.0.1:1/v1");
         tool.answered(403, 400);
         (call.ids().clone(), tool.ids().clone())
-    });
+    };
     provider.force_flush().unwrap();
-    (exporter.get_finished_spans().unwrap(), call, tool)
+    let mut spans = exporter.get_finished_spans().unwrap();
+    spans.retain(|span| span.span_context.trace_id().to_string() == call_ids.trace);
+    (spans, call_ids, tool_ids)
 }
 
 fn attribute(span: &SpanData, name: &str) -> Option<String> {
@@ -68,6 +82,7 @@ fn a_trusted_trace_is_continued() {
 
 #[test]
 fn a_call_has_a_trace_even_where_nobody_listens_and_the_tool_sees_a_child_of_it() {
+    let _nobody = tracing::subscriber::set_default(tracing::subscriber::NoSubscriber::default());
     let call = Traced::call(&arrival(), &Method::GET, Version::HTTP_11, None, ClaimedTrace::Link);
     let tool = call.tool(&Method::GET, &base("http://127.0.0.1:1"), "http://127.0.0.1:1/");
     assert_eq!((call.ids().trace.len(), call.ids().span.len()), (32, 16));
