@@ -40,3 +40,23 @@ impl StopSignals {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_asks_and_the_second_ends_what_still_runs() {
+        let mut signals = StopSignals::new().unwrap();
+        let tasks = Tasks::new();
+        let task = tasks.spawn("deaf", std::future::pending::<()>());
+        kill_process(getpid(), Signal::TERM).unwrap();
+        assert_eq!(signals.next().await, "SIGTERM");
+        assert!(!task.is_finished());
+        kill_process(getpid(), Signal::INT).unwrap();
+        assert!(!signals.drain(&tasks, Duration::from_secs(3600)).await);
+        assert!(task.join().await.is_err());
+    }
+}
