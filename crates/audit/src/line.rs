@@ -70,7 +70,9 @@ fn verdict(entry: &Entry) -> String {
         text.push_str(&format!(" {}", printable(code)));
     }
     let reasons = entry.fields.get("reasons").and_then(Value::as_array);
-    for reason in reasons.into_iter().flatten().filter_map(|reason| reason.get("code")?.as_str()) {
+    let codes = reasons.into_iter().flatten().filter_map(|reason| reason.get("code")?.as_str());
+    // A guard's reason is its code.
+    for reason in codes.filter(|reason| entry.text("code") != Some(reason)) {
         text.push_str(&format!(" {}", printable(reason)));
     }
     if let Some(hop) = entry.text_at("/explanation/limiting_hop") {

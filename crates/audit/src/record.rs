@@ -10,8 +10,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use model::{
-    Action, Agent, Code, Decision, Delegation, Effect, Id, Parameters, Principal, Question, Refusal, Tool,
-    catalogue::IdentityMode, id::DecisionMark, question::RequestFacts,
+    Action, Agent, Code, Decision, Delegation, Effect, Id, Parameters, Principal, Question, Refusal, Task, Tenant,
+    Tool,
+    catalogue::IdentityMode,
+    id::{DecisionMark, Run},
+    question::RequestFacts,
 };
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +106,12 @@ pub struct Partial {
     pub user: Option<Principal>,
     /// The agent, likewise.
     pub agent: Option<Principal>,
+    /// The tenant, likewise.
+    pub tenant: Option<Id<Tenant>>,
+    /// The run, likewise.
+    pub run: Option<Id<Run>>,
+    /// The task, likewise.
+    pub task: Option<Id<Task>>,
     /// The request, where it had a canonical form.
     pub request: Option<RequestFacts>,
     /// The tool it addresses.

@@ -41,28 +41,37 @@ impl Decided {
     }
 }
 
-/// What is asked of policy, with every relation proved.
+/// The question, and whether every relation that the delegation demands is shown.
 #[derive(Debug)]
-pub(crate) struct Proved(Arc<Question>);
+pub(crate) struct Asked {
+    question: Arc<Question>,
+    unproven: Option<Box<Refusal>>,
+}
 
-impl Proved {
-    /// Everything the decision will rest on.
+impl Asked {
+    /// Everything the decision rests on, also where a relation is not shown: the record needs the facts then.
     pub(crate) fn question(&self) -> &Arc<Question> {
-        &self.0
+        &self.question
+    }
+
+    /// The question as policy may be asked it.
+    pub(crate) fn proved(self) -> Result<Proved, Box<Refusal>> {
+        self.unproven.map_or(Ok(Proved(self.question)), Err)
     }
 }
 
-/// Proves the relations of one element for each authority, and puts the question together.
-pub(crate) fn prove(
-    admitted: &Admitted,
-    call: &Call<'_>,
-    bounds: &Bounds,
-    facts: &Read,
-    now: Timestamp,
-) -> Result<Proved, Box<Refusal>> {
+/// A question with every relation proved.
+#[derive(Debug)]
+pub(crate) struct Proved(Arc<Question>);
+
+/// Puts the question together, proving the relations of one element for each authority.
+pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds, facts: &Read, now: Timestamp) -> Asked {
     let delegation = admitted.delegation();
-    let limits = proved(delegation, bounds.candidates(), facts.facts())?;
-    Ok(Proved(Arc::new(Question {
+    let (limits, unproven) = match proved(delegation, bounds.candidates(), facts.facts()) {
+        Ok(limits) => (limits, None),
+        Err(refusal) => (Vec::new(), Some(refusal)),
+    };
+    let question = Question {
         id: call.outgoing.arrival.id.clone(),
         now,
         request: call.request.clone(),
@@ -71,7 +80,8 @@ pub(crate) fn prove(
         agent: bounds.agent().clone(),
         limits,
         facts: facts.facts().clone(),
-    })))
+    };
+    Asked { question: Arc::new(question), unproven }
 }
 
 /// Asks policy.

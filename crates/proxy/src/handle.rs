@@ -14,7 +14,7 @@ use crate::{
     accept::{Arrival, Incoming, accept},
     admit::admit,
     approve::approve,
-    decide::{decide, prove},
+    decide::{ask, decide},
     forward::{Cleared, Unanswered, forward},
     guard::guard,
     metrics::Label,
@@ -93,10 +93,9 @@ impl Sidecar {
         let facts = self.facts.read(&admitted, &call, &bounds, upstream, snapshot.catalogue.revision()).await?;
 
         trail.enter("decide");
-        let proved = prove(&admitted, &call, &bounds, &facts, now)?;
-        trail.question = Some(Arc::clone(proved.question()));
-        trail.input_digest = record::input_digest(proved.question());
-        let decided = decide(proved, &bounds, snapshot)?;
+        let asked = ask(&admitted, &call, &bounds, &facts, now);
+        trail.asked(asked.question());
+        let decided = decide(asked.proved()?, &bounds, snapshot)?;
 
         trail.enter("approve");
         let permit = approve(call, &decided)?;

@@ -10,6 +10,7 @@ use token::Seen;
 
 use crate::{
     accept::{Arrival, Incoming},
+    record,
     resolve::{Call, CallBody, Recognised},
     trace::Ids,
 };
@@ -24,7 +25,7 @@ pub(crate) struct Trail {
     pub(crate) ids: Option<Ids>,
     pub(crate) delegation: Option<Arc<Delegation>>,
     pub(crate) seen: Option<Box<Seen>>,
-    pub(crate) question: Option<Arc<Question>>,
+    question: Option<Arc<Question>>,
     pub(crate) input_digest: Option<Digest>,
     pub(crate) identity_mode: Option<IdentityMode>,
     request: Option<RequestFacts>,
@@ -113,6 +114,11 @@ impl Trail {
         self.registration = Some(agent.clone());
     }
 
+    pub(crate) fn asked(&mut self, question: &Arc<Question>) {
+        self.input_digest = record::input_digest(question);
+        self.question = Some(Arc::clone(question));
+    }
+
     pub(crate) fn known(&self) -> Option<&Known> {
         self.recognised.as_ref()
     }
@@ -138,6 +144,9 @@ impl Trail {
             delegation: self.delegation.clone(),
             user: seen.and_then(|seen| seen.user.clone()),
             agent: seen.and_then(|seen| seen.agent.clone()),
+            tenant: seen.and_then(|seen| seen.tenant.clone()),
+            run: seen.and_then(|seen| seen.run.clone()),
+            task: seen.and_then(|seen| seen.task.clone()),
             request: self.request.clone(),
             tool: known.map(|known| known.tool.clone()),
             action: known.map(|known| known.action.clone()),

@@ -143,6 +143,9 @@ fn partial_members(draft: &mut Draft, partial: &Partial) -> Result<(), Unrecorda
             draft.personal("user", user)?;
         }
         draft.optional("agent", partial.agent.as_ref())?;
+        draft.optional("tenant", partial.tenant.as_ref())?;
+        draft.optional("run_id", partial.run.as_ref())?;
+        draft.optional("task_id", partial.task.as_ref())?;
     }
     if let Some(request) = &partial.request {
         request_members(draft, request)?;
