@@ -57,6 +57,8 @@ pub(crate) struct Setup {
     pub(crate) config: Value,
     /// The team's policy.
     pub(crate) policy: String,
+    /// The platform team's policy.
+    pub(crate) platform: String,
     /// Environment variables of the process.
     pub(crate) environment: Vec<(String, String)>,
     /// The size, in bytes, beyond which no file of the process grows: a disk that fills up.
@@ -64,13 +66,22 @@ pub(crate) struct Setup {
     directory: tempfile::TempDir,
 }
 
+/// The platform team's policy where a test is not about it.
+const PLATFORM: &str = "package countersign.org\n\ndeny contains {\"code\": \"never\"} if false\n";
+
 impl Setup {
     /// The usual sidecar: `openid` delegates, `tool` is behind it.
     pub(crate) fn new(openid: &OpenId, tool: &Tool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = config(openid.issuer(), tool);
-        let mut setup =
-            Self { config, policy: POLICY.to_owned(), environment: Vec::new(), file_size_limit: None, directory };
+        let mut setup = Self {
+            config,
+            policy: POLICY.to_owned(),
+            platform: PLATFORM.to_owned(),
+            environment: Vec::new(),
+            file_size_limit: None,
+            directory,
+        };
         setup.config["listen"] = json!({
             "agent": {"tcp": format!("127.0.0.1:{}", free_port()), "bearer": "all"},
             "health": {"tcp": format!("127.0.0.1:{}", free_port())},
@@ -108,8 +119,7 @@ impl Setup {
         fs::create_dir_all(&team).unwrap();
         fs::create_dir_all(&org).unwrap();
         fs::write(team.join("support.rego"), &self.policy).unwrap();
-        fs::write(org.join("org.rego"), "package countersign.org\n\ndeny contains {\"code\": \"never\"} if false\n")
-            .unwrap();
+        fs::write(org.join("org.rego"), &self.platform).unwrap();
         let ledger = self.directory.path().join("ledger");
         if !ledger.exists() {
             fs::create_dir(&ledger).unwrap();
@@ -192,6 +202,8 @@ fn orders(issuer: &str, tool: &Tool) -> Value {
         let resource = name.replace('.', "/");
         actions[name] = json!({"match": request, "effect": effect, "resource": resource});
     }
+    // A write's body is closed unless it says otherwise; this one streams whatever it is given.
+    actions["probe.upload"]["additional"] = json!("allow");
     json!({
         "at": "/orders",
         "upstream": tool.url(),

@@ -305,13 +305,17 @@ impl Action {
         Ok(())
     }
 
-    /// Whether reading the parameters takes the body.
+    /// Whether the body has to be read before the call is decided: because parameters lie in it, or because nothing
+    /// may lie in it that is not declared.
     pub fn reads_body(&self) -> bool {
         let in_body = |source: &Source| matches!(source, Source::Body(_));
-        self.parameters.values().any(|parameter| {
-            in_body(&parameter.value)
-                || matches!(&parameter.currency, Some(CurrencySource::From(source)) if in_body(source))
-        }) || self.idempotency.as_ref().is_some_and(in_body)
+        let closed = self.effect != Effect::Read && !self.additional;
+        closed
+            || self.parameters.values().any(|parameter| {
+                in_body(&parameter.value)
+                    || matches!(&parameter.currency, Some(CurrencySource::From(source)) if in_body(source))
+            })
+            || self.idempotency.as_ref().is_some_and(in_body)
     }
 }
 
@@ -428,7 +432,8 @@ impl std::str::FromStr for Source {
         match place {
             "path" => Ok(Self::Path(name.to_owned())),
             "query" => Ok(Self::Query(name.to_owned())),
-            "header" => Ok(Self::Header(name.to_ascii_lowercase())),
+            // A name with `_` reads like the one with `-` to some servers; such fields do not get past the sidecar.
+            "header" if !name.contains('_') => Ok(Self::Header(name.to_ascii_lowercase())),
             "body" if name.starts_with('/') => Ok(Self::Body(name.to_owned())),
             _ => Err(invalid()),
         }
@@ -487,7 +492,7 @@ mod tests {
     fn sources_are_written_one_way() {
         assert_eq!("body:/amount".parse(), Ok(Source::Body("/amount".into())));
         assert_eq!("header:Idempotency-Key".parse(), Ok(Source::Header("idempotency-key".into())));
-        for text in ["amount", "body:amount", "cookie:x", "path:", ":x"] {
+        for text in ["amount", "body:amount", "cookie:x", "path:", ":x", "header:X_Key"] {
             assert!(text.parse::<Source>().is_err(), "{text}");
         }
         assert_eq!("USD".parse(), Ok(CurrencySource::Always("USD".into())));

@@ -238,7 +238,7 @@ impl Code {
             Self::BodyTooLarge => entry(
                 413,
                 "Body too large",
-                "The body is larger than an action with parameters in its body may have.",
+                "The body is larger than what may be read of it, and the action declares what may be in it.",
                 AfterChange,
             ),
             Self::NoPolicy => entry(503, "No policy", "No policy is loaded for this tool.", After),

@@ -235,12 +235,16 @@ fn single(fields: &HeaderMap, name: &HeaderName) -> Result<(), Box<Refusal>> {
     }
 }
 
-/// The fields that stay on this connection: the known ones and those that `Connection` names.
+/// The fields that stay on this connection: the known ones, those that `Connection` names, and those whose names
+/// servers confuse with others.
 fn removals(fields: &HeaderMap) -> Result<Vec<HeaderName>, Box<Refusal>> {
     let mut names = headers::nominated(fields).ok_or_else(|| malformed("`Connection` is not a list of names."))?;
     if let Some(name) = names.iter().find(|name| headers::is_security_field(name)) {
         return Err(malformed(&format!("`Connection` may not name `{name}`.")));
     }
+    // `x_key` and `x-key` are one variable to some servers (CGI, WSGI); what is checked under one name must not
+    // come back under the other.
+    names.extend(fields.keys().filter(|name| name.as_str().contains('_')).cloned());
     names.extend([
         header::CONNECTION,
         header::TE,

@@ -265,10 +265,10 @@ pub struct ActionConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Additional {
-    /// They are refused, unless the action reads.
+    /// They are refused, unless the action reads; so the body of a draft or write is read before it goes.
     #[default]
     Refuse,
-    /// They are let through.
+    /// They are let through. A body that no parameter needs then streams unseen.
     Allow,
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Outgoing {
 /// The body, as far as it was looked at.
 #[derive(Debug)]
 pub(crate) enum CallBody {
-    /// Read whole, because parameters lie in it. These very bytes are sent.
+    /// Read whole, because parameters lie in it or nothing may. These very bytes are sent.
     Read(Bytes),
     /// Not looked at. It streams.
     Unseen(Body),
@@ -158,6 +158,9 @@ impl Request<'_> {
             });
             body::closed(json, pointers, open)?;
         }
+        if let Some(source) = &self.action.idempotency {
+            self.raw(source, &query)?;
+        }
         let mut parameters = Parameters::default();
         for (name, declaration) in &self.action.parameters {
             let raw = self.raw(&declaration.value, &query)?;
@@ -203,18 +206,16 @@ impl Request<'_> {
         })
     }
 
-    /// The one value of a declared field. A second one, or one under a name that scripts cannot tell from it
-    /// (`_` for `-`), would let the tool read another value than this.
+    /// The one value of a declared field: with a second one, the tool could read another value than this.
     fn header(&self, name: &str) -> Result<Option<&str>, Box<Refusal>> {
-        let mut found =
-            self.headers.iter().filter(|(other, _)| other.as_str().replace('_', "-") == name.replace('_', "-"));
+        let mut found = self.headers.get_all(name).iter();
         match (found.next(), found.next()) {
             (None, _) => Ok(None),
-            (Some((other, value)), None) if other.as_str() == name => {
+            (Some(value), None) => {
                 let text = value.to_str().map_err(|_| malformed(&format!("The header field `{name}` is not text.")))?;
                 Ok(Some(text))
             }
-            _ => Err(malformed(&format!("The header field `{name}` is not given exactly once."))),
+            (Some(_), Some(_)) => Err(malformed(&format!("The header field `{name}` is given more than once."))),
         }
     }
 }

@@ -78,7 +78,10 @@ pub(crate) fn tool(upstream: &str) -> Value {
                 "resource": "orders",
                 "parameters": { "limit": { "type": "integer", "value": "query:limit", "optional": true } }
             },
-            "orders.upload": { "match": "PUT /v1/orders/{order}/file", "effect": "write", "resource": "orders/{order}" },
+            "orders.upload": {
+                "match": "PUT /v1/orders/{order}/file", "effect": "write", "resource": "orders/{order}", "additional": "allow",
+            },
+            "orders.cancel": { "match": "POST /v1/orders/{order}/cancel", "effect": "write", "resource": "orders/{order}" },
             "refunds.create": {
                 "match": "POST /v1/orders/{order}/refunds",
                 "effect": "write",

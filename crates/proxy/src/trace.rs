@@ -133,7 +133,7 @@ impl Traced {
     /// The status that was answered. On our own span only a failure of ours, or of the tool, is an error; on the
     /// tool's every status that says so.
     pub(crate) fn answered(&self, status: u16, error_from: u16) {
-        self.span.record("http.response.status_code", status);
+        self.span.record("http.response.status_code", i64::from(status));
         if status >= error_from {
             self.span.record("otel.status_code", "ERROR");
             self.span.record("error.type", status.to_string());

@@ -29,6 +29,16 @@ fn a_plain_request_is_accepted_with_a_decision_id_of_its_ledger_and_moment() {
 }
 
 #[test]
+fn a_field_that_some_servers_take_for_another_does_not_get_past() {
+    let named =
+        |r: http::request::Builder| r.header("x_api_key", "evil").header("content_type", "x").header("x-a", "1");
+    let incoming = accepted(request(named)).unwrap();
+    let mut names: Vec<&str> = incoming.headers().keys().map(HeaderName::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["host", "x-a"]);
+}
+
+#[test]
 fn what_can_be_read_in_two_ways_is_malformed() {
     type Build = fn(http::request::Builder) -> http::request::Builder;
     let cases: &[(&str, Build)] = &[

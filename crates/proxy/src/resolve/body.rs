@@ -25,7 +25,7 @@ pub(super) async fn read(
         Ok(Err(CollectError::TooLarge { limit })) => {
             return Err(Box::new(Refusal::new(
                 Code::BodyTooLarge,
-                format!("The body is larger than the {limit} bytes that an action with parameters in it may have."),
+                format!("The body is larger than the {limit} bytes that may be read of it."),
             )));
         }
         Ok(Err(CollectError::Broken { cause })) => {
@@ -72,7 +72,7 @@ pub(super) fn closed<'a>(json: &Json, pointers: impl Iterator<Item = &'a str>, o
     walk(json, &declared, open)
 }
 
-/// `declared` are the paths from here to each declared value; never empty.
+/// `declared` are the paths from here to each declared value.
 fn walk(json: &Json, declared: &[&[String]], open: bool) -> Result<(), Box<Refusal>> {
     if declared.iter().any(|path| path.is_empty()) {
         return Ok(());
