@@ -202,6 +202,50 @@ fn a_fact_that_cannot_be_read_is_never_guessed() {
 }
 
 #[test]
+fn a_path_variable_stays_one_segment_wherever_it_goes() {
+    let Some(world) = world() else { return };
+    let token = world.openid.delegated("alice");
+    let answer = world.sidecar.get("/orders/v1/orders/a%20b%3Fx=1&y", &token).header("X-Mark", "encoded").send();
+    answer.went(404);
+    assert_eq!(world.sidecar.decided(&answer)["resource"], "orders/a b?x=1&y");
+    let [request] = &world.tool.marked("encoded")[..] else { panic!("the tool was called once") };
+    assert_eq!(request["url"], "/v1/orders/a%20b%3Fx=1&y");
+    // The fact about an order of that name is read under the same one segment.
+    let before = world.tool.requests().len();
+    let body = r#"{"amount":"20.00","currency":"USD"}"#;
+    world.sidecar.refund("17%3Fas=21", &token, body).send().refused(403, "relation_unproven");
+    let read = world.tool.requests().split_off(before);
+    assert!(
+        read.iter()
+            .any(|request| request["url"] == "/v1/orders/17%3Fas%3D21" || request["url"] == "/v1/orders/17%3Fas=21"),
+        "{read:?}"
+    );
+}
+
+#[test]
+fn a_credential_that_changes_is_presented_from_then_on_and_one_that_is_gone_refuses() {
+    let Some(world) = world() else { return };
+    let setup = Setup::new(&world.openid, &world.tool);
+    let secret = setup.write_secret("tool-credential", "the-first-secret");
+    let sidecar = setup.start();
+    let token = world.openid.delegated("alice");
+    let presented = || {
+        let mark = mark();
+        sidecar.get("/orders/v1/orders/17", &token).header("X-Mark", &mark).send().went(200);
+        values(&world.tool.marked(&mark)[0], "authorization")
+    };
+    assert_eq!(presented(), ["Bearer the-first-secret"]);
+    std::fs::write(&secret, "the-second-secret").unwrap();
+    eventually("the new secret to be read", || (presented() == ["Bearer the-second-secret"]).then_some(()));
+    std::fs::remove_file(&secret).unwrap();
+    let refused = eventually("the secret to be missed", || {
+        Some(sidecar.get("/orders/v1/orders/17", &token).send()).filter(|answer| answer.status != 200)
+    });
+    refused.refused(503, "credential_unavailable");
+    assert_eq!(sidecar.decided(&refused)["decision"], "deny");
+}
+
+#[test]
 fn a_redirect_is_handed_on_and_not_followed() {
     let Some(world) = world() else { return };
     let answer = world.sidecar.get("/orders/v1/redirect", &world.probe()).send();

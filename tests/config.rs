@@ -233,6 +233,40 @@ fn config_check_says_the_same_without_starting_anything() {
 }
 
 #[test]
+fn the_authority_names_its_mistakes_alike() {
+    let Some(world) = world() else { return };
+    let client = crate::support::authority::Client::new("support-v9");
+    let authority = crate::support::authority::Authority::start(&world.openid, &[&client]);
+    let (config, store) = (authority.directory().join("authority.yaml"), authority.directory().join("store.yaml"));
+    let good = [fs::read_to_string(&config).unwrap(), fs::read_to_string(&store).unwrap()];
+    drop(authority.daemon);
+    let with = |config_text: &str, store_text: &str| {
+        fs::write(&config, config_text).unwrap();
+        fs::write(&store, store_text).unwrap();
+        process::run(process::countersign().arg("authority").arg("--config").arg(&config))
+    };
+    let [config_text, store_text] = &good;
+    complains(&with(&config_text.replace("\"sidecars\"", "\"sidecar\""), store_text), &["authority.yaml:", "sidecar"]);
+    complains(&with(config_text, &store_text.replace("\"grants\"", "\"grant\"")), &["store.yaml:", "grant"]);
+    complains(&with(config_text, &store_text.replace("\"support-v9\"", "\"\"")), &["store.yaml"]);
+    complains(
+        &with(
+            config_text,
+            &store_text.replace("grant-alice", "grant-nowhere").replacen("grant-nowhere", "grant-alice", 1),
+        ),
+        &["store.yaml", "grant-nowhere"],
+    );
+    complains(&with(config_text, &store_text.replace("\"50.00\"", "50.5")), &["store.yaml"]);
+    complains(&with(config_text, &store_text.replace("\"y\":", "\"d\":\"c2VjcmV0\",\"y\":")), &["store.yaml"]);
+    let key = fs::read_dir(config.with_file_name("keys")).unwrap().next().unwrap().unwrap().path();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    complains(&with(config_text, store_text), &["keys"]);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&key, "not a key").unwrap();
+    complains(&with(config_text, store_text), &["keys"]);
+}
+
+#[test]
 fn a_port_that_is_taken_is_said_to_be() {
     let Some(world) = world() else { return };
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

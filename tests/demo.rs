@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::Path, sync::OnceLock};
 use serde_json::Value;
 
 use crate::support::{
-    process::{self, Ran},
+    eventually,
+    process::{self, Daemon, Ran},
     sidecar::{audit, explain},
 };
 
@@ -111,6 +112,39 @@ fn the_policy_input_of_every_step_is_rebuilt_byte_for_byte_from_the_ledger() {
         rebuilt += 1;
     }
     assert!(rebuilt >= 3, "policy was asked for the permitted steps and those it denies");
+}
+
+#[test]
+fn serving_a_person_can_be_the_agent_with_the_lines_it_prints() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("demo.log");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.env_clear().args(["demo", "--serve", "--data"]).arg(directory.path().join("data"));
+    let mut daemon = Daemon::start(&mut command, &log);
+    let guide = eventually("the curl lines", || {
+        assert!(daemon.ended().is_none(), "{}", daemon.output());
+        let output = daemon.output();
+        output.contains("Ctrl-C").then_some(output)
+    });
+    // Each line that begins with curl, with the one it continues on, exactly as a person would paste it.
+    let commands: Vec<String> = guide
+        .replace("\\\n", " ")
+        .lines()
+        .filter(|line| line.trim_start().starts_with("curl "))
+        .map(str::to_owned)
+        .collect();
+    assert!(commands.len() >= 4, "{guide}");
+    let answers: Vec<String> = commands
+        .iter()
+        .map(|command| process::run(std::process::Command::new("sh").args(["-c", command])).well())
+        .collect();
+    assert!(answers[0].contains("200 OK"), "{}", answers[0]);
+    for code in ["limit_exceeded", "relation_unproven", "impersonation"] {
+        assert!(answers.iter().any(|answer| answer.contains(code)), "no line shows {code}: {answers:?}");
+    }
+    daemon.signal("TERM");
+    assert!(daemon.wait().success(), "{}", daemon.output());
+    audit(&directory.path().join("data/ledger"), "verify", &[]).well();
 }
 
 #[test]

@@ -89,6 +89,43 @@ fn keys_that_cannot_be_had_at_start_are_had_later() {
 }
 
 #[test]
+fn keys_that_grow_too_old_serve_nobody_until_they_can_be_fetched_again() {
+    let Some(world) = world() else { return };
+    let Some((openid, sidecar)) = own(world, |config| config["issuers"][0]["max_stale"] = json!("2s")) else { return };
+    let token = openid.delegated("alice");
+    eventually("the keys to be there", || (status(&sidecar, &token) == 200).then_some(()));
+    openid.control("POST", "/jwks-status", &json!({"status": 500}));
+    eventually("the keys to be too old", || (status(&sidecar, &token) == 503).then_some(()));
+    sidecar.get("/orders/v1/orders/17", &token).send().refused(503, "keys_unavailable");
+    openid.control("POST", "/jwks-status", &json!({}));
+    eventually("the keys to be fetched again", || (status(&sidecar, &token) == 200).then_some(()));
+}
+
+#[test]
+fn metadata_leads_neither_to_another_issuer_nor_to_an_address_inside() {
+    let Some(world) = world() else { return };
+    let (Some(openid), Some(inside)) = (OpenId::start(), OpenId::start()) else { return };
+    let token = openid.delegated("alice");
+    let documents = [
+        json!({"issuer": openid.issuer(), "jwks_uri": format!("{}/jwks", inside.issuer())}),
+        json!({"issuer": inside.issuer(), "jwks_uri": format!("{}/jwks", openid.issuer())}),
+        json!({"issuer": openid.issuer(), "jwks_uri": "file:///etc/passwd"}),
+        json!({"issuer": openid.issuer()}),
+    ];
+    for document in documents {
+        openid.control("POST", "/discovery-status", &json!({"body": document.to_string()}));
+        let asked = openid.count("discovery");
+        let sidecar = Setup::new(&openid, &world.tool).start_unready();
+        eventually("the metadata to be read and refused", || {
+            let listening = std::net::TcpStream::connect(("127.0.0.1", sidecar.port())).is_ok();
+            (listening && openid.count("discovery") > asked && status(&sidecar, &token) == 503).then_some(())
+        });
+        assert!(!sidecar.is_ready(), "{document}");
+    }
+    assert_eq!((inside.count("jwks"), openid.count("jwks")), (0, 0), "keys were fetched from where they must not be");
+}
+
+#[test]
 fn a_sound_set_without_a_key_is_the_issuers_word_and_a_shared_secret_is_no_key() {
     let Some(world) = world() else { return };
     let Some((openid, sidecar)) = own(world, |_| ()) else { return };

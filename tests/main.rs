@@ -22,6 +22,7 @@ mod demo;
 mod house;
 mod keys;
 mod path;
+mod policy;
 mod record;
 mod shutdown;
 mod support;

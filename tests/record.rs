@@ -253,6 +253,76 @@ fn a_sidecar_that_was_killed_in_mid_call_closes_it_as_unknown() {
 }
 
 #[test]
+fn many_calls_at_once_are_each_on_record_once_across_many_segments() {
+    const THREADS: usize = 8;
+    const EACH: usize = 25;
+    let Some(world) = world() else { return };
+    let mut sidecar = Setup::new(&world.openid, &world.tool)
+        .with(|config| config["ledger"]["segment_max_bytes"] = json!(32 << 10))
+        .start();
+    let authorization = format!("Bearer {}", world.openid.delegated("alice"));
+    let call = || sidecar.plain_get("/orders/v1/orders/17", &[("authorization", &authorization)]);
+    let work = || (0..EACH).map(|_| call().went(200).decision_id()).collect::<Vec<_>>();
+    let ids: BTreeSet<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(ids.len(), THREADS * EACH);
+    sidecar.stop();
+    let records = sidecar.query(&[]);
+    for kind in ["call.decided", "call.settled"] {
+        let of_kind: Vec<_> = records.iter().filter(|record| record["kind"] == kind).collect();
+        let named: BTreeSet<_> =
+            of_kind.iter().map(|record| record["decision_id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((of_kind.len(), &named), (ids.len(), &ids), "{kind}");
+    }
+    let segments = segments(&sidecar.ledger());
+    assert!(segments.len() > 3, "{segments:?}");
+    verifies(&sidecar.ledger()).unwrap();
+    // A decision of a late segment still finds its token, which every segment holds for itself.
+    let last = records.iter().rfind(|record| record["kind"] == "call.decided").unwrap();
+    explain(&sidecar.ledger(), last["decision_id"].as_str().unwrap(), &[]).well();
+
+    let tampered = copy(&sidecar.ledger());
+    let middle = segments[segments.len() / 2].file_name().unwrap().to_owned();
+    fs::remove_file(tampered.path().join("ledger").join(middle)).unwrap();
+    verifies(&tampered.path().join("ledger")).expect_err("a segment taken from the middle");
+}
+
+#[test]
+fn a_ledger_written_anew_with_another_key_does_not_pass_for_the_one_whose_key_is_known() {
+    let Some(world) = world() else { return };
+    let (ours, other) = (worked(world), worked(world));
+    let report: Value = serde_json::from_str(&audit(&ours.ledger(), "verify", &["--json"]).well()).unwrap();
+    let key = report["report"]["verifying_key"].as_str().unwrap_or_else(|| panic!("{report}"));
+    audit(&ours.ledger(), "verify", &["--key", key]).well();
+    let foreign = audit(&other.ledger(), "verify", &["--key", key]);
+    assert_eq!(foreign.code, Some(1), "{}{}", foreign.stdout, foreign.stderr);
+}
+
+#[test]
+fn tail_follows_calls_as_they_come() {
+    let Some(world) = world() else { return };
+    let sidecar = Setup::new(&world.openid, &world.tool).start();
+    let mut command = crate::support::process::countersign();
+    command.args(["audit", "tail", "-f", "-n", "0", "--from"]).arg(sidecar.ledger());
+    let mut follower = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    let (told, line) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("PERMIT"))).map(|line| told.send(line))
+    });
+    let token = world.openid.delegated("alice");
+    let line = eventually("the line of a call", || {
+        sidecar.get("/orders/v1/orders/17", &token).send().went(200);
+        line.try_recv().ok()
+    });
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    assert!(line.unwrap().contains("user:alice@acme via agent:support-v1"));
+}
+
+#[test]
 fn what_cannot_be_recorded_is_not_sent() {
     let Some(world) = world() else { return };
     let mut setup = Setup::new(&world.openid, &world.tool);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, World, eventually,
+    Answer, Sidecar, World, eventually,
     http::{self, raw},
     mark,
     openid::{AUDIENCE, OpenId, claims, usual_details},
@@ -277,6 +277,21 @@ fn a_token_that_was_good_is_refused_once_it_has_ended() {
     let refused = eventually("the token to end", || Some(get()).filter(|answer| answer.status != 200));
     refused.refused(401, "expired");
     assert_eq!(sidecar.decided(&refused)["user"]["id"], "alice");
+}
+
+#[test]
+fn algorithms_that_an_issuer_lists_are_accepted_and_no_others() {
+    let Some(world) = world() else { return };
+    let tokens = ["EdDSA", "RS256"].map(|alg| world.openid.delegated_with("alice", &[("signing_alg", alg)]));
+    let get = |sidecar: &Sidecar, token: &str| sidecar.get("/orders/v1/orders/17", token).send();
+    get(&world.sidecar, &tokens[0]).went(200);
+    get(&world.sidecar, &tokens[1]).refused(401, "invalid_token");
+    let only = |algorithms: Value| {
+        Setup::new(&world.openid, &world.tool).with(|config| config["issuers"][0]["algorithms"] = algorithms).start()
+    };
+    let rsa = only(json!(["RS256"]));
+    get(&rsa, &tokens[1]).went(200);
+    get(&rsa, &tokens[0]).refused(401, "invalid_token");
 }
 
 #[test]

@@ -49,7 +49,10 @@ import { createClients } from './registry.mjs';
 endWithTheTest();
 const asked = options({ port: '0', 'control-port': '0', tls: '' });
 
-const PATHS = { '/jwks': 'jwks', '/.well-known/openid-configuration': 'discovery', '/token': 'token' };
+const PATHS = {
+  '/jwks': 'jwks', '/token': 'token',
+  '/.well-known/openid-configuration': 'discovery', '/.well-known/oauth-authorization-server': 'discovery',
+};
 const counts = { jwks: 0, discovery: 0, token: 0 };
 const faults = { jwks: {}, discovery: {} };
 let serve = (request, response) => response.destroy();
