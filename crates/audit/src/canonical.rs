@@ -12,6 +12,14 @@ pub(crate) enum Unrecordable {
     /// A number that would be rounded.
     #[error("the number {0} cannot be written exactly")]
     Number(serde_json::Number),
+    /// A line or a companion row that no reader would take.
+    #[error("{bytes} bytes in one line, and at most {limit} are read back")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The longest that is read.
+        limit: usize,
+    },
     /// The random generator gave no salt.
     #[error("no random salt for a personal value")]
     Salt,

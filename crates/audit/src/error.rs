@@ -19,6 +19,9 @@ pub enum LedgerError {
     /// The record has a value that cannot be written exactly.
     #[error("the record cannot be written exactly: {0}")]
     Unrecordable(String),
+    /// The record is larger than what is read back. It will be so again: only a smaller record can be written.
+    #[error("the record is too large: {0}")]
+    TooLarge(String),
     /// Another process writes this ledger.
     #[error("{0} is in use by another process: one directory has one writer")]
     Locked(PathBuf),
@@ -73,6 +76,11 @@ impl LedgerError {
 
 impl From<Unrecordable> for LedgerError {
     fn from(error: Unrecordable) -> Self {
-        Self::Unrecordable(error.to_string())
+        match error {
+            Unrecordable::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            Unrecordable::Number(_) | Unrecordable::Salt | Unrecordable::Shape(_) => {
+                Self::Unrecordable(error.to_string())
+            }
+        }
     }
 }

@@ -171,7 +171,8 @@ impl Ledger {
     /// Records a decision. When this returns it is durable: no power failure loses it.
     ///
     /// # Errors
-    /// [`LedgerError::Unavailable`] when it could not be made durable: the call may not go.
+    /// [`LedgerError::Unavailable`] when it could not be made durable: the call may not go. [`LedgerError::TooLarge`]
+    /// when no reader would take a record of this size: nothing is written, and the ledger goes on.
     pub async fn decided(&self, record: CallDecided) -> Result<Receipt, LedgerError> {
         if !record.names_a_principal() {
             return Err(LedgerError::NoPrincipal);

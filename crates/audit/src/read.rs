@@ -16,7 +16,7 @@ use crate::{
     values::{self, Row},
 };
 
-/// The longest line that is read; a longer one is no record.
+/// The longest line that is read; a longer one is no record, and is not written.
 pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One record, its companion values put back in their places.
@@ -108,6 +108,11 @@ impl Rows {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self { lines: None, ahead: None }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Bytes after the last whole row.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.lines.as_ref().map_or(0, Lines::unfinished)
     }
 
     /// The next row, whichever record it is of.

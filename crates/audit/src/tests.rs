@@ -1,6 +1,7 @@
 //! The ledger as its callers see it: written, closed, crashed, damaged, read again.
 
 mod crash;
+mod large;
 mod lossless;
 mod tamper;
 mod whole;

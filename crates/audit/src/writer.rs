@@ -24,6 +24,7 @@ use crate::{
     canonical::Unrecordable,
     chain::{Hash, sha256},
     log::Shared,
+    read::MAX_LINE_BYTES,
     record::{self, Subject},
     recovery::Recovered,
     segment::{Batch, Home, OpenSegment, Position},
@@ -368,8 +369,9 @@ fn microseconds(time: Timestamp) -> Timestamp {
 /// Gives `draft` its place and adds its line and its row to `batch`.
 fn push(draft: &mut Draft, now: Timestamp, batch: &mut Batch) -> Result<u64, Unrecordable> {
     let seq = batch.position.seq();
-    let line = draft.line(seq, now, &batch.position.prev)?;
-    if let Some(row) = draft.row(seq) {
+    let line = readable(draft.line(seq, now, &batch.position.prev)?)?;
+    // Both are looked at before either is taken: a record is in the batch whole or not at all.
+    if let Some(row) = draft.row(seq).map(readable).transpose()? {
         batch.values.extend_from_slice(row.as_bytes());
         batch.values.push(b'\n');
         batch.extent.value_bytes += row.len() as u64 + 1;
@@ -379,4 +381,12 @@ fn push(draft: &mut Draft, now: Timestamp, batch: &mut Batch) -> Result<u64, Unr
     batch.lines.extend_from_slice(line.as_bytes());
     batch.lines.push(b'\n');
     Ok(seq)
+}
+
+/// Whoever reads the ledger refuses what is longer, so one such line would make all that follows unreadable.
+pub(crate) fn readable(text: String) -> Result<String, Unrecordable> {
+    if text.len() > MAX_LINE_BYTES {
+        return Err(Unrecordable::TooLarge { bytes: text.len(), limit: MAX_LINE_BYTES });
+    }
+    Ok(text)
 }

@@ -213,6 +213,16 @@ fn a_ledger_signed_by_another_key_shows_when_the_key_is_pinned() {
     copy.broken();
 }
 
+#[test]
+fn a_companion_row_that_is_no_longer_whole_does_not_pass_for_an_erased_one() {
+    let copy = Copy::new();
+    let path = copy.path("00000002.values");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.pop();
+    fs::write(&path, bytes).unwrap();
+    assert!(copy.broken().why.contains("not whole"));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 

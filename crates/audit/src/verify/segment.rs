@@ -110,6 +110,9 @@ fn check_lines(
     if sealed && left.is_some() {
         return Err(at("there are companion values of a record that it does not hold").into());
     }
+    if sealed && rows.unfinished() > 0 {
+        return Err(at("its last companion row is not whole").into());
+    }
     progress(Progress { bytes: state.bytes, of: state.total_bytes, records: state.report.records });
     Ok(extent)
 }
