@@ -65,6 +65,9 @@ pub(crate) struct Parts {
     pub(crate) body: Body,
 }
 
+/// The longest path, in bytes: it is recorded whole.
+const MAX_PATH_BYTES: usize = 2048;
+
 /// Refuses as `malformed` what two servers could read in two ways.
 pub(crate) fn accept(
     arrival: Arrival,
@@ -77,6 +80,9 @@ pub(crate) fn accept(
         return Err(malformed("CONNECT and TRACE are not served."));
     }
     target(&head.uri, head.version, &head.headers)?;
+    if head.uri.path().len() > MAX_PATH_BYTES {
+        return Err(malformed("The path is too long."));
+    }
     let path = CanonicalPath::parse(head.uri.path()).map_err(|error| malformed(&sentence(&error)))?;
     query_form(head.uri.query())?;
     framing(&head.headers)?;
@@ -218,7 +224,10 @@ fn framing(fields: &HeaderMap) -> Result<(), Box<Refusal>> {
     if fields.get(header::TRANSFER_ENCODING).is_some_and(|value| !chunked(value)) {
         return Err(malformed("The only `Transfer-Encoding` served is `chunked`."));
     }
-    if fields.contains_key(header::UPGRADE) {
+    // An offer of HTTP/2 may be passed over (RFC 9110 §7.8), and clients make it unasked; whoever wants another
+    // protocol would wait for it in vain.
+    let offer = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"h2c");
+    if !fields.get_all(header::UPGRADE).iter().all(offer) {
         return Err(malformed("Upgrades are not served."));
     }
     let continues = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");

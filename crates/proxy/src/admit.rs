@@ -63,7 +63,13 @@ fn credential(incoming: &Incoming) -> Result<&str, Box<Refusal>> {
         return Err(Box::new(none()));
     }
     let token = token.trim_start_matches(' ');
-    if is_token68(token) { Ok(token) } else { Err(Box::new(invalid())) }
+    if !is_token68(token) {
+        return Err(Box::new(invalid()));
+    }
+    if incoming.query().is_some_and(|query| query.contains(token)) {
+        return Err(malformed("The token is also in the query, which would take it to the tool."));
+    }
+    Ok(token)
 }
 
 /// RFC 9110 §11.2.

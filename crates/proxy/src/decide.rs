@@ -107,14 +107,15 @@ pub(crate) fn proved(
     candidates: &[Candidates],
     facts: &Facts,
 ) -> Result<Vec<LimitState>, Box<Refusal>> {
-    let known = Known {
-        user: &delegation.chain.user().principal,
-        agent: &delegation.chain.agent().principal,
-        tenant: delegation.tenant.as_str(),
-    };
-    let holds = |element: &&Element| element.relations.iter().all(|(fact, value)| facts.prove(fact, value, &known));
+    let chain = &delegation.chain;
+    let first = chain.agents().next().unwrap_or_else(|| chain.agent());
+    let known = |agent| Known { user: &chain.user().principal, agent, tenant: delegation.tenant.as_str() };
     let mut charged = Vec::new();
     for candidate in candidates {
+        // `$agent` is whoever holds the authority, and for the user's grant the agent it was given to: a helper is
+        // not let through because it is itself what its parent would have had to be.
+        let known = known(if candidate.hop == 0 { &first.principal } else { &candidate.principal });
+        let holds = |element: &&Element| element.relations.iter().all(|(fact, value)| facts.prove(fact, value, &known));
         let element = candidate
             .elements
             .iter()

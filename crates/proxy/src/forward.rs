@@ -151,9 +151,11 @@ impl Attempt<'_> {
 /// The agent's fields, without those that stay here, and with ours.
 fn for_tool(fields: &HeaderMap, version: Version, span: &Traced, credential: &Credential) -> HeaderMap {
     let own = credential.field().map(|(name, _)| name);
+    let token = fields.get(header::AUTHORIZATION);
+    let is_token = |value| token.is_some_and(|token| headers::holds(value, token));
     let mut kept = HeaderMap::with_capacity(fields.len() + 3);
     for (name, value) in fields {
-        if !headers::is_kept_from_tool(name) && own != Some(name) {
+        if !headers::is_kept_from_tool(name) && own != Some(name) && !is_token(value) {
             kept.append(name.clone(), value.clone());
         }
     }

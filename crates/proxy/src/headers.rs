@@ -18,9 +18,10 @@ const HOP_BY_HOP: [&str; 9] = [
     "max-forwards",
 ];
 
-/// Fields of a request that never reach a tool: the agent's credentials, what only we may claim about a caller,
-/// and what would make the tool see another method or path than the one decided on.
-const NOT_TO_TOOL: [&str; 27] = [
+/// Fields of a request that never reach a tool: the agent's credentials, what only we may claim about a caller or
+/// their user (tools behind a sign-in proxy believe such fields), and what would make the tool see another method or
+/// path than the one decided on.
+const NOT_TO_TOOL: [&str; 32] = [
     "authorization",
     "cookie",
     "cookie2",
@@ -38,6 +39,11 @@ const NOT_TO_TOOL: [&str; 27] = [
     "x-rewrite-url",
     "x-original-host",
     "x-host",
+    "x-original-method",
+    "x-original-uri",
+    "x-user",
+    "x-user-id",
+    "x-serverless-authorization",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
@@ -50,8 +56,23 @@ const NOT_TO_TOOL: [&str; 27] = [
     "via",
 ];
 
-const NOT_TO_TOOL_PREFIXES: [&str; 6] =
-    ["proxy-", "workload-", "x-forwarded-", "countersign-", "x-countersign-", "ssl-client-"];
+const NOT_TO_TOOL_PREFIXES: [&str; 15] = [
+    "proxy-",
+    "workload-",
+    "x-forwarded-",
+    "countersign-",
+    "x-countersign-",
+    "ssl-client-",
+    "remote-",
+    "x-remote-",
+    "x-auth-request-",
+    "x-webauth-",
+    "x-authenticated-",
+    "x-ms-client-principal",
+    "x-goog-",
+    "x-amzn-oidc-",
+    "x-envoy-",
+];
 
 /// Fields of a response that never reach an agent: the tool's session and challenges, and what would send the
 /// agent past the sidecar.
@@ -126,10 +147,7 @@ pub(crate) fn nominated(fields: &HeaderMap) -> Option<Vec<HeaderName>> {
 /// A response's fields as the agent may see them. A field whose value holds the tool's `credential` is dropped.
 pub(crate) fn for_agent(fields: &HeaderMap, credential: Option<&HeaderValue>) -> HeaderMap {
     let named = nominated(fields).unwrap_or_default();
-    let secret = credential.map(|value| last_word(value.as_bytes())).filter(|secret| secret.len() >= 8);
-    let echoes = |value: &HeaderValue| {
-        secret.is_some_and(|secret| value.as_bytes().windows(secret.len()).any(|window| window == secret))
-    };
+    let echoes = |value: &HeaderValue| credential.is_some_and(|credential| holds(value, credential));
     let mut kept = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
         if !is_kept_from_agent(name) && !named.contains(name) && !echoes(value) {
@@ -137,6 +155,12 @@ pub(crate) fn for_agent(fields: &HeaderMap, credential: Option<&HeaderValue>) ->
         }
     }
     kept
+}
+
+/// Whether `value` has the secret of `credential` in it, whatever scheme stands before either.
+pub(crate) fn holds(value: &HeaderValue, credential: &HeaderValue) -> bool {
+    let secret = last_word(credential.as_bytes());
+    secret.len() >= 8 && value.as_bytes().windows(secret.len()).any(|window| window == secret)
 }
 
 /// The credential without its scheme.
@@ -177,6 +201,14 @@ mod tests {
             "Transfer-Encoding",
             "Upgrade",
             "Baggage",
+            "Remote-User",
+            "X-Remote-User",
+            "X-Auth-Request-Email",
+            "X-MS-CLIENT-PRINCIPAL-ID",
+            "X-Goog-Authenticated-User-Email",
+            "X-Amzn-Oidc-Data",
+            "X-Envoy-Original-Path",
+            "X-Original-Method",
             "Host",
         ] {
             assert!(is_kept_from_tool(&HeaderName::try_from(name).unwrap()), "{name}");
@@ -208,6 +240,14 @@ mod tests {
         let kept = for_agent(&fields, Some(&credential));
         let names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "x-ok"]);
+    }
+
+    #[test]
+    fn a_secret_is_found_in_whatever_field_it_hides() {
+        let credential = HeaderValue::from_static("Bearer abc.def.ghi");
+        for (value, found) in [("abc.def.ghi", true), ("Token abc.def.ghi;x", true), ("abc.def", false), ("", false)] {
+            assert_eq!(holds(&HeaderValue::from_static(value), &credential), found, "{value}");
+        }
     }
 
     #[test]

@@ -78,7 +78,8 @@ pub(crate) fn recognise<'a>(
         .filter(|(tool, _)| tool.serves(tenant))
         .ok_or_else(|| Box::new(Refusal::new(Code::UnknownTool, "The path addresses no tool of this sidecar.")))?;
     let (action, variables) = tool.action_for(incoming.method().as_str(), &rest).ok_or_else(|| {
-        let detail = format!("`{} {rest}` is no action of tool `{}`.", incoming.method(), tool.id);
+        let shown: String = rest.as_str().chars().take(120).collect();
+        let detail = format!("`{} {shown}` is no action of tool `{}`.", incoming.method(), tool.id);
         Box::new(Refusal::new(Code::UnmappedAction, detail))
     })?;
     let resource = action.resource.fill(&variables).ok_or_else(|| malformed("The path names no single resource."))?;

@@ -39,6 +39,15 @@ fn a_field_that_some_servers_take_for_another_does_not_get_past() {
 }
 
 #[test]
+fn an_offer_of_http_2_is_passed_over() {
+    let offered = |r: http::request::Builder| {
+        r.header("upgrade", "h2c").header("connection", "Upgrade, HTTP2-Settings").header("http2-settings", "AAMAAABk")
+    };
+    let incoming = accepted(request(offered)).unwrap();
+    assert!(!incoming.headers().contains_key("http2-settings") && !incoming.headers().contains_key("upgrade"));
+}
+
+#[test]
 fn what_can_be_read_in_two_ways_is_malformed() {
     type Build = fn(http::request::Builder) -> http::request::Builder;
     let cases: &[(&str, Build)] = &[
@@ -46,6 +55,7 @@ fn what_can_be_read_in_two_ways_is_malformed() {
         ("trace", |r| r.method("TRACE")),
         ("dot segments", |r| r.uri("/orders/../admin")),
         ("encoded dots", |r| r.uri("/orders/%2e%2e/admin")),
+        ("long path", |r| r.uri(format!("/orders/{}", "a".repeat(3000)))),
         ("encoded slash", |r| r.uri("/orders/a%2Fb")),
         ("double slash", |r| r.uri("//orders")),
         ("path parameter", |r| r.uri("/orders;x=1/v1")),

@@ -49,6 +49,33 @@ fn of_several_elements_one_whole_element_has_to_hold() {
 }
 
 #[test]
+fn the_agent_of_a_relation_is_whoever_holds_the_authority() {
+    let mut delegation = delegation();
+    let mut hops: Vec<model::Hop> = delegation.chain.clone().into();
+    let mut sub = hops[1].clone();
+    sub.principal.id = model::Id::new("sub-agent").unwrap();
+    hops.push(sub);
+    delegation.chain = model::Chain::new(hops, 4).unwrap();
+    let own = element(&json!({ "order.placed_by": "$agent" }), &json!({}));
+    let all: Vec<Candidates> = delegation
+        .chain
+        .hops()
+        .enumerate()
+        .map(|(hop, of)| Candidates { hop, principal: of.principal.clone(), elements: vec![own.clone()] })
+        .collect();
+    let prove = |id: &str, candidates: &[Candidates]| {
+        let issuer = delegation.chain.agent().principal.issuer.clone();
+        let fact = FactValue::Principal(FactPrincipal { id: model::Id::new(id).unwrap(), issuer });
+        let facts = Facts([("order".to_owned(), [("placed_by".to_owned(), fact)].into())].into());
+        proved(&delegation, candidates, &facts).map(|_| ()).map_err(|refusal| refusal.limiting_hop.unwrap_or_default())
+    };
+    let (user, parent) = (delegation.chain.user().principal.to_string(), delegation.chain.hops().nth(1).unwrap());
+    assert_eq!(prove("sub-agent", &all), Err(user));
+    assert_eq!(prove(parent.principal.id.as_str(), &all), Err("agent:helper".to_owned()));
+    assert_eq!(prove(parent.principal.id.as_str(), &all[..2]), Ok(()));
+}
+
+#[test]
 fn a_cumulative_limit_is_charged_unless_another_element_needs_none() {
     let daily = json!({ "daily": { "sum": "amount", "max": "200", "currency": "USD", "window": "P1D" } });
     let charged = candidates(vec![element(&json!({}), &daily)]);

@@ -56,8 +56,19 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, Box<Refusal>> {
     percent_decode_str(text).decode_utf8().map_err(|_| malformed("The query is not UTF-8."))
 }
 
-/// Whether some server takes `key` for `name`: other case, brackets, or white space around it.
+/// Whether some server takes `key` for `name`: in other case, cut at a NUL, with brackets or a property after it, or
+/// with characters that become `_` (PHP).
 fn same_to_some_server(name: &str, key: &str) -> bool {
-    let plain = key.split(['[', '.']).next().unwrap_or(key).replace('+', " ");
-    plain.trim().to_lowercase() == name.to_lowercase()
+    let key = key.split('\0').next().unwrap_or_default();
+    let plain = key.split(['[', '.']).next().unwrap_or_default();
+    folded(key) == folded(name) || folded(plain) == folded(name)
+}
+
+fn folded(key: &str) -> String {
+    let key = key.replace('+', " ");
+    key.trim()
+        .chars()
+        .map(|c| if matches!(c, ' ' | '.' | '[') { '_' } else { c })
+        .flat_map(char::to_lowercase)
+        .collect()
 }
