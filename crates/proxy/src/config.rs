@@ -11,9 +11,12 @@ use std::{
 use model::{Action, Effect, Id, ParameterKind, Tenant, catalogue::IdentityMode, duration::ConfigDuration};
 use net::SecretSource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::headers;
+
+/// The most that may be read of a body for its parameters: what a record holds has to be readable.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// Where agents connect, and what is asked of them there.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -27,9 +30,10 @@ pub struct AgentListenerConfig {
     /// What becomes of the trace that a request claims to belong to (`traceparent`).
     #[serde(default)]
     pub claimed_trace: ClaimedTrace,
-    /// The largest body that is read for an action with parameters in its body, in bytes. Bodies that no
-    /// parameter needs have no limit.
-    #[serde(default = "default_max_body_bytes")]
+    /// The largest body that is read for an action with parameters in its body, in bytes; at most 1048576, because
+    /// parameters go into the record whole. Bodies that no parameter needs have no limit.
+    #[serde(default = "default_max_body_bytes", deserialize_with = "max_body_bytes")]
+    #[schemars(range(max = MAX_BODY_BYTES))]
     pub max_body_bytes: usize,
     /// How long such a body may take to arrive.
     #[serde(default = "default_body_timeout")]
@@ -89,6 +93,15 @@ impl From<InputHeader> for String {
 
 const fn default_max_body_bytes() -> usize {
     64 * 1024
+}
+
+fn max_body_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bytes = usize::deserialize(deserializer)?;
+    if bytes > MAX_BODY_BYTES {
+        let problem = format!("{bytes} is more than {MAX_BODY_BYTES}: parameters go into the record whole");
+        return Err(D::Error::custom(problem));
+    }
+    Ok(bytes)
 }
 
 const fn default_body_timeout() -> ConfigDuration {
@@ -290,4 +303,21 @@ pub struct ParameterConfig {
     /// Whether a call may leave it out.
     #[serde(default)]
     pub optional: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_body_larger_than_a_record_can_hold_is_not_configured() {
+        let read = |bytes: u64| {
+            serde_json::from_value::<AgentListenerConfig>(json!({ "tcp": "127.0.0.1:0", "max_body_bytes": bytes }))
+        };
+        assert_eq!(read(1_048_576).unwrap().max_body_bytes, 1_048_576);
+        let error = read(1_048_577).unwrap_err().to_string();
+        assert!(error.contains("1048577") && error.contains("1048576"), "{error}");
+    }
 }

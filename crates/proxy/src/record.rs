@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use audit::{
-    CallDecided, Event, Receipt,
-    record::{Digest, EntryMode, Mode, Revisions},
+    CallDecided, Event, LedgerError, Receipt,
+    record::{Digest, EntryMode, Mode, Partial, Revisions, Subject},
 };
 use jiff::Timestamp;
 use model::{Code, Decision, Question, Reason, Refusal, Verdict};
@@ -29,17 +29,28 @@ pub(crate) async fn record(
     let settlement = Settlement::new(sidecar, trail, trace);
     let ledger = sidecar.ledger.clone();
     let writing = sidecar.tasks.spawn("record", async move {
-        let receipt = ledger.decided(record).await.map_err(|error| error.to_string())?;
+        let receipt = ledger.decided(record).await.map_err(|error| Box::new(unwritten(&error)))?;
         Ok((receipt, settlement.armed()))
     });
-    let written = writing.join().await.unwrap_or_else(|error| Err(error.to_string()));
-    written.map_err(|error| {
-        let detail = "The decision could not be made durable, so the call was not sent.";
-        Box::new(Refusal::new(Code::LedgerUnavailable, detail).internally(error))
-    })
+    writing.join().await.unwrap_or_else(|error| Err(Box::new(unavailable(error))))
 }
 
-/// Records a refusal whose principal is known, or counts it. A refusal stands whether or not the ledger takes it.
+/// A call that is not on record does not go. Only where the disk is to blame is it worth trying again.
+fn unwritten(error: &LedgerError) -> Refusal {
+    if let LedgerError::TooLarge(_) = error {
+        let detail = "The call's parameters are too large to be recorded, so the call was not sent.";
+        return Refusal::new(Code::BodyTooLarge, detail).internally(error.to_string());
+    }
+    unavailable(error)
+}
+
+fn unavailable(error: impl ToString) -> Refusal {
+    let detail = "The decision could not be made durable, so the call was not sent.";
+    Refusal::new(Code::LedgerUnavailable, detail).internally(error.to_string())
+}
+
+/// Records a refusal whose principal is known, or counts it. A refusal stands whether or not the ledger takes it, and
+/// what is too large for a record does not keep the rest off it.
 pub(crate) async fn refusal(
     sidecar: &Sidecar,
     refusal: &Refusal,
@@ -48,7 +59,7 @@ pub(crate) async fn refusal(
     trail: &Trail,
 ) {
     let decision = decision.unwrap_or_else(|| of_guard(refusal, trail.stage()));
-    let record = decided(decision, Some(Box::new(refusal.clone())), snapshot, trail, sidecar);
+    let record = decided(decision.clone(), Some(Box::new(refusal.clone())), snapshot, trail, sidecar);
     if !record.names_a_principal() {
         sidecar.unrecorded.add(refusal.code);
         return;
@@ -57,7 +68,12 @@ pub(crate) async fn refusal(
         sidecar.metrics.unrecorded();
         return;
     }
-    if let Err(error) = sidecar.ledger.decided(record).await {
+    let mut written = sidecar.ledger.decided(record).await;
+    if let Err(LedgerError::TooLarge(_)) = written {
+        let record = decided(decision, Some(Box::new(refusal.clone())), snapshot, trail, sidecar);
+        written = sidecar.ledger.decided(without_values(record)).await;
+    }
+    if let Err(error) = written {
         sidecar.metrics.unrecorded();
         sidecar.unrecorded.add(refusal.code);
         tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, %error, "a refusal could not be recorded");
@@ -119,6 +135,50 @@ fn decided(
     }
 }
 
+/// The longest text that a refusal without values keeps of each of its words.
+const MAX_WORDS: usize = 1024;
+
+/// Who, what and why, without what the agent can make as large as it likes: parameters, facts, header fields, and
+/// words that repeat them. The digests of body and policy input stay.
+fn without_values(mut record: CallDecided) -> CallDecided {
+    let mut partial = match record.subject {
+        Subject::Question(question) => Partial {
+            id: question.id.clone(),
+            now: question.now,
+            delegation: Some(Arc::clone(&question.delegation)),
+            user: None,
+            agent: None,
+            tenant: None,
+            run: None,
+            task: None,
+            request: Some(question.request.clone()),
+            tool: Some(question.call.tool.clone()),
+            action: Some(question.call.action.clone()),
+            effect: Some(question.call.effect),
+            resource: Some(question.call.resource.clone()),
+            parameters: None,
+            registration: Some(question.agent.clone()),
+        },
+        Subject::Partial(partial) => *partial,
+    };
+    partial.parameters = None;
+    if let Some(request) = &mut partial.request {
+        request.headers.clear();
+    }
+    record.subject = Subject::Partial(Box::new(partial));
+    let short = |words: &mut Option<String>| drop(words.take_if(|words| words.len() > MAX_WORDS));
+    for reason in &mut record.decision.reasons {
+        short(&mut reason.message);
+        short(&mut reason.internal);
+    }
+    if let Some(refusal) = &mut record.refusal {
+        refusal.detail.truncate(refusal.detail.floor_char_boundary(MAX_WORDS));
+        refusal.internal =
+            Some("The parameters, facts and header fields are too large for a record and not in it.".to_owned());
+    }
+    record
+}
+
 /// Refusals that no record names, by code.
 #[derive(Debug)]
 pub(crate) struct Unrecorded {
@@ -176,3 +236,6 @@ pub(crate) async fn summary(sidecar: &Sidecar, from: Timestamp, to: Timestamp) -
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
