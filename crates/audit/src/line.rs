@@ -32,13 +32,13 @@ fn decided(entry: &Entry) -> String {
     match entry.fields.get("agents").and_then(Value::as_array) {
         Some(agents) => {
             for agent in agents.iter().filter_map(Value::as_str) {
-                who.push_str(&format!(" via agent:{}", printable(agent)));
+                who.push_str(&format!(" via agent:{}", word(agent)));
             }
         }
         None => who.push_str(&format!(" via {agent}")),
     }
     if let Some(task) = entry.text("task_id") {
-        who.push_str(&format!(" task:{}", printable(task)));
+        who.push_str(&format!(" task:{}", word(task)));
     }
     if let Some(run) = entry.text("run_id") {
         who.push_str(&format!(" run:{}", shortened(run)));
@@ -49,12 +49,12 @@ fn decided(entry: &Entry) -> String {
 /// The action and its resource, or as much as was known of them.
 fn what(entry: &Entry) -> String {
     let path = || match (entry.text("method"), entry.text("path")) {
-        (Some(method), Some(path)) => format!("{} {}", printable(method), printable(path)),
+        (Some(method), Some(path)) => format!("{} {}", word(method), word(path)),
         _ => "-".to_owned(),
     };
     match (entry.text("action"), entry.text("resource")) {
-        (Some(action), Some(resource)) => format!("{} {}", printable(action), printable(resource)),
-        (Some(action), None) => printable(action),
+        (Some(action), Some(resource)) => format!("{} {}", word(action), word(resource)),
+        (Some(action), None) => word(action),
         (None, _) => path(),
     }
 }
@@ -129,6 +129,11 @@ fn shortened(id: &str) -> String {
         Some((end, _)) if text.chars().count() > SHOWN + 4 => format!("{}…", text.get(..end).unwrap_or(&text)),
         _ => text,
     }
+}
+
+/// [`printable`], with its spaces shown: nothing that a caller chose can look like the words after it.
+fn word(text: &str) -> String {
+    printable(text).replace(' ', "\u{2423}")
 }
 
 /// `text` without anything that ends a line, moves the cursor, or reorders or hides what is around it.

@@ -204,6 +204,7 @@ async fn a_line_for_a_person_reads_as_the_design_shows_and_cannot_be_broken() {
     );
     assert!(lines.iter().any(|line| line.ends_with("DENY limit_exceeded not_your_order")));
     assert!(lines.iter().all(|line| !line.chars().any(|c| c.is_control() || c == '\u{202E}')));
+    assert_eq!(lines.iter().filter(|line| line.contains("  PERMIT")).count(), 1, "a resource is no verdict");
 }
 
 #[tokio::test]

@@ -97,3 +97,41 @@ pub(crate) fn check_not_writable(path: &Path) -> Result<(), FileError> {
     }
     Ok(())
 }
+
+/// The same for a directory and everything in it: whoever can add a file there decides too.
+pub(crate) fn check_tree_not_writable(path: &Path) -> Result<(), FileError> {
+    check_not_writable(path)?;
+    if !path.is_dir() {
+        return Ok(());
+    }
+    let unreadable = |cause| FileError::Unreadable { path: path.to_owned(), cause };
+    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        // What a link points to counts where it is a file; a directory that a link leads to is no part of a bundle.
+        let followed = entry.file_type().map_err(unreadable)?.is_symlink();
+        if followed { check_not_writable(&entry.path())? } else { check_tree_not_writable(&entry.path())? }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_others_may_change_spoils_the_directory_it_is_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let inner = directory.path().join("team");
+        let file = inner.join("policy.rego");
+        std::fs::create_dir(&inner).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        for (directory_mode, file_mode, sound) in
+            [(0o755, 0o644, true), (0o755, 0o666, false), (0o755, 0o664, false), (0o777, 0o644, false)]
+        {
+            mode(&inner, directory_mode);
+            mode(&file, file_mode);
+            assert_eq!(check_tree_not_writable(directory.path()).is_ok(), sound, "{directory_mode:o} {file_mode:o}");
+        }
+    }
+}

@@ -60,6 +60,7 @@ pub(crate) fn roots(authorities: Option<&Path>, findings: &mut Findings) -> Opti
     let roots = match authorities {
         None => Roots::Platform,
         Some(path) => {
+            findings.take(files::check_not_writable(path));
             let pem = findings.take(
                 std::fs::read(path)
                     .map_err(|error| format!("tls.authorities: cannot read {}: {error}", path.display())),
@@ -102,6 +103,8 @@ pub(crate) fn resolve_issuers(configs: &[token::IssuerConfig], findings: &mut Fi
     }
     for config in configs {
         if let KeysConfig::File(path) = &config.keys {
+            // Whoever can add a key there signs tokens.
+            findings.take(files::check_not_writable(path));
             findings.take(key_file(config, path));
         }
     }
@@ -189,6 +192,9 @@ fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut 
     }
     let mut sources = Vec::new();
     for source in &config.policy {
+        if source.path.exists() {
+            findings.take(files::check_tree_not_writable(&source.path));
+        }
         // The paths are absolute by now.
         sources.push(findings.take(source.read(Path::new("/")).map_err(|error| format!("policy: {error}"))));
     }
