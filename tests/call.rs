@@ -185,6 +185,24 @@ fn each_refusal_says_why_and_what_would_help_and_sends_nothing() {
 }
 
 #[test]
+fn the_tools_own_answer_reaches_the_agent_whatever_it_is() {
+    let Some(world) = world() else { return };
+    let token = world.probe();
+    for status in [200, 202, 400, 401, 404, 409, 418, 429, 500, 503] {
+        let answer = world.sidecar.get(&format!("/orders/v1/status/{status}"), &token).send();
+        answer.went(status);
+        assert_eq!(answer.json()["status"], status, "the tool's body, not ours");
+        assert_eq!(world.sidecar.decided(&answer)["decision"], "permit");
+        assert_eq!(world.sidecar.settled(&answer.decision_id())["status"], status);
+    }
+    for status in [204, 304] {
+        let answer = world.sidecar.get(&format!("/orders/v1/status/{status}"), &token).send();
+        answer.went(status);
+        assert!(answer.body.is_empty());
+    }
+}
+
+#[test]
 fn a_fact_that_cannot_be_read_is_never_guessed() {
     let Some(world) = world() else { return };
     let token = world.openid.delegated("alice");

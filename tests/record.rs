@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use serde_json::{Value, json};
@@ -12,6 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{
     Sidecar, World, eventually, mark,
     sidecar::{Setup, audit, explain},
+    tool::{Tool, values},
     world,
 };
 
@@ -276,6 +279,12 @@ fn many_calls_at_once_are_each_on_record_once_across_many_segments() {
             of_kind.iter().map(|record| record["decision_id"].as_str().unwrap().to_owned()).collect();
         assert_eq!((of_kind.len(), &named), (ids.len(), &ids), "{kind}");
     }
+    // All but the room that is kept for stopping on a full disk.
+    let kept =
+        files(&sidecar.ledger()).into_iter().filter(|path| path.file_name().is_some_and(|name| name != "reserve"));
+    let each = kept.map(|path| fs::metadata(path).unwrap().len()).sum::<u64>() / ids.len() as u64;
+    assert!(each <= 3 << 10, "{each} bytes of ledger a call");
+    println!("{each} bytes of ledger a call");
     let segments = segments(&sidecar.ledger());
     assert!(segments.len() > 3, "{segments:?}");
     verifies(&sidecar.ledger()).unwrap();
@@ -287,6 +296,51 @@ fn many_calls_at_once_are_each_on_record_once_across_many_segments() {
     let middle = segments[segments.len() / 2].file_name().unwrap().to_owned();
     fs::remove_file(tampered.path().join("ledger").join(middle)).unwrap();
     verifies(&tampered.path().join("ledger")).expect_err("a segment taken from the middle");
+}
+
+#[test]
+fn whatever_reached_the_tool_was_on_record_before_even_when_the_sidecar_is_killed_under_load() {
+    let Some(world) = world() else { return };
+    let Some(tool) = Tool::plain() else { return };
+    let mut sidecar = Setup::new(&world.openid, &tool)
+        .with(|config| config["listen"]["agent"]["input_headers"] = json!(["x-mark"]))
+        .start();
+    let port = sidecar.port();
+    let authorization = format!("Bearer {}", world.openid.delegated("alice"));
+    let stopped = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !stopped.load(Ordering::Relaxed) {
+                    let request = format!(
+                        "GET /orders/v1/orders/17 HTTP/1.1\r\nhost: localhost\r\nauthorization: {authorization}\r\nx-mark: {}\r\nconnection: close\r\n\r\n",
+                        mark()
+                    );
+                    // Killed, it answers nothing any more; that is what the test is about.
+                    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { break };
+                    stream.write_all(request.as_bytes()).ok();
+                    stream.read_to_end(&mut Vec::new()).ok();
+                }
+            });
+        }
+        eventually("the load to be on", || (tool.requests().len() > 100).then_some(()));
+        sidecar.daemon.kill();
+        stopped.store(true, Ordering::Relaxed);
+    });
+    sidecar.restart();
+    let records = sidecar.query(&["--action", "orders.read"]);
+    let of_kind = |kind: &str| records.iter().filter(|record| record["kind"] == kind).collect::<Vec<_>>();
+    let on_record: BTreeSet<_> =
+        of_kind("call.decided").iter().filter_map(|record| record["headers"]["x-mark"].as_str()).collect();
+    let requests = tool.requests();
+    for request in &requests {
+        let mark = values(request, "x-mark").remove(0);
+        assert!(on_record.contains(mark.as_str()), "{mark} reached the tool unrecorded");
+    }
+    assert!(requests.len() > 100);
+    assert_eq!(of_kind("call.decided").len(), of_kind("call.settled").len(), "every call that was permitted is closed");
+    sidecar.stop();
+    verifies(&sidecar.ledger()).unwrap();
 }
 
 #[test]

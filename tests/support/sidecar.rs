@@ -39,8 +39,9 @@ approval contains {"code": "large_refund", "approvers": ["user"], "expires": "PT
 "#;
 
 /// The actions of the tests' tool that only prove the way through, by name.
-pub(crate) const PROBES: [(&str, &str, &str); 9] = [
+pub(crate) const PROBES: [(&str, &str, &str); 10] = [
     ("probe.echo", "GET /v1/echo/{name}", "read"),
+    ("probe.status", "GET /v1/status/{code}", "read"),
     ("probe.upload", "POST /v1/upload", "write"),
     ("probe.download", "GET /v1/download", "read"),
     ("probe.stream", "GET /v1/stream", "read"),
