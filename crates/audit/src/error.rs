@@ -10,6 +10,10 @@ pub enum LedgerError {
     /// The record is not durable and the call may not go. Passes by itself once the disk is back.
     #[error("the ledger cannot be written: {0}")]
     Unavailable(String),
+    /// What became of a call is not durable yet: the writer keeps it, and writes it as soon as it can write again, at
+    /// the latest when the ledger is closed.
+    #[error("the ledger cannot be written: {0}; the record is kept until it can")]
+    Kept(String),
     /// The ledger was closed.
     #[error("the ledger is closed")]
     Closed,

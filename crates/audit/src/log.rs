@@ -192,7 +192,8 @@ impl Ledger {
     /// Records what became of a permitted call.
     ///
     /// # Errors
-    /// When it could not be made durable; the call is then closed as `unknown` at the next start.
+    /// [`LedgerError::Kept`] when it is not durable yet, and will be once the ledger can be written. Any other when it
+    /// will not be; the call is then closed as `unknown` when the ledger is closed, or at the next start.
     pub async fn settled(&self, record: CallSettled) -> Result<(), LedgerError> {
         let draft = record::settled(&record)?;
         let mark = Mark::Settles(record.id.to_string());
@@ -225,7 +226,8 @@ impl Ledger {
         }
     }
 
-    /// Records the stop, signs the last head and seals. Later appends are refused.
+    /// Writes what was kept, closes calls that nobody settled as `unknown`, records the stop, signs the last head and
+    /// seals. Later appends are refused.
     pub async fn close(&self) {
         self.inner.slots.close();
         let (done, closed) = oneshot::channel();

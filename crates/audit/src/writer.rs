@@ -3,7 +3,7 @@
 //! One thread owns every file. It takes all that waits, makes it durable with one fsync (two with companion rows),
 //! and answers all at once.
 
-mod outage;
+pub(crate) mod outage;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -96,6 +96,8 @@ pub(crate) struct Writer {
     head_due: Option<Instant>,
     retry_at: Option<Instant>,
     outage: Option<Outage>,
+    /// What became of calls that ended while the disk failed.
+    kept: Vec<Append>,
 }
 
 impl Writer {
@@ -126,6 +128,7 @@ impl Writer {
             head_due: None,
             retry_at: None,
             outage: None,
+            kept: Vec::new(),
         };
         let dir = writer.home.dir.clone();
         for written in writer.write(&mut drafts).map_err(LedgerError::io(dir))? {
@@ -198,7 +201,8 @@ impl Writer {
         }
     }
 
-    /// Makes all of `waiting` durable and answers each; all are refused where that fails.
+    /// Makes all of `waiting` durable and answers each; where that fails all are refused but ends of calls, which are
+    /// kept.
     fn answer(&mut self, waiting: Vec<Waiting>) {
         let mut appends = Vec::with_capacity(waiting.len());
         let mut replies = Vec::with_capacity(waiting.len());
@@ -206,33 +210,23 @@ impl Writer {
             appends.push(append);
             replies.push((reply, slot));
         }
-        let outcomes = match self.outage.as_mut() {
+        let outcomes = match &self.outage {
             Some(outage) => {
-                outage.refused += appends.len() as u64;
-                Err(LedgerError::Unavailable(outage.why.clone()))
+                let why = outage.why.clone();
+                self.not_written(appends, &why)
             }
-            None => self.write(&mut appends).map_err(|error| {
-                self.fail(&error);
-                if let Some(outage) = self.outage.as_mut() {
-                    outage.refused += appends.len() as u64;
+            None => match self.write(&mut appends) {
+                Ok(outcomes) => outcomes,
+                Err(error) => {
+                    self.fail(&error);
+                    self.not_written(appends, &error.to_string())
                 }
-                LedgerError::Unavailable(error.to_string())
-            }),
+            },
         };
-        // A caller that went away does not want its answer.
-        match outcomes {
-            Ok(outcomes) => {
-                for ((reply, slot), outcome) in replies.into_iter().zip(outcomes) {
-                    drop(slot);
-                    drop(reply.send(outcome));
-                }
-            }
-            Err(error) => {
-                for (reply, slot) in replies {
-                    drop(slot);
-                    drop(reply.send(Err(error.clone())));
-                }
-            }
+        for ((reply, slot), outcome) in replies.into_iter().zip(outcomes) {
+            drop(slot);
+            // A caller that went away does not want its answer.
+            drop(reply.send(outcome));
         }
     }
 

@@ -32,7 +32,7 @@ pub(crate) async fn record(
         let receipt = ledger.decided(record).await.map_err(|error| Box::new(unwritten(&error)))?;
         Ok((receipt, settlement.armed()))
     });
-    writing.join().await.unwrap_or_else(|error| Err(Box::new(unavailable(error))))
+    writing.join().await.unwrap_or_else(|error| Err(Box::new(unavailable(&error))))
 }
 
 /// A call that is not on record does not go. Only where the disk is to blame is it worth trying again.
@@ -44,7 +44,7 @@ fn unwritten(error: &LedgerError) -> Refusal {
     unavailable(error)
 }
 
-fn unavailable(error: impl ToString) -> Refusal {
+fn unavailable(error: &impl ToString) -> Refusal {
     let detail = "The decision could not be made durable, so the call was not sent.";
     Refusal::new(Code::LedgerUnavailable, detail).internally(error.to_string())
 }

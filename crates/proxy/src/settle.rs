@@ -12,7 +12,7 @@ use std::{
 };
 
 use audit::{
-    CallSettled,
+    CallSettled, LedgerError,
     record::{Digest, Outcome, Timings},
 };
 use aws_lc_rs::digest;
@@ -169,8 +169,14 @@ impl Drop for Settlement {
         );
         let sidecar = Arc::clone(&open.sidecar);
         sidecar.tasks.clone().spawn("settle", async move {
-            if let Err(error) = sidecar.ledger.settled(record).await {
-                tracing::warn!(decision_id = %open.id, %error, "what became of a call could not be recorded");
+            match sidecar.ledger.settled(record).await {
+                Ok(()) => {}
+                Err(error @ LedgerError::Kept(_)) => {
+                    tracing::debug!(decision_id = %open.id, %error, "what became of a call is recorded later");
+                }
+                Err(error) => {
+                    tracing::warn!(decision_id = %open.id, %error, "what became of a call could not be recorded");
+                }
             }
         });
     }

@@ -237,7 +237,7 @@ pub(crate) fn settled(record: &CallSettled) -> Result<Draft, Unrecordable> {
     Ok(draft)
 }
 
-/// The record that closes a call which the previous run of the program left open.
+/// The record that closes a call whose end nobody recorded before the program stopped.
 pub(crate) fn settled_unknown(id: &str) -> Result<Draft, Unrecordable> {
     let mut draft = Draft::new(kind::CALL_SETTLED)?;
     draft.plain("decision_id", &id)?;

@@ -3,7 +3,7 @@
 use std::{fs, io::Write};
 
 use super::*;
-use crate::verify;
+use crate::{verify, writer::outage::MAX_KEPT};
 
 fn verified(dir: &Path) -> verify::Report {
     verify::verify(&dir.join("ledger"), &verify::Options::default(), |_| {}).unwrap()
@@ -168,4 +168,103 @@ async fn a_segment_that_cannot_be_begun_refuses_calls_until_it_can() {
     kept.call(2, &delegation).await;
     kept.close().await;
     verified(dir.path());
+}
+
+/// Takes the segment away that is being written, so that writing to it fails until it is put back.
+struct Outage {
+    path: std::path::PathBuf,
+    away: std::path::PathBuf,
+}
+
+impl Outage {
+    /// Begins one; the call with `number` is refused in it.
+    async fn begin(kept: &Kept, dir: &Path, number: u128, delegation: &Arc<Delegation>) -> Self {
+        let outage = Self { path: dir.join("ledger/00000001.jsonl"), away: dir.join("ledger/away") };
+        fs::rename(&outage.path, &outage.away).unwrap();
+        let refused = kept.ledger.decided(permitted(kept.question(number, delegation))).await;
+        assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+        outage
+    }
+
+    fn end(self) {
+        fs::rename(self.away, self.path).unwrap();
+    }
+}
+
+/// How the call `id` ended.
+fn outcome(dir: &Path, id: &str) -> Option<String> {
+    let found = query::find(&dir.join("ledger"), id).unwrap().unwrap();
+    found.settled.and_then(|settled| settled.text("outcome").map(str::to_owned))
+}
+
+#[tokio::test]
+async fn a_call_that_ends_while_the_ledger_is_down_is_settled_once_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    let first = kept.ledger.decided(permitted(kept.question(1, &delegation))).await.unwrap();
+    let outage = Outage::begin(&kept, dir.path(), 2, &delegation).await;
+    let settled = kept.ledger.settled(completed(first.id())).await;
+    assert!(matches!(settled, Err(LedgerError::Kept(_))), "{settled:?}");
+    outage.end();
+    recovered(&kept.ledger).await;
+    // While the ledger still runs.
+    assert_eq!(outcome(dir.path(), first.id().as_str()).as_deref(), Some("completed"));
+    kept.close().await;
+    let entries = all(dir.path());
+    let alert = entries.iter().find(|entry| entry.kind == "alert.raised").unwrap();
+    assert_eq!(alert.fields["refused"].as_u64(), Some(1), "what was kept was not refused");
+    assert_eq!(entries.iter().filter(|entry| entry.kind == "call.settled").count(), 1);
+    assert_eq!(verified(dir.path()).open_calls, 0);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_written_at_the_latest_when_the_ledger_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    let ended = kept.ledger.decided(permitted(kept.question(1, &delegation))).await.unwrap();
+    let hanging = kept.ledger.decided(permitted(kept.question(2, &delegation))).await.unwrap();
+    let outage = Outage::begin(&kept, dir.path(), 3, &delegation).await;
+    assert!(matches!(kept.ledger.settled(completed(ended.id())).await, Err(LedgerError::Kept(_))));
+    outage.end();
+    kept.close().await;
+    assert_eq!(outcome(dir.path(), ended.id().as_str()).as_deref(), Some("completed"));
+    assert_eq!(outcome(dir.path(), hanging.id().as_str()).as_deref(), Some("unknown"));
+    assert_eq!(verified(dir.path()).open_calls, 0);
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_settled_is_closed_as_unknown_before_the_record_of_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    kept.call(1, &delegation).await;
+    let hanging = kept.ledger.decided(permitted(kept.question(2, &delegation))).await.unwrap();
+    kept.close().await;
+    let entries = all(dir.path());
+    assert!(kinds(&entries).ends_with(&["call.settled", "sidecar.stopped"]), "{:?}", kinds(&entries));
+    assert_eq!(outcome(dir.path(), hanging.id().as_str()).as_deref(), Some("unknown"));
+    assert_eq!(verified(dir.path()).open_calls, 0);
+    // The next start finds nothing open.
+    open(dir.path()).await.close().await;
+    let started = all(dir.path()).into_iter().rfind(|entry| entry.kind == "sidecar.started").unwrap();
+    assert_eq!(started.fields["previous"]["unsettled"].as_u64(), Some(0));
+}
+
+#[tokio::test]
+async fn only_so_many_ends_of_calls_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    let _outage = Outage::begin(&kept, dir.path(), 1, &delegation).await;
+    let settle = async |number: usize| {
+        let id = kept.question(number as u128, &delegation).id;
+        kept.ledger.settled(completed(&id)).await
+    };
+    for number in 0..MAX_KEPT {
+        assert!(matches!(settle(number).await, Err(LedgerError::Kept(_))), "{number}");
+    }
+    assert!(matches!(settle(MAX_KEPT).await, Err(LedgerError::Unavailable(_))));
+    kept.crash().await;
 }

@@ -1,15 +1,19 @@
 //! When the disk fails: the segment is closed for good, calls are refused, and the writer tries again by itself until
-//! a new segment holds the record of the outage.
+//! a new segment holds the record of the outage, and with it how calls ended that were permitted before.
 
 use std::{collections::BTreeSet, fs, io, sync::atomic::Ordering, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Append, Writer};
+use super::{Append, Mark, Writer};
 use crate::{LedgerError, files, record, recovery, segment};
 
 /// How often a ledger that failed tries again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How many ends of calls are kept while the disk fails. No call is permitted meanwhile, so more than this many would
+/// have to have been under way when it began.
+pub(crate) const MAX_KEPT: usize = 16 * 1024;
 
 /// A time in which the ledger could not be written.
 pub(super) struct Outage {
@@ -32,6 +36,25 @@ impl Writer {
         self.outage.get_or_insert_with(|| Outage { since: net::clock::now(), refused: 0, why: error.to_string() });
     }
 
+    /// The outcomes of `appends` that the disk did not take. What became of a call cannot be said again by asking the
+    /// agent to repeat it, so it waits here.
+    pub(super) fn not_written(&mut self, appends: Vec<Append>, why: &str) -> Vec<Result<u64, LedgerError>> {
+        let mut outcomes = Vec::with_capacity(appends.len());
+        for append in appends {
+            let settles = matches!(append.mark, Mark::Settles(_));
+            if settles && self.kept.len() < MAX_KEPT {
+                self.kept.push(append);
+                outcomes.push(Err(LedgerError::Kept(why.to_owned())));
+                continue;
+            }
+            if let Some(outage) = self.outage.as_mut() {
+                outage.refused += 1;
+            }
+            outcomes.push(Err(LedgerError::Unavailable(why.to_owned())));
+        }
+        outcomes
+    }
+
     /// Mends the failed segment, begins a new one, and records the outage in it.
     pub(super) fn retry(&mut self) {
         self.retry_at = None;
@@ -40,15 +63,25 @@ impl Writer {
             return;
         }
         let Some(outage) = self.outage.take() else { return };
-        let written = record::unavailable(outage.since, outage.refused, &outage.why)
-            .map_err(io::Error::other)
-            .and_then(|draft| self.write(&mut [Append::event(draft)]));
-        match written {
+        let alert = match record::unavailable(outage.since, outage.refused, &outage.why) {
+            Ok(draft) => Append::event(draft),
+            Err(error) => {
+                self.outage = Some(outage);
+                self.fail(&io::Error::other(error));
+                return;
+            }
+        };
+        // With the record of the outage, because there is none to write them after.
+        let mut appends = vec![alert];
+        appends.append(&mut self.kept);
+        match self.write(&mut appends) {
             Ok(_) => {
-                tracing::info!(refused = outage.refused, "the ledger can be written again");
+                let kept = appends.len() - 1;
+                tracing::info!(refused = outage.refused, kept, "the ledger can be written again");
                 self.shared.healthy.store(true, Ordering::Release);
             }
             Err(error) => {
+                self.kept = appends.split_off(1);
                 self.outage = Some(outage);
                 self.fail(&error);
             }
@@ -79,7 +112,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The record of the stop, the last head and the seal; with the reserve given up where the disk is full.
+    /// Calls that nobody settled, the record of the stop, the last head and the seal; with the reserve given up where
+    /// the disk is full.
     pub(super) fn close(&mut self) {
         for attempt in 0..2 {
             if self.outage.is_some() {
@@ -88,10 +122,7 @@ impl Writer {
             let stopped = if self.outage.is_some() {
                 Err(io::Error::other("the ledger is not writable"))
             } else {
-                record::stopped(self.settings.started.component)
-                    .map_err(io::Error::other)
-                    .and_then(|draft| self.write(&mut [Append::event(draft)]))
-                    .and_then(|_| self.seal())
+                self.last_records().and_then(|mut records| self.write(&mut records)).and_then(|_| self.seal())
             };
             let Err(error) = stopped else { return };
             self.fail(&error);
@@ -101,5 +132,17 @@ impl Writer {
             }
         }
         tracing::error!("the ledger was not closed cleanly; the next start mends it");
+    }
+
+    /// Nobody is left who could say how an open call ended.
+    fn last_records(&self) -> io::Result<Vec<Append>> {
+        let mut records = Vec::with_capacity(self.open.len() + 1);
+        for id in &self.open {
+            let draft = record::settled_unknown(id).map_err(io::Error::other)?;
+            records.push(Append { mark: Mark::Settles(id.clone()), ..Append::event(draft) });
+        }
+        let stopped = record::stopped(self.settings.started.component).map_err(io::Error::other)?;
+        records.push(Append::event(stopped));
+        Ok(records)
     }
 }
