@@ -73,12 +73,30 @@ impl Authority {
         let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
         let Some(registration) = registration else { return Err(Refused::client(NOT_ACCEPTED)) };
         let assertion = verify(assertion, &registration, &self.assertion_audiences, now)?;
+        let made = self.made_since_start(&assertion)?;
         match self.store.use_once(&claimed, &assertion.jti, assertion.expires_at, now).await {
-            Ok(()) => Ok(Client { agent: registration.agent }),
+            Ok(()) => {
+                // Nothing is let in before it was made by its own word: so whatever was used before a restart was
+                // made before it too, even by a clock that runs ahead.
+                tokio::time::sleep(made.duration_since(now).try_into().unwrap_or_default()).await;
+                Ok(Client { agent: registration.agent })
+            }
             Err(NotUsable::Full) => Err(Refused::unavailable("room for the client's assertions", &claimed)),
             Err(why @ (NotUsable::Used | NotUsable::Ended)) => {
                 Err(Refused::client(format!("the `jti` of the client assertion: {why}")))
             }
+        }
+    }
+
+    /// When the assertion was made, if that was since this authority began to remember what was used.
+    fn made_since_start(&self, assertion: &ClientAssertion) -> Result<Timestamp, Refused> {
+        match assertion.issued_at {
+            Some(made) if self.remembers(made) => Ok(made),
+            Some(_) => Err(Refused::client(
+                "the client assertion was not made after this authority started, so it may have been used before: \
+                 make a new one",
+            )),
+            None => Err(Refused::client("the client assertion has no `iat`: it has to say when it was made")),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use model::duration::ConfigDuration;
+use model::{chain::MAX_AGENTS, duration::ConfigDuration};
 use net::{Plaintext, UrlError, check_operator_url};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -21,6 +21,9 @@ pub struct AuthorityConfig {
     /// How long a token lasts at most.
     #[serde(default = "five_minutes")]
     pub token_lifetime: ConfigDuration,
+    /// The most agents in a chain that it issues (at most 8): no more than its sidecars accept of it.
+    #[serde(default = "four")]
+    pub max_agents: usize,
     /// The groups of sidecars that it issues tokens for.
     pub sidecars: Vec<SidecarGroup>,
     /// Audiences, besides the issuer itself, that a user's token may have to be exchanged here.
@@ -70,6 +73,8 @@ pub struct AuthoritySettings {
     pub(crate) prefix: String,
     /// The longest a token lasts.
     pub(crate) lifetime: Duration,
+    /// The most agents in a chain.
+    pub(crate) max_agents: usize,
     /// The audiences that may be asked for.
     pub(crate) sidecars: Vec<String>,
     /// Audiences of users' tokens besides the issuer.
@@ -88,6 +93,9 @@ pub enum ConfigError {
     /// The lifetime is out of bounds.
     #[error("authority.token_lifetime: has to be between 1s and 15m")]
     Lifetime,
+    /// No agent could be in a chain, or more than any verifier accepts.
+    #[error("authority.max_agents: has to be from 1 to {MAX_AGENTS}")]
+    MaxAgents,
     /// There is nobody to issue tokens for.
     #[error("authority.sidecars: at least one group of sidecars has to be named")]
     NoSidecars,
@@ -98,6 +106,11 @@ pub enum ConfigError {
 
 const fn five_minutes() -> ConfigDuration {
     ConfigDuration::seconds(300)
+}
+
+/// What a sidecar accepts of an issuer where its configuration says nothing else.
+const fn four() -> usize {
+    4
 }
 
 impl AuthorityConfig {
@@ -114,6 +127,9 @@ impl AuthorityConfig {
         if lifetime < Duration::from_secs(1) || lifetime > MAX_LIFETIME {
             return Err(ConfigError::Lifetime);
         }
+        if !(1..=MAX_AGENTS).contains(&self.max_agents) {
+            return Err(ConfigError::MaxAgents);
+        }
         let mut seen = BTreeSet::new();
         for SidecarGroup { audience } in &self.sidecars {
             if audience.is_empty() || *audience == self.issuer || !seen.insert(audience) {
@@ -127,6 +143,7 @@ impl AuthorityConfig {
             issuer: self.issuer.clone(),
             prefix: url.path().trim_end_matches('/').to_owned(),
             lifetime,
+            max_agents: self.max_agents,
             sidecars: self.sidecars.iter().map(|group| group.audience.clone()).collect(),
             subject_audiences: self.subject_audiences.clone(),
         })
@@ -142,6 +159,7 @@ mod tests {
             issuer: "https://countersign.example/acme".to_owned(),
             keys: KeysConfig { dir: "keys".into(), algorithm: SigningAlgorithm::Es256 },
             token_lifetime: five_minutes(),
+            max_agents: four(),
             sidecars: vec![SidecarGroup { audience: "urn:example:support".to_owned() }],
             subject_audiences: Vec::new(),
             store: "store.yaml".into(),
@@ -154,12 +172,14 @@ mod tests {
     fn a_configuration_that_could_not_be_meant_is_refused_by_the_name_of_its_key() {
         assert_eq!(resolve(|_| ()).unwrap().prefix, "/acme");
         type Change = fn(&mut AuthorityConfig);
-        let cases: [(&str, Change); 8] = [
+        let cases: [(&str, Change); 10] = [
             ("issuer", |config| config.issuer = "http://countersign.example".to_owned()),
             ("issuer", |config| config.issuer.push('/')),
             ("issuer", |config| config.issuer.push_str("?a=b")),
             ("token_lifetime", |config| config.token_lifetime = ConfigDuration::seconds(3600)),
             ("token_lifetime", |config| config.token_lifetime = ConfigDuration::seconds(0)),
+            ("max_agents", |config| config.max_agents = 0),
+            ("max_agents", |config| config.max_agents = MAX_AGENTS + 1),
             ("sidecars", |config| config.sidecars.clear()),
             ("sidecars", |config| config.sidecars.push(config.sidecars[0].clone())),
             ("sidecars", |config| config.sidecars[0].audience = config.issuer.clone()),
@@ -168,5 +188,13 @@ mod tests {
             let error = resolve(change).unwrap_err().to_string();
             assert!(error.starts_with(&format!("authority.{key}:")), "{error}");
         }
+    }
+
+    #[test]
+    fn where_nothing_is_said_a_sidecar_accepts_every_chain_that_is_issued() {
+        let written =
+            serde_json::json!({ "issuer": "https://countersign.example", "role": "delegation", "tenants": [] });
+        let sidecar: token::IssuerConfig = serde_json::from_value(written).unwrap();
+        assert_eq!(resolve(|_| ()).unwrap().max_agents, sidecar.max_agents);
     }
 }

@@ -172,6 +172,12 @@ impl Authority {
     /// A handed-over token is good for one exchange.
     async fn use_once(&self, client: &Client, handed: &model::Delegation, now: Timestamp) -> Result<(), Refused> {
         let Some(jti) = &handed.token.jti else { return Err(Refused::request("the subject token has no `jti`")) };
+        if !self.remembers(handed.token.issued_at) {
+            return Err(Refused::request(
+                "the subject token was not handed over after this authority started, so it may have been used before: \
+                 have it handed over anew",
+            ));
+        }
         let until = handed.token.expires_at.checked_add(Duration::from_secs(60)).unwrap_or(Timestamp::MAX);
         let who = format!("takes over: {}", client.id());
         self.store
@@ -212,7 +218,8 @@ impl Authority {
 
     fn asked(&self, form: &Form, lifetime: Duration, now: Timestamp) -> Result<Asked, Refused> {
         let stage = form.value("stage").map(stage).transpose()?;
-        Ok(Asked { requested: Requested::read(form)?, stage, lifetime, jti: jti(now), now })
+        let max_agents = self.settings.max_agents;
+        Ok(Asked { requested: Requested::read(form)?, stage, lifetime, max_agents, jti: jti(now), now })
     }
 
     /// The one group of sidecars that the token is for.

@@ -18,7 +18,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use audit::Ledger;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use model::{Id, Tenant, chain::MAX_AGENTS, duration::ConfigDuration};
+use jiff::Timestamp;
+use model::{Id, Tenant, duration::ConfigDuration};
 use net::{Body, BoxError, Peer, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
 use serde_json::json;
@@ -50,6 +51,7 @@ pub struct Authority {
     store: Store,
     keys: SigningKeys,
     ledger: Ledger,
+    started_at: Timestamp,
     exchanges: Counter<u64>,
 }
 
@@ -79,11 +81,22 @@ pub enum BuildError {
 }
 
 impl Authority {
-    /// An authority that begins to fetch the keys of its issuers through `clients`.
+    /// An authority that begins to fetch the keys of its issuers through `clients`, and that from now on remembers
+    /// which client assertions and handed-over tokens were used. It is made once the ledger is open, which only one
+    /// process can have: so nothing is used any more at the one that ran before.
     ///
     /// # Errors
     /// When an issuer is not one of users' tokens, or is there twice.
     pub fn new(parts: Parts, clients: &KeyClients, tasks: &Tasks) -> Result<Self, BuildError> {
+        Self::started_at(net::clock::now(), parts, clients, tasks)
+    }
+
+    fn started_at(
+        started_at: Timestamp,
+        parts: Parts,
+        clients: &KeyClients,
+        tasks: &Tasks,
+    ) -> Result<Self, BuildError> {
         let Parts { settings, mut issuers, store, keys, ledger } = parts;
         if let Some(issuer) = issuers.iter().find(|issuer| issuer.role() != Role::Subject) {
             return Err(BuildError::NotSubject(issuer.name().to_owned()));
@@ -115,6 +128,7 @@ impl Authority {
             store,
             keys,
             ledger,
+            started_at,
         })
     }
 
@@ -138,9 +152,26 @@ impl Authority {
             Endpoint::Keys => public(self.keys.jwks()),
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
             Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),
-            Endpoint::Ready if self.ledger.healthy() => json_response(StatusCode::OK, &json!({ "ready": true })),
-            Endpoint::Ready => problem(StatusCode::SERVICE_UNAVAILABLE, "The ledger cannot be written."),
+            Endpoint::Ready => self.ready(net::clock::now()),
         }
+    }
+
+    fn ready(&self, now: Timestamp) -> Response<Body> {
+        let not_ready = |why| problem(StatusCode::SERVICE_UNAVAILABLE, why);
+        if !self.ledger.healthy() {
+            return not_ready("The ledger cannot be written.");
+        }
+        // An assertion made now says so in whole seconds.
+        match Timestamp::from_second(now.as_second()) {
+            Ok(second) if self.remembers(second) => json_response(StatusCode::OK, &json!({ "ready": true })),
+            _ => not_ready("It started in this very second: what is made in it may have been used before."),
+        }
+    }
+
+    /// Whether the use of something made at `made` would be remembered. What was used before the start is forgotten,
+    /// so all that was made before it counts as used.
+    fn remembers(&self, made: Timestamp) -> bool {
+        made > self.started_at
     }
 
     async fn token<B>(&self, request: Request<B>) -> Response<Body>
@@ -162,13 +193,14 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let now = net::clock::now();
         if request.uri().query().is_some() {
             return Err(Refused::request("parameters belong into the body, never into the URL"));
         }
         let headers = request.headers().clone();
         let form = Form::read(request).await?;
-        let client = self.authenticate(&headers, &form, now).await?;
+        let client = self.authenticate(&headers, &form, net::clock::now()).await?;
+        // Anew: to authenticate may take a moment.
+        let now = net::clock::now();
         match self.exchange(&form, &client, now).await {
             Ok(minted) => record::issued(&self.ledger, &client, minted).await,
             Err(refused) => {
@@ -203,7 +235,7 @@ fn own(settings: &AuthoritySettings, tenants: BTreeSet<Id<Tenant>>) -> Result<Is
         entitlements: None,
         assume: None,
         robots: Vec::new(),
-        max_agents: MAX_AGENTS,
+        max_agents: settings.max_agents,
         withdrawals: Withdrawals::None,
         refresh: ConfigDuration::seconds(300),
         max_stale: ConfigDuration::seconds(300),

@@ -89,6 +89,7 @@ mod tests {
             issuer: format!("https://countersign.example{path}"),
             prefix: path.to_owned(),
             lifetime: Duration::from_secs(300),
+            max_agents: 4,
             sidecars: vec!["urn:example:support".to_owned()],
             subject_audiences: Vec::new(),
         }

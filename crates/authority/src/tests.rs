@@ -3,6 +3,7 @@
 mod client;
 mod first_hop;
 mod next_hop;
+mod restart;
 mod world;
 
 use http::{Method, Request, StatusCode};
@@ -59,6 +60,19 @@ async fn without_a_ledger_there_is_no_token() {
 }
 
 #[tokio::test]
+async fn while_the_ledger_cannot_be_written_it_is_not_ready() {
+    let world = World::new().await;
+    let segment = world.folder.path().join("ledger/log/00000001.jsonl");
+    std::fs::rename(&segment, segment.with_extension("away")).unwrap();
+    let answer = world.first(&[]).await;
+    assert_eq!((answer.status, answer.error().0), (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable"));
+    let ready = world.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(ready.body["detail"].as_str().unwrap().contains("ledger"), "{}", ready.body);
+    assert_eq!(world.get("/livez").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
     let world = World::new().await;
     let issuer: token::IssuerConfig =
@@ -68,6 +82,7 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         issuer: ISSUER.to_owned(),
         keys: crate::KeysConfig { dir: world.folder.path().join("keys"), algorithm: crate::SigningAlgorithm::Es256 },
         token_lifetime: model::duration::ConfigDuration::seconds(300),
+        max_agents: 4,
         sidecars: vec![crate::SidecarGroup { audience: world::SIDECAR.to_owned() }],
         subject_audiences: Vec::new(),
         store: world.folder.path().join("store.yaml"),

@@ -30,6 +30,9 @@ pub struct ClientAssertion {
     pub client: Id<Principal>,
     /// The assertion's own name, unique for the client.
     pub jti: String,
+    /// When it was made, at most the skew after now. RFC 7523 §3 makes `iat` optional; whoever cannot remember each
+    /// `jti` for as long as it counts has to require it.
+    pub issued_at: Option<Timestamp>,
     /// Until when `jti` has to be remembered: the end that is accepted, skew included.
     pub expires_at: Timestamp,
 }
@@ -65,14 +68,14 @@ pub fn verify_client_assertion(
     };
     signature::check(&token, &key)?;
     kind_of(&token)?;
-    let expires_at = times(&token.claims, now)?;
+    let (issued_at, expires_at) = times(&token.claims, now)?;
     if token.claims.member("sub").and_then(Json::as_text) != Some(client.as_str()) {
         return wrong("`sub` is not the client");
     }
     check_audience(&token.claims, audiences)?;
     match token.claims.member("jti").and_then(Json::as_text) {
         Some(jti) if (1..=MAX_JTI_BYTES).contains(&jti.len()) => {
-            Ok(ClientAssertion { client: client.clone(), jti: jti.to_owned(), expires_at })
+            Ok(ClientAssertion { client: client.clone(), jti: jti.to_owned(), issued_at, expires_at })
         }
         _ => wrong(format!("`jti` is missing or not a string of 1 to {MAX_JTI_BYTES} bytes")),
     }
@@ -94,8 +97,9 @@ fn kind_of(token: &Unverified<'_>) -> Checked<()> {
     }
 }
 
-/// `exp` is required; `iat` and `nbf` count where they are. Returns the end, skew included.
-fn times(claims: &Json, now: Timestamp) -> Checked<Timestamp> {
+/// `exp` is required; `iat` and `nbf` count where they are. Returns `iat`, and the end with the
+/// skew included.
+fn times(claims: &Json, now: Timestamp) -> Checked<(Option<Timestamp>, Timestamp)> {
     let seconds = |name: &str| match claims.member(name) {
         None => Ok(None),
         Some(Json::Number(text)) => match text.parse::<i64>() {
@@ -112,7 +116,8 @@ fn times(claims: &Json, now: Timestamp) -> Checked<Timestamp> {
     }
     let lifetime = if issued.is_some() { MAX_ASSERTION_LIFETIME } else { SignedDuration::MAX };
     time::check(times, lifetime, SKEW, now)?;
-    times.expires_at.checked_add(SKEW).or_else(|error| wrong(format!("`exp`: {error}")))
+    let end = times.expires_at.checked_add(SKEW).or_else(|error| wrong(format!("`exp`: {error}")))?;
+    Ok((issued.map(|_| times.issued_at), end))
 }
 
 fn check_audience(claims: &Json, ours: &BTreeSet<String>) -> Checked<()> {

@@ -51,7 +51,7 @@ pub(crate) fn first(
     let user = hop(subject.user.clone(), subject.jti.clone(), grant, granted);
     let agent = hop(principal(client.agent()), Some(asked.jti.clone()), grant, authority.clone());
     Ok(Issuance {
-        chain: chain(vec![user, agent])?,
+        chain: chain(vec![user, agent], asked.max_agents)?,
         authority,
         user: subject.claims.clone(),
         tenant: task.tenant.clone(),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Action, Agent, AgentStatus, Authority, Chain, Grant, Hop, Id, Principal, PrincipalKind, Stage, Task, Tenant,
-    chain::{Evidence, MAX_AGENTS},
+    chain::Evidence,
     delegation::{TaskClaims, UserClaims},
     registry::TaskStatus,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) stage: Option<Stage>,
     /// The longest the token may last.
     pub(crate) lifetime: Duration,
+    /// The most agents in a chain.
+    pub(crate) max_agents: usize,
     /// The `jti` of the token to be.
     pub(crate) jti: String,
     /// The moment.
@@ -164,8 +166,8 @@ pub(crate) fn principal(agent: &Agent) -> Principal {
 
 /// A chain of `hops` that nowhere widens. That it cannot is arithmetic; that it does not is checked all the same,
 /// because a signature is about to be put under it.
-pub(crate) fn chain(hops: Vec<Hop>) -> Result<Chain, Refused> {
-    let chain = Chain::new(hops, MAX_AGENTS).map_err(|error| Refused::request(error.to_string()))?;
+pub(crate) fn chain(hops: Vec<Hop>, max_agents: usize) -> Result<Chain, Refused> {
+    let chain = Chain::new(hops, max_agents).map_err(|error| Refused::request(error.to_string()))?;
     match chain.widening() {
         None => Ok(chain),
         Some(hop) => Err(Refused::request(format!("the hop {hop} of the chain holds more than the one before it"))),

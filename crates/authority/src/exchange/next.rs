@@ -26,7 +26,7 @@ pub(crate) fn hand_over(
     if !client.agent().is(&parent.chain.agent().principal) {
         return Err(Refused::request("the subject token is not this client's own"));
     }
-    may_join(parent, &principal(actor), registered)?;
+    may_join(parent, &principal(actor), registered, asked)?;
     let issuance = issue(parent, registered, asked, parent.token.expires_at)?;
     Ok(Issuance { chain: parent.chain.clone(), ..issuance })
 }
@@ -45,19 +45,26 @@ pub(crate) fn take_over(
     if !may_act.is(&actor) {
         return Err(Refused::request("the subject token names another agent in `may_act`"));
     }
-    may_join(parent, &actor, registered)?;
+    may_join(parent, &actor, registered, asked)?;
     let issuance = issue(parent, registered, asked, parent_ends)?;
     let mut hops: Vec<_> = parent.chain.hops().cloned().collect();
     hops.push(hop(actor, Some(asked.jti.clone()), &registered.grant, issuance.authority.clone()));
-    Ok(Issuance { chain: chain(hops)?, ..issuance })
+    Ok(Issuance { chain: chain(hops, asked.max_agents)?, ..issuance })
 }
 
-/// Whether the grant lets the chain grow, by this agent.
-fn may_join(parent: &Delegation, actor: &Principal, registered: &Registered) -> Result<(), Refused> {
+/// Whether the chain may grow, by this agent: said before anything is handed over, not when it is taken.
+fn may_join(parent: &Delegation, actor: &Principal, registered: &Registered, asked: &Asked) -> Result<(), Refused> {
     if parent.chain.hops().any(|hop| hop.principal.is(actor)) {
         return Err(Refused::request("that agent is in the chain already and cannot extend it"));
     }
-    if parent.chain.agents().count() > registered.grant.redelegate {
+    let agents = parent.chain.agents().count();
+    if agents >= asked.max_agents {
+        return Err(Refused::request(format!(
+            "the chain has {agents} agents, and no chain of this authority has more than {} (`max_agents`)",
+            asked.max_agents
+        )));
+    }
+    if agents > registered.grant.redelegate {
         return Err(Refused::request(format!(
             "the grant {} may be passed on to {} further agents, and was",
             registered.grant.id, registered.grant.redelegate

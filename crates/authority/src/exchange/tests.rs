@@ -77,13 +77,16 @@ fn at(second: i64) -> Timestamp {
 const NOW: i64 = 1_000;
 
 fn asked() -> impl Strategy<Value = Asked> {
-    (requested(), prop::option::weighted(0.3, stage()), 1_u64..400).prop_map(|(requested, stage, lifetime)| Asked {
-        requested,
-        stage,
-        lifetime: std::time::Duration::from_secs(lifetime),
-        jti: "jti".to_owned(),
-        now: at(NOW),
-    })
+    (requested(), prop::option::weighted(0.3, stage()), 1_u64..400, 2_usize..7).prop_map(
+        |(requested, stage, lifetime, max_agents)| Asked {
+            requested,
+            stage,
+            lifetime: std::time::Duration::from_secs(lifetime),
+            max_agents,
+            jti: "jti".to_owned(),
+            now: at(NOW),
+        },
+    )
 }
 
 fn agent(id: &str, actions: BTreeSet<Id<Action>>) -> Agent {
@@ -247,6 +250,8 @@ proptest! {
         for (index, (gives, takes)) in asks.iter().enumerate().take(world.agents.len()).skip(1) {
             let Ok(issued) = world.next(&world.signed(&parent), index, gives, takes) else { break };
             prop_assert!(index <= world.grant.redelegate);
+            // Said when it is handed over: what is handed over can be taken.
+            prop_assert!(index < gives.max_agents && issued.chain.agents().count() <= takes.max_agents);
             prop_assert!(issued.authority.within(&parent.authority));
             prop_assert!(issued.expires_at <= parent.expires_at);
             // The lifetime asked of a hand-over is the hand-over's own; scope, elements and stage carry on.
@@ -260,7 +265,7 @@ proptest! {
 
     #[test]
     fn asking_for_everything_gets_all_that_is_held_and_never_an_error(world in world()) {
-        let all = Asked { requested: Requested::default(), stage: None, lifetime: std::time::Duration::from_secs(300), jti: "jti".to_owned(), now: at(NOW) };
+        let all = Asked { requested: Requested::default(), stage: None, lifetime: std::time::Duration::from_secs(300), max_agents: 4, jti: "jti".to_owned(), now: at(NOW) };
         let issued = world.first(&all);
         let held: BTreeSet<_> = world.grant.authority.elements.iter().flat_map(|element| element.actions.iter().cloned())
             .filter(|action| world.grant.authority.scope.contains(action))

@@ -202,7 +202,7 @@ async fn asking_for_too_much_is_narrowed_and_asking_for_less_is_granted() {
         answer.body["authorization_details"],
         json!([{
             "type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"], "identifier": "**",
-            "limits": { "amount": { "max": "50", "currency": "USD" } }, "where": { "order.placed_by": "$user" }
+            "limits": { "amount": { "max": "50.00", "currency": "USD" } }, "where": { "order.placed_by": "$user" }
         }])
     );
     let narrow = details(
@@ -210,7 +210,7 @@ async fn asking_for_too_much_is_narrowed_and_asking_for_less_is_granted() {
     );
     let answer = world.first(&[("authorization_details", &narrow), ("stage", "draft")]).await;
     let element = &answer.body["authorization_details"][0];
-    assert_eq!((&element["identifier"], &element["limits"]["amount"]["max"]), (&json!("orders/17"), &json!("20")));
+    assert_eq!((&element["identifier"], &element["limits"]["amount"]["max"]), (&json!("orders/17"), &json!("20.00")));
     assert_eq!(element["limits"]["n"]["max"], "1");
     let claims = payload(&answer.token());
     assert_eq!((&claims["stage"], &claims["scope"]), (&json!("draft"), &json!("refunds.create")));

@@ -110,6 +110,18 @@ async fn a_chain_neither_loops_nor_grows_beyond_the_grant() {
 }
 
 #[tokio::test]
+async fn a_chain_that_the_sidecars_would_refuse_is_not_begun() {
+    let world = World::with(redelegate(7), |config| config.max_agents = 2).await;
+    let parent = world.first_token().await;
+    let handed = world.hand_over("support", &parent, "researcher").await.token();
+    let second = world.exchange("researcher", &[("subject_token", &handed)]).await.token();
+    world.verify(&second).await.unwrap();
+    let third = world.hand_over("researcher", &second, "writer").await;
+    let (error, description) = third.error();
+    assert!(error == "invalid_request" && description.contains("more than 2 (`max_agents`)"), "{description}");
+}
+
+#[tokio::test]
 async fn three_hops_narrow_one_after_the_other() {
     let world = World::with(redelegate(2), |_| ()).await;
     let twenty = json!([{ "type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"],
@@ -133,8 +145,11 @@ async fn three_hops_narrow_one_after_the_other() {
     let claims = payload(&third);
     let max = |hop: &Value| hop["authorization_details"][0]["limits"]["amount"]["max"].clone();
     let chain = claims["delegation_chain"].as_array().unwrap();
-    assert_eq!(chain.iter().map(max).collect::<Vec<_>>(), [json!("50"), json!("50"), json!("20"), json!("20")]);
-    assert_eq!((max(&claims), &claims["stage"]), (json!("20"), &json!("draft")));
+    assert_eq!(
+        chain.iter().map(max).collect::<Vec<_>>(),
+        [json!("50.00"), json!("50.00"), json!("20.00"), json!("20.00")]
+    );
+    assert_eq!((max(&claims), &claims["stage"]), (json!("20.00"), &json!("draft")));
     world.verify(&third).await.unwrap();
 }
 

@@ -22,6 +22,8 @@ pub(super) const ISSUER: &str = "https://countersign.example";
 pub(super) const SSO: &str = "https://sso.example";
 pub(super) const SIDECAR: &str = "urn:example:countersign:support";
 const AGENTS: &[&str] = &["support", "researcher", "writer", "sleeper"];
+/// How long the authority of a test has been there, in seconds: longer than anything in it.
+const UP: i64 = 60;
 
 pub(super) struct World {
     pub(super) authority: Arc<Authority>,
@@ -29,6 +31,7 @@ pub(super) struct World {
     pub(super) sso: SigningKey,
     pub(super) ledger: Ledger,
     pub(super) folder: tempfile::TempDir,
+    config: AuthorityConfig,
     tasks: Tasks,
     clients: KeyClients,
 }
@@ -66,6 +69,7 @@ impl World {
             issuer: ISSUER.to_owned(),
             keys: KeysConfig { dir: path("keys"), algorithm: SigningAlgorithm::Es256 },
             token_lifetime: model::duration::ConfigDuration::seconds(300),
+            max_agents: 4,
             sidecars: vec![SidecarGroup { audience: SIDECAR.to_owned() }],
             subject_audiences: vec!["https://api.example".to_owned()],
             store: path("store.yaml"),
@@ -78,20 +82,23 @@ impl World {
         };
         std::fs::create_dir(path("ledger")).unwrap();
         let ledger = Ledger::open(LedgerSettings::new(path("ledger").join("log"), started), &tasks).await.unwrap();
-        let parts = Parts {
-            settings: config.resolve().unwrap(),
-            issuers: vec![subject_issuer(&path("sso.json")).resolve().unwrap()],
-            store: Store::open(&config.store, ISSUER).await.unwrap(),
-            keys: SigningKeys::open(&config.keys).unwrap(),
-            ledger: ledger.clone(),
-        };
+        let started_at = net::clock::now() - SignedDuration::from_secs(UP);
+        let parts = parts(&config, &ledger, folder.path()).await;
         std::fs::write(path("own.json"), parts.keys.jwks().to_string()).unwrap();
-        let authority = Arc::new(Authority::new(parts, &clients, &tasks).unwrap());
-        Self { authority, agents, sso, ledger, folder, tasks, clients }
+        let authority = Arc::new(Authority::started_at(started_at, parts, &clients, &tasks).unwrap());
+        Self { authority, agents, sso, ledger, folder, config, tasks, clients }
+    }
+
+    /// The same world with an authority that started anew, and at `started_at` by its clock.
+    pub(super) async fn restarted(mut self, started_at: Timestamp) -> Self {
+        let parts = parts(&self.config, &self.ledger, self.folder.path()).await;
+        let authority = Authority::started_at(started_at, parts, &self.clients, &self.tasks).unwrap();
+        self.authority = Arc::new(authority);
+        self
     }
 
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
-        let peer = Peer { address: ([127, 0, 0, 1], 1).into() };
+        let peer = Peer::tcp(([127, 0, 0, 1], 1).into());
         let (head, body) = Arc::clone(&self.authority).handle(peer, request).await.into_parts();
         let body = net::body::collect(body, 1 << 20).await.unwrap();
         Answer { status: head.status, headers: head.headers, body: serde_json::from_slice(&body).unwrap() }
@@ -232,6 +239,16 @@ fn changed(mut claims: Value, change: Value) -> Value {
         }
     }
     claims
+}
+
+async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path) -> Parts {
+    Parts {
+        settings: config.resolve().unwrap(),
+        issuers: vec![subject_issuer(&folder.join("sso.json")).resolve().unwrap()],
+        store: Store::open(&config.store, ISSUER).await.unwrap(),
+        keys: SigningKeys::open(&config.keys).unwrap(),
+        ledger: ledger.clone(),
+    }
 }
 
 fn subject_issuer(keys: &Path) -> IssuerConfig {

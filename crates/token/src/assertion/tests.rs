@@ -35,9 +35,10 @@ fn an_assertion_names_the_client_once() {
         assert_eq!(claimed_client(&compact).unwrap(), "support");
         let assertion = verify(&key, &compact).unwrap();
         assert_eq!((assertion.client.as_str(), assertion.jti.as_str()), ("support", "once"));
-        assert_eq!(assertion.expires_at.as_second(), NOW + 65);
+        assert_eq!((assertion.issued_at, assertion.expires_at.as_second()), (Some(now()), NOW + 65));
     }
-    assert!(verify(&key, &signed(&key, &json!("JWT"), json!({"aud": [AUTHORITY], "iat": null}))).is_ok());
+    let undated = verify(&key, &signed(&key, &json!("JWT"), json!({"aud": [AUTHORITY], "iat": null}))).unwrap();
+    assert_eq!(undated.issued_at, None);
 }
 
 #[test]
