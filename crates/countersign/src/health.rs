@@ -59,7 +59,7 @@ where
     R: Fn() -> Readiness + Send + Sync + 'static,
 {
     let state = Arc::new((metrics, ready));
-    let limits = ServeLimits { max_connections: 128, ..ServeLimits::default() };
+    let limits = ServeLimits { max_connections: 32, ..ServeLimits::default() };
     let serving = net::serve(listener, limits, tasks.clone(), move |_, request: Request<Incoming>| {
         let state = Arc::clone(&state);
         async move { answer(request.method(), request.uri().path(), &state.0, &state.1) }

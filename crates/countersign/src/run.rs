@@ -3,6 +3,7 @@
 pub(crate) mod authority;
 pub(crate) mod sidecar;
 
+mod descriptors;
 pub(crate) mod findings;
 mod ledger;
 mod prepare;

@@ -2,11 +2,15 @@
 //!
 //! A listener is bound before anything is announced ready, so that a taken port is an error at start.
 
+mod complaints;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+
+pub(crate) use complaints::Complaints;
 
 /// How long to wait when the process is out of file descriptors: trying at once would only burn a core.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
@@ -56,7 +60,7 @@ impl Listener {
     }
 
     /// The next connection. Failures of single connections, and of the system to give one, are waited out.
-    pub(crate) async fn accept(&self) -> (TcpStream, Peer) {
+    pub(crate) async fn accept(&self, complaints: &mut Complaints) -> (TcpStream, Peer) {
         loop {
             match self.socket.accept().await {
                 Ok((stream, address)) => {
@@ -67,7 +71,9 @@ impl Listener {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(address = %self.local, %error, "cannot accept connections");
+                    if let Some(failures) = complaints.due(crate::clock::monotonic()) {
+                        tracing::warn!(address = %self.local, %error, failures, "cannot accept connections");
+                    }
                     tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
                 }
             }

@@ -32,6 +32,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
+use crate::listen::Complaints;
 use crate::{Body, Listener, Peer, Tasks};
 
 /// What one listener gives to all its peers, and to one of them.
@@ -78,11 +79,12 @@ where
 {
     let soft = tasks.shutdown_token();
     let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut complaints = Complaints::default();
     let server = Arc::new(Server { http: http(&limits, &tasks), limits, tasks, handler });
     loop {
         let next = async {
             let place = Arc::clone(&room).acquire_owned().await;
-            (place, listener.accept().await)
+            (place, listener.accept(&mut complaints).await)
         };
         let (place, (stream, peer)) = tokio::select! {
             next = next => next,

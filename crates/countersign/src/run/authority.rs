@@ -9,7 +9,7 @@ use store::Store;
 use token::{Issuer, config::Role};
 
 use super::{
-    Process,
+    Process, descriptors,
     findings::Findings,
     ledger, prepare,
     sidecar::{bind, key_clients},
@@ -138,6 +138,7 @@ pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics)
     let section = &config.authority;
     let store = Store::open(&section.store, &section.issuer).await.map_err(Failure::configuration)?;
     let keys = SigningKeys::open(&section.keys).map_err(Failure::configuration)?;
+    let limits = ServeLimits { max_connections: descriptors::connections()?, ..ServeLimits::default() };
     let listener = bind(config.listen.tcp).await?;
     let health = match &config.listen.health {
         Some(health) => Some(bind(health.tcp).await?),
@@ -164,7 +165,7 @@ pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics)
         health::serve(health, &background, metrics, move || Readiness::of([("ledger", Check::of(seen.healthy()))]));
     }
     let address = listener.local_addr();
-    let serving = net::serve(listener, ServeLimits::default(), requests.clone(), move |peer, request| {
+    let serving = net::serve(listener, limits, requests.clone(), move |peer, request| {
         Arc::clone(&authority).handle(peer, request)
     });
     requests.spawn("authority listener", serving);

@@ -20,7 +20,7 @@ use proxy::{Parts, Sidecar, Snapshot, SnapshotParts};
 use token::{KeyClients, Verifier, VerifierSettings, config::Role};
 
 use super::{
-    Process,
+    Process, descriptors,
     findings::Findings,
     ledger,
     prepare::{Prepared, prepare},
@@ -104,11 +104,15 @@ pub(crate) async fn start(
     };
     let Document { value: config, revision, .. } = document;
     let (calls, background) = (Tasks::new(), Tasks::new());
+    let connections = descriptors::connections()?;
     let agent = bind(config.listen.agent.tcp).await?;
     let health = bind(config.listen.health.tcp).await?;
     let ledger = ledger::open(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await?;
-    let begun =
-        begin(Beginning { config, revision, prepared, agent, health, metrics, calls, background }, &ledger).await;
+    let begun = begin(
+        Beginning { config, revision, prepared, agent, health, connections, metrics, calls, background },
+        &ledger,
+    )
+    .await;
     if begun.is_err() {
         // The ledger says that it started; it has to say that it ended.
         ledger.close().await;
@@ -123,13 +127,15 @@ struct Beginning {
     prepared: Prepared,
     agent: Listener,
     health: Listener,
+    /// How many of agents may be open at once.
+    connections: usize,
     metrics: Metrics,
     calls: Tasks,
     background: Tasks,
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning { config, revision, prepared, agent, health, metrics, calls, background } = beginning;
+    let Beginning { config, revision, prepared, agent, health, connections, metrics, calls, background } = beginning;
     let Prepared { issuers, tools, policy, agents, roots } = prepared;
     let clients = key_clients(&roots)?;
     let settings = VerifierSettings {
@@ -151,6 +157,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     }
     gauges(&verifier, policy.revision());
     let limits = ServeLimits {
+        max_connections: connections,
         max_header_bytes: config.listen.agent.max_header_bytes,
         max_headers: config.listen.agent.max_headers,
         ..ServeLimits::default()
