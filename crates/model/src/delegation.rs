@@ -110,6 +110,8 @@ pub struct TaskClaims {
 pub enum Sender {
     /// Not at all: whoever holds it can present it. A setting of the listener allows that.
     Bearer,
+    /// To a client certificate (RFC 8705), which the connection of every call has to have.
+    Certificate,
 }
 
 impl Sender {
@@ -117,6 +119,7 @@ impl Sender {
     pub const fn is_constrained(self) -> bool {
         match self {
             Self::Bearer => false,
+            Self::Certificate => true,
         }
     }
 }

@@ -70,9 +70,7 @@ impl http_body::Body for Body {
         match &mut self.0 {
             Kind::Memory(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Incoming(incoming) => Pin::new(incoming).poll_frame(context).map_err(Into::into),
-            Kind::Boxed(body) => {
-                Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context)
-            }
+            Kind::Boxed(body) => Pin::new(body.get_mut().unwrap_or_else(PoisonError::into_inner)).poll_frame(context),
         }
     }
 

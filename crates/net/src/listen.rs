@@ -1,33 +1,37 @@
-//! Listening sockets.
+//! Listening sockets: TCP, TLS over it, and Unix.
 //!
 //! A listener is bound before anything is announced ready, so that a taken port is an error at start.
 
 mod complaints;
+mod stream;
+mod unix;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+
+pub use unix::{UnixListener, bind_unix};
+
+use crate::peer::{Peer, PeerAddress};
+use crate::tls::server::{HandshakeError, ServerTls};
 
 pub(crate) use complaints::Complaints;
+pub(crate) use stream::Stream;
 
 /// How long to wait when the process is out of file descriptors: trying at once would only burn a core.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// The address the connection came from.
-    pub address: SocketAddr,
-}
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {cause}")]
 pub struct ListenError {
-    /// The address asked for.
-    pub address: SocketAddr,
+    /// The address or path asked for.
+    pub address: String,
     /// What the system said.
     #[source]
     pub cause: io::Error,
@@ -45,7 +49,7 @@ pub struct Listener {
 /// # Errors
 /// When the address is taken, not ours, or not permitted.
 pub async fn bind(address: SocketAddr) -> Result<Listener, ListenError> {
-    let failed = |cause| ListenError { address, cause };
+    let failed = |cause| ListenError { address: address.to_string(), cause };
     // tokio sets SO_REUSEADDR on Unix: a restart must not wait for old connections to time out.
     let socket = TcpListener::bind(address).await.map_err(failed)?;
     let local = socket.local_addr().map_err(failed)?;
@@ -59,23 +63,99 @@ impl Listener {
         self.local
     }
 
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, address) = self.socket.accept().await?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY refused");
+        }
+        Ok((stream, address))
+    }
+}
+
+/// Where connections come in, and what they speak before HTTP.
+#[derive(Debug)]
+pub enum Endpoint {
+    /// HTTP in clear text over TCP.
+    Tcp(Listener),
+    /// HTTP over TLS over TCP.
+    Tls(Listener, Arc<ServerTls>),
+    /// HTTP in clear text over a Unix socket.
+    Unix(UnixListener),
+}
+
+/// Where an [`Endpoint`] listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Where it listens.
+    #[must_use]
+    pub fn local(&self) -> LocalAddress {
+        match self {
+            Self::Tcp(listener) | Self::Tls(listener, _) => LocalAddress::Tcp(listener.local),
+            Self::Unix(listener) => LocalAddress::Unix(listener.path().to_owned()),
+        }
+    }
+
     /// The next connection. Failures of single connections, and of the system to give one, are waited out.
-    pub(crate) async fn accept(&self, complaints: &mut Complaints) -> (TcpStream, Peer) {
+    pub(crate) async fn accept(&self, complaints: &mut Complaints) -> Accepted {
         loop {
-            match self.socket.accept().await {
-                Ok((stream, address)) => {
-                    if let Err(error) = stream.set_nodelay(true) {
-                        tracing::debug!(%error, "TCP_NODELAY refused");
-                    }
-                    return (stream, Peer { address });
+            let accepted = match self {
+                Self::Tcp(listener) => listener.accept().await.map(|(stream, from)| Accepted::Tcp(stream, from)),
+                Self::Tls(listener, tls) => {
+                    listener.accept().await.map(|(stream, from)| Accepted::Tls(stream, from, Arc::clone(tls)))
                 }
+                Self::Unix(listener) => {
+                    listener.accept().await.map(|(stream, from)| Accepted::Unix(stream, PeerAddress::Unix(from)))
+                }
+            };
+            match accepted {
+                Ok(accepted) => return accepted,
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     if let Some(failures) = complaints.due(crate::clock::monotonic()) {
-                        tracing::warn!(address = %self.local, %error, failures, "cannot accept connections");
+                        tracing::warn!(address = %self.local(), %error, failures, "cannot accept connections");
                     }
                     tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
                 }
+            }
+        }
+    }
+}
+
+impl From<Listener> for Endpoint {
+    fn from(listener: Listener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+/// A connection about whose peer nothing is known but where it is.
+pub(crate) enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Tls(TcpStream, SocketAddr, Arc<ServerTls>),
+    Unix(UnixStream, PeerAddress),
+}
+
+impl Accepted {
+    /// Shakes hands where that is to be done. Takes as long as the peer likes, up to a deadline.
+    pub(crate) async fn ready(self) -> Result<(Stream, Peer), (PeerAddress, HandshakeError)> {
+        match self {
+            Self::Tcp(stream, address) => Ok((Stream::Tcp(stream), Peer::tcp(address))),
+            Self::Unix(stream, address) => {
+                Ok((Stream::Unix(stream), Peer { address, secure: false, certificate: None }))
+            }
+            Self::Tls(stream, address, tls) => {
+                let address = PeerAddress::Tcp(address);
+                let (stream, certificate) = tls.accept(stream).await.map_err(|error| (address, error))?;
+                Ok((
+                    Stream::Tls(Box::new(stream)),
+                    Peer { address, secure: true, certificate: certificate.map(Arc::new) },
+                ))
             }
         }
     }
@@ -86,6 +166,15 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
     )
+}
+
+impl fmt::Display for LocalAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 #[cfg(test)]

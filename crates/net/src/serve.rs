@@ -32,8 +32,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 
-use crate::listen::Complaints;
-use crate::{Body, Listener, Peer, Tasks};
+use crate::listen::{Accepted, Complaints, Endpoint};
+use crate::{Body, Peer, Tasks};
 
 /// What one listener gives to all its peers, and to one of them.
 #[derive(Clone, Debug)]
@@ -72,11 +72,13 @@ impl Default for ServeLimits {
 ///
 /// When a peer goes away, the future that answers it is dropped at its next await: what has to be finished
 /// in any case belongs in a task of its own.
-pub async fn serve<H, F>(listener: Listener, limits: ServeLimits, tasks: Tasks, handler: H)
+pub async fn serve<E, H, F>(endpoint: E, limits: ServeLimits, tasks: Tasks, handler: H)
 where
+    E: Into<Endpoint>,
     H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let endpoint = endpoint.into();
     let soft = tasks.shutdown_token();
     let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut complaints = Complaints::default();
@@ -84,15 +86,15 @@ where
     loop {
         let next = async {
             let place = Arc::clone(&room).acquire_owned().await;
-            (place, listener.accept(&mut complaints).await)
+            (place, endpoint.accept(&mut complaints).await)
         };
-        let (place, (stream, peer)) = tokio::select! {
+        let (place, accepted) = tokio::select! {
             next = next => next,
             () = soft.cancelled() => return,
         };
         let connection = Arc::clone(&server);
         server.tasks.spawn("connection", async move {
-            connection.connection(stream, peer).await;
+            connection.connection(accepted).await;
             drop(place);
         });
     }
@@ -110,16 +112,22 @@ where
     H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    async fn connection<I>(&self, stream: I, peer: Peer)
-    where
-        I: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
+    async fn connection(&self, accepted: Accepted) {
         let soft = self.tasks.shutdown_token();
+        let ready = tokio::select! {
+            ready = accepted.ready() => ready,
+            () = soft.cancelled() => return,
+        };
+        let (stream, peer) = match ready {
+            Ok(ready) => ready,
+            Err((peer, error)) => return tracing::debug!(%peer, %error, "no connection"),
+        };
+        let address = peer.address;
         let max_headers = self.limits.max_headers;
         let handler = self.handler.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             // hyper counts fields on HTTP/1.1 only.
-            let handled = (request.headers().len() <= max_headers).then(|| handler(peer, request));
+            let handled = (request.headers().len() <= max_headers).then(|| handler(peer.clone(), request));
             async move {
                 Ok::<_, Infallible>(match handled {
                     Some(response) => response.await,
@@ -137,7 +145,7 @@ where
             }
         };
         if let Err(error) = outcome {
-            tracing::debug!(peer = %peer.address, %error, "connection ended");
+            tracing::debug!(peer = %address, %error, "connection ended");
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! One provider (aws-lc-rs) for the whole process; TLS 1.2 and 1.3 with rustls's own safe choices.
 
+pub mod server;
+
 use std::sync::Arc;
 
 use rustls::ClientConfig;

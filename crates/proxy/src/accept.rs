@@ -110,7 +110,6 @@ pub(crate) fn accept(
 
 impl Incoming {
     /// When it came, from whom, and its id.
-    #[cfg(test)]
     pub(crate) fn arrival(&self) -> &Arrival {
         &self.arrival
     }

@@ -41,7 +41,9 @@ pub(crate) async fn admit(
 ) -> Result<Admitted, Box<Rejection>> {
     let compact = credential(incoming).map_err(|refusal| Box::new(Rejection { refusal: *refusal, seen: None }))?;
     let bearer_allowed = snapshot.listener.bearer != Bearer::Refuse;
-    let presented = Presented { compact, bearer_allowed, proof: Proof::None };
+    let certificate = incoming.arrival().peer.certificate.as_ref();
+    let proof = certificate.map_or(Proof::None, |certificate| Proof::Certificate(certificate.x5t_s256));
+    let presented = Presented { compact, bearer_allowed, proof };
     let verified = snapshot.verifier.verify(presented, now).await?;
     Ok(Admitted { delegation: Arc::clone(verified.delegation()) })
 }

@@ -34,7 +34,7 @@ pub(crate) fn listener() -> AgentListenerConfig {
 }
 
 pub(crate) fn arrival() -> Arrival {
-    let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let peer = Peer::tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
     Arrival::new("ledger1", peer, NOW.parse().unwrap(), net::clock::monotonic()).unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! Tokens that were verified before, by digest: a repeat call costs a hash and a lookup, not a signature.
 //!
-//! A hit proves only that the signature was good. Time, the listener's setting and the key are looked at again.
+//! A hit proves only that the signature was good. Time, the sender's proof, the listener's setting and the key are
+//! looked at again.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use model::Delegation;
 use quick_cache::sync::Cache as Store;
 
 use crate::{
-    check::{shape::Digest, time::Times},
+    check::{sender::Binding, shape::Digest, time::Times},
     keys::Key,
 };
 
@@ -21,6 +22,7 @@ pub(crate) struct Cache {
 pub(crate) struct Entry {
     pub(crate) delegation: Arc<Delegation>,
     pub(crate) times: Times,
+    pub(crate) binding: Binding,
     pub(crate) key: Arc<Key>,
     /// The key set that `key` was last seen in.
     pub(crate) generation: u64,

@@ -16,7 +16,6 @@ use crate::{
     ConfigError, Issuer, KeyClients, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
     cache::{Cache, Entry},
     check::{
-        sender,
         shape::{self, Digest, Unverified},
         signature, time,
     },
@@ -78,6 +77,8 @@ pub struct Presented<'a> {
 pub enum Proof {
     /// Nothing.
     None,
+    /// That it holds the key of the client certificate with this SHA-256, by the TLS handshake of its connection.
+    Certificate([u8; 32]),
 }
 
 /// Evidence that a token is good for a call: only [`Verifier::verify`] makes one.
@@ -179,7 +180,8 @@ impl Verifier {
         let candidate = Candidate { token: &token, key: &key, issuer };
         let admitted = verify::for_call(&candidate, &self.0.rules, presented.proof, presented.bearer_allowed, now)?;
         let delegation = Arc::new(admitted.delegation);
-        let entry = Entry { delegation: Arc::clone(&delegation), times: admitted.times, key, generation };
+        let (times, binding) = (admitted.times, admitted.binding);
+        let entry = Entry { delegation: Arc::clone(&delegation), times, binding, key, generation };
         self.0.cache.keep(digest, entry);
         Ok(Verified { delegation })
     }
@@ -242,10 +244,11 @@ impl Verifier {
             entry.generation = loaded.generation;
             self.0.cache.keep(*digest, entry.clone());
         }
-        let recheck =
-            time::current(entry.times, issuer.skew, now).and_then(|()| sender::bearer(presented.bearer_allowed));
+        // A binding has one kind of sender, so what was remembered of it is what is proved again.
+        let recheck = time::current(entry.times, issuer.skew, now)
+            .and_then(|()| entry.binding.check(presented.proof, presented.bearer_allowed));
         match recheck {
-            Ok(()) => Ok(Some(Verified { delegation: entry.delegation })),
+            Ok(_) => Ok(Some(Verified { delegation: entry.delegation })),
             Err(refusal) => {
                 if refusal.code == Code::Expired {
                     self.0.cache.drop_one(digest);

@@ -14,7 +14,8 @@ use model::{
 use crate::{
     Defaults, Issuer, Proof, Rejection, Seen, SubjectAudiences,
     check::{
-        audience, chain, kind, role, sender,
+        audience, chain, kind, role,
+        sender::Binding,
         shape::Unverified,
         signature, tenant,
         time::{self, Times},
@@ -46,6 +47,7 @@ pub(crate) struct Candidate<'a> {
 pub(crate) struct Admitted {
     pub(crate) delegation: Delegation,
     pub(crate) times: Times,
+    pub(crate) binding: Binding,
 }
 
 /// Checks a token that is presented for a call.
@@ -61,9 +63,10 @@ pub(crate) fn for_call(
         read::check_assertions(&candidate.token.claims, candidate.issuer)?;
         role::for_call(read, candidate.issuer, rules)?;
         audience::exactly_one(&read.claims.aud, &rules.audiences)?;
-        let sender = sender::check(&candidate.token.claims, proof, bearer_allowed)?;
+        let binding = Binding::read(&candidate.token.claims)?;
+        let sender = binding.check(proof, bearer_allowed)?;
         let delegation = candidate.delegation(read, rules, times, sender)?;
-        Ok(Admitted { delegation, times })
+        Ok(Admitted { delegation, times, binding })
     })
 }
 
@@ -112,7 +115,7 @@ impl Candidate<'_> {
     fn user(&self, read: &Read, rules: &Rules, audiences: &SubjectAudiences, times: Times) -> Checked<UserSubject> {
         role::for_subject(read, self.issuer, rules)?;
         audience::any(&read.claims.aud, &audiences.users)?;
-        sender::check(&self.token.claims, Proof::None, true)?;
+        Binding::read(&self.token.claims)?.check(Proof::None, true)?;
         let tenant = tenant::of(read.claims.tenant.as_deref(), self.issuer)?;
         tenant::check(&tenant, self.issuer, self.issuer, &rules.tenants)?;
         let claims = user_claims(read);
@@ -146,7 +149,7 @@ impl Candidate<'_> {
         if read.claims.may_act.is_none() && audiences.authority.contains(&audience) {
             return audience::wrong(&read.claims.aud);
         }
-        let sender = sender::check(&self.token.claims, Proof::None, true)?;
+        let sender = Binding::read(&self.token.claims)?.check(Proof::None, true)?;
         let delegation = self.delegation(read, rules, times, sender)?;
         let may_act = match &read.claims.may_act {
             Some(actor) => Some(model::Principal {

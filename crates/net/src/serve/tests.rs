@@ -35,7 +35,7 @@ async fn text(response: Response<Incoming>) -> String {
 /// Answers `/panic` with a panic and anything else with version and peer.
 async fn describe(peer: Peer, request: Request<Incoming>) -> Response<Body> {
     assert_ne!(request.uri().path(), "/panic", "on purpose");
-    Response::new(Body::full(format!("{:?} {}", request.version(), peer.address.ip())))
+    Response::new(Body::full(format!("{:?} {}", request.version(), peer.address.ip().unwrap())))
 }
 
 #[tokio::test]

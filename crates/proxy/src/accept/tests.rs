@@ -11,7 +11,7 @@ fn request(build: impl FnOnce(http::request::Builder) -> http::request::Builder)
 }
 
 fn arrival() -> Arrival {
-    let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let peer = Peer::tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
     Arrival::new("ledger1", peer, "2026-11-22T10:00:00Z".parse().unwrap(), net::clock::monotonic()).unwrap()
 }
 

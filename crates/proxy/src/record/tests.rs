@@ -42,7 +42,7 @@ fn large(arrival: &Arrival) -> Question {
 #[tokio::test]
 async fn a_refusal_too_large_for_the_ledger_is_recorded_without_its_values() {
     let world = World::new().await;
-    let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)) };
+    let peer = Peer::tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
     let now = NOW.parse().unwrap();
     let arrival = Arrival::new(world.ledger.id(), peer, now, net::clock::monotonic()).unwrap();
     let mut trail = Trail::new(arrival.clone());

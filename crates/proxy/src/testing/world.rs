@@ -199,7 +199,7 @@ impl World {
         if !headers.iter().any(|(name, _)| *name == "authorization") {
             headers.push(("authorization", &bearer));
         }
-        let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 4711)) };
+        let peer = Peer::tcp(SocketAddr::from(([127, 0, 0, 1], 4711)));
         Arc::clone(&self.sidecar).answer(peer, super::request(method, uri, &headers, body)).await
     }
 

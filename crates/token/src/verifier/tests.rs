@@ -1,5 +1,6 @@
 //! Remembered tokens: what is looked at again, and when they are forgotten.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::{
@@ -154,4 +155,26 @@ async fn a_token_is_remembered_by_all_of_its_bytes() {
     let other = stranger.signature(signed.as_bytes()).unwrap();
     assert!(world.verify(&format!("{signed}.{other}")).await.is_err());
     assert!(world.verify(&format!("{signed}.{signature}")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_remembered_token_is_of_use_only_with_the_certificate_it_is_bound_to() {
+    let world = World::new();
+    let mut claims = chain_claims();
+    merge(&mut claims, json!({ "cnf": { "x5t#S256": URL_SAFE_NO_PAD.encode([1; 32]) } }));
+    let compact = world.token(&claims);
+    let present = async |proof, bearer_allowed| {
+        let verified = world.verifier.verify(Presented { compact: &compact, bearer_allowed, proof }, now()).await;
+        verified.map(|verified| Arc::clone(verified.delegation())).map_err(|rejection| rejection.refusal.code)
+    };
+    // Before it is remembered and after.
+    for remembered in [0, 1] {
+        assert_eq!(world.verifier.remembered_tokens(), remembered);
+        assert_eq!(present(Proof::None, true).await, Err(Code::WrongSender));
+        assert_eq!(present(Proof::Certificate([2; 32]), true).await, Err(Code::WrongSender));
+        assert_eq!(world.verifier.remembered_tokens(), remembered);
+        // A listener that refuses bearer tokens takes it: it is none.
+        let delegation = present(Proof::Certificate([1; 32]), false).await.unwrap();
+        assert!(delegation.sender.is_constrained());
+    }
 }

@@ -1,0 +1,310 @@
+//! Handshakes over real loopback sockets: versions, client certificates, and files that change underneath.
+
+use std::os::unix::fs::PermissionsExt;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::AsyncReadExt;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream as ClientStream;
+
+use super::*;
+use crate::body::collect;
+use crate::testing::{PATIENCE, get, loopback, read_to_close};
+use crate::{Body, Endpoint, Peer, ServeLimits, bind, serve};
+
+/// Signs certificates.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key.
+struct Pair {
+    certificate: String,
+    der: CertificateDer<'static>,
+    key: KeyPair,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    fn sign(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if name.starts_with("spiffe:") {
+            params.subject_alt_names.push(SanType::URI(name.try_into().unwrap()));
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Pair { certificate: certificate.pem(), der: certificate.der().clone(), key }
+    }
+}
+
+/// A listener's files, and the listener.
+struct World {
+    authority: Authority,
+    directory: tempfile::TempDir,
+    tls: Arc<ServerTls>,
+    address: std::net::SocketAddr,
+    tasks: Tasks,
+}
+
+fn write(directory: &Path, pair: &Pair) {
+    fs::write(directory.join("certificate.pem"), &pair.certificate).unwrap();
+    let key = directory.join("key.pem");
+    fs::write(&key, pair.key.serialize_pem()).unwrap();
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn config(directory: &Path) -> ServerTlsConfig {
+    ServerTlsConfig {
+        certificate: directory.join("certificate.pem"),
+        key: SecretSource::File(directory.join("key.pem")),
+        client_authorities: None,
+        client: None,
+        client_names: None,
+    }
+}
+
+fn none(_: &str) -> Option<String> {
+    None
+}
+
+impl World {
+    async fn new(change: impl FnOnce(&mut ServerTlsConfig, &Authority)) -> Self {
+        let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
+        write(directory.path(), &authority.sign("first"));
+        fs::write(directory.path().join("clients.pem"), &authority.pem).unwrap();
+        let mut config = config(directory.path());
+        change(&mut config, &authority);
+        let tls = Arc::new(ServerTls::load(config, &none).unwrap());
+        let (listener, tasks) = (bind(loopback()).await.unwrap(), Tasks::new());
+        let address = listener.local_addr();
+        let endpoint = Endpoint::Tls(listener, Arc::clone(&tls));
+        tasks.spawn("tls listener", serve(endpoint, ServeLimits::default(), tasks.clone(), describe));
+        Self { authority, directory, tls, address, tasks }
+    }
+
+    async fn with_clients(client: ClientCertificates) -> Self {
+        Self::new(|config, _| {
+            config.client_authorities = Some(config.certificate.with_file_name("clients.pem"));
+            config.client = Some(client);
+        })
+        .await
+    }
+
+    fn client(&self, pair: Option<&Pair>, alpn: &[&str]) -> ClientConfig {
+        let roots = authorities(self.authority.pem.as_bytes()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match pair {
+            None => builder.with_no_client_auth(),
+            Some(pair) => builder
+                .with_client_auth_cert(vec![pair.der.clone()], pair.key.serialize_der().try_into().unwrap())
+                .unwrap(),
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config
+    }
+
+    async fn connect(&self, config: ClientConfig) -> io::Result<ClientStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    }
+
+    /// One request on a connection of its own; `None` where there is none to be had.
+    async fn ask(&self, pair: Option<&Pair>) -> Option<String> {
+        let stream = self.connect(self.client(pair, &["http/1.1"])).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        self.tasks.spawn("client", connection);
+        Some(text(sender.send_request(get("/")).await.ok()?).await)
+    }
+}
+
+async fn text(response: Response<Incoming>) -> String {
+    String::from_utf8(collect(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
+}
+
+/// Answers with the version and whom TLS says the peer is.
+async fn describe(peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let name = peer.certificate.map_or_else(|| "nobody".to_owned(), |certificate| certificate.identity.to_string());
+    Response::new(Body::full(format!("{:?} {name}", request.version())))
+}
+
+fn subject(stream: &ClientStream<TcpStream>) -> String {
+    let leaf = stream.get_ref().1.peer_certificates().unwrap().first().unwrap();
+    PeerCertificate::read(leaf).unwrap().identity.to_string()
+}
+
+#[tokio::test]
+async fn both_versions_of_http_are_agreed_on_in_the_handshake() {
+    let world = World::new(|_, _| {}).await;
+    assert_eq!(world.ask(None).await.unwrap(), "HTTP/1.1 nobody");
+    let stream = world.connect(world.client(None, &["h2", "http/1.1"])).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    world.tasks.spawn("client", connection);
+    assert_eq!(text(sender.send_request(get("https://localhost/")).await.unwrap()).await, "HTTP/2.0 nobody");
+    assert!(world.connect(world.client(None, &["spdy/3"])).await.is_err(), "no protocol in common");
+}
+
+#[tokio::test]
+async fn clear_text_is_not_answered_as_http() {
+    let world = World::new(|_, _| {}).await;
+    let answer = crate::testing::raw_exchange(world.address, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(!answer.contains("HTTP/1.1"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_peer_is_named_by_the_certificate_that_an_authority_of_ours_signed() {
+    let world = World::with_clients(ClientCertificates::Accept).await;
+    let workload = world.authority.sign("spiffe://example.org/agent");
+    assert_eq!(world.ask(Some(&workload)).await.unwrap(), "HTTP/1.1 spiffe://example.org/agent");
+    let subject = world.authority.sign("agent");
+    assert_eq!(world.ask(Some(&subject)).await.unwrap(), "HTTP/1.1 CN=agent");
+    assert_eq!(world.ask(None).await.unwrap(), "HTTP/1.1 nobody");
+    assert_eq!(world.ask(Some(&Authority::new().sign("agent"))).await, None, "somebody else's authority");
+    assert_eq!(world.ask(Some(&world.authority.sign("spiffe://example.org/a//b"))).await, None, "no SVID");
+}
+
+#[tokio::test]
+async fn where_a_certificate_is_required_there_is_no_connection_without_one() {
+    let world = World::with_clients(ClientCertificates::Require).await;
+    assert_eq!(world.ask(None).await, None);
+    assert_eq!(world.ask(Some(&world.authority.sign("agent"))).await.unwrap(), "HTTP/1.1 CN=agent");
+}
+
+#[tokio::test]
+async fn only_the_names_that_are_listed_connect() {
+    let world = World::new(|config, _| {
+        config.client_authorities = Some(config.certificate.with_file_name("clients.pem"));
+        config.client_names = Some(["spiffe://example.org/agent".to_owned(), "CN=batch".to_owned()].into());
+    })
+    .await;
+    for (name, let_in) in
+        [("spiffe://example.org/agent", true), ("batch", true), ("spiffe://example.org/agent/x", false), ("b", false)]
+    {
+        assert_eq!(world.ask(Some(&world.authority.sign(name))).await.is_some(), let_in, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn new_files_hold_for_new_connections_and_old_ones_go_on() {
+    let world = World::with_clients(ClientCertificates::Accept).await;
+    let agent = world.authority.sign("agent");
+    let stream = world.connect(world.client(Some(&agent), &["http/1.1"])).await.unwrap();
+    assert_eq!(subject(&stream), "CN=first");
+    let (mut old, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    world.tasks.spawn("client", connection);
+    assert_eq!(text(old.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 CN=agent");
+
+    assert!(!world.tls.reload().unwrap(), "nothing changed");
+    write(world.directory.path(), &world.authority.sign("second"));
+    let clients = Authority::new();
+    fs::write(world.directory.path().join("clients.pem"), &clients.pem).unwrap();
+    assert!(world.tls.reload().unwrap());
+    assert!(!world.tls.reload().unwrap());
+
+    let stream = world.connect(world.client(None, &["http/1.1"])).await.unwrap();
+    assert_eq!(subject(&stream), "CN=second");
+    assert_eq!(world.ask(Some(&agent)).await, None, "its authority is no longer ours");
+    assert_eq!(world.ask(Some(&clients.sign("new"))).await.unwrap(), "HTTP/1.1 CN=new");
+    assert_eq!(text(old.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 CN=agent");
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_leave_the_last_good_ones() {
+    let world = World::new(|_, _| {}).await;
+    let directory = world.directory.path();
+    let (certificate, key) = (directory.join("certificate.pem"), directory.join("key.pem"));
+    let second = world.authority.sign("second");
+    fs::write(&certificate, &second.certificate).unwrap();
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::Pair(_))), "the key is the old one's");
+    fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::Certificate(_))));
+    fs::remove_file(&certificate).unwrap();
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::Unreadable { .. })));
+    write(directory, &second);
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::OpenKey(_))));
+    let stream = world.connect(world.client(None, &[])).await.unwrap();
+    assert_eq!(subject(&stream), "CN=first");
+    write(directory, &second);
+    assert!(world.tls.reload().unwrap());
+    assert_eq!(subject(&world.connect(world.client(None, &[])).await.unwrap()), "CN=second");
+}
+
+#[tokio::test]
+async fn files_that_change_are_noticed_without_being_told() {
+    let world = World::new(|_, _| {}).await;
+    world.tls.watch(Duration::from_millis(10), &world.tasks);
+    write(world.directory.path(), &world.authority.sign("second"));
+    let noticed = async {
+        while subject(&world.connect(world.client(None, &[])).await.unwrap()) != "CN=second" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, noticed).await.unwrap();
+    assert!(world.tasks.drain(PATIENCE).await);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_shakes_hands_does_not_hold_up_shutdown() {
+    let world = World::new(|_, _| {}).await;
+    let mut silent = TcpStream::connect(world.address).await.unwrap();
+    assert_eq!(world.ask(None).await.unwrap(), "HTTP/1.1 nobody");
+    assert!(world.tasks.drain(PATIENCE).await);
+    assert_eq!(read_to_close(&mut silent).await, "");
+    assert_eq!(silent.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn what_cannot_work_is_refused_at_the_start_with_the_reason() {
+    let (authority, directory) = (Authority::new(), tempfile::tempdir().unwrap());
+    let pair = authority.sign("first");
+    write(directory.path(), &pair);
+    let refuse = |change: &dyn Fn(&mut ServerTlsConfig)| {
+        let mut config = config(directory.path());
+        change(&mut config);
+        ServerTls::load(config, &none).unwrap_err()
+    };
+    let other = directory.path().join("other.pem");
+    fs::write(&other, "text").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
+    let missing = directory.path().join("missing.pem");
+
+    assert!(matches!(
+        refuse(&|c| c.client = Some(ClientCertificates::Accept)),
+        ServerTlsError::ClientsWithoutAuthorities
+    ));
+    assert!(matches!(refuse(&|c| c.client_names = Some(BTreeSet::new())), ServerTlsError::ClientsWithoutAuthorities));
+    assert!(matches!(refuse(&|c| c.certificate.clone_from(&missing)), ServerTlsError::Unreadable { .. }));
+    assert!(matches!(
+        refuse(&|c| c.certificate.clone_from(&other)),
+        ServerTlsError::Certificate(TlsError::NoCertificate)
+    ));
+    assert!(matches!(refuse(&|c| c.client_authorities = Some(other.clone())), ServerTlsError::Authorities(_)));
+    assert!(matches!(refuse(&|c| c.key = SecretSource::Env("UNSET".to_owned())), ServerTlsError::Key(_)));
+    let error = refuse(&|c| c.key = SecretSource::File(other.clone()));
+    assert!(matches!(error, ServerTlsError::NoKey) && !error.to_string().contains("text"), "{error}");
+
+    let from_environment = ServerTlsConfig { key: SecretSource::Env("KEY".to_owned()), ..config(directory.path()) };
+    let key = pair.key.serialize_pem();
+    assert!(ServerTls::load(from_environment, &|name| (name == "KEY").then(|| key.clone())).is_ok());
+}
