@@ -19,6 +19,7 @@ mod body;
 mod call;
 mod config;
 mod demo;
+mod differential;
 mod house;
 mod keys;
 mod path;
