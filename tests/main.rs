@@ -25,6 +25,7 @@ mod keys;
 mod path;
 mod policy;
 mod record;
+mod reload;
 mod shutdown;
 mod support;
 mod telemetry;

@@ -10,6 +10,7 @@ mod health;
 pub(crate) mod ledger;
 mod sidecar;
 mod token;
+mod trial;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ enum Command {
     Token(token::Args),
     Health(health::Args),
     Docs(docs::Args),
+    #[command(name = crate::run::trial::COMMAND)]
+    Trial(trial::Args),
 }
 
 /// Runs the command that `line` names.
@@ -68,6 +71,7 @@ pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
         Command::Token(args) => token::run(args),
         Command::Health(args) => health::run(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Trial(args) => trial::run(&args),
     }
 }
 

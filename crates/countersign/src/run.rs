@@ -7,9 +7,11 @@ mod descriptors;
 pub(crate) mod findings;
 mod ledger;
 mod prepare;
+mod reload;
 pub(crate) mod stop;
 #[cfg(test)]
 mod testing;
+pub(crate) mod trial;
 
 use std::{future::Future, process::ExitCode, time::Duration};
 

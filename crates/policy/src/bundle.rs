@@ -13,6 +13,7 @@ use std::{
 };
 
 use model::{Id, Tool};
+use serde::{Deserialize, Serialize};
 
 pub use self::data::Data;
 use crate::{LoadError, PolicySource};
@@ -27,7 +28,7 @@ pub const MAX_FILES: usize = 1_000;
 pub const MAX_DIRECTORY_DEPTH: usize = 16;
 
 /// One owner's policies, tests and data, and the tools they are for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Source {
     /// `org`, or a team's name.
     pub name: String,
@@ -36,13 +37,14 @@ pub struct Source {
     /// The policies.
     pub policies: Vec<File>,
     /// Their tests, never enforced.
+    #[serde(skip)]
     pub tests: Vec<File>,
     /// The data documents.
     pub data: Vec<Data>,
 }
 
 /// A Rego file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// How errors name it.
     pub path: String,

@@ -1,144 +1,17 @@
 //! The sections of the configuration that the sidecar's calls depend on (DESIGN §5.6): the agent listener and
 //! the tools. Parsed without side effects here; [`tools::resolve`] says what they mean.
 
+mod listener;
 pub mod tools;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Action, Effect, Id, ParameterKind, Tenant, catalogue::IdentityMode, duration::ConfigDuration};
 use net::SecretSource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+use serde::{Deserialize, Serialize};
 
-use crate::headers;
-
-/// The most that may be read of a body for its parameters: what a record holds has to be readable.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
-
-/// Where agents connect, and what is asked of them there.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AgentListenerConfig {
-    /// The address to listen on, for example `127.0.0.1:8690`.
-    pub tcp: SocketAddr,
-    /// What a token may do that nothing binds to its sender (plain bearer).
-    #[serde(default)]
-    pub bearer: Bearer,
-    /// What becomes of the trace that a request claims to belong to (`traceparent`).
-    #[serde(default)]
-    pub claimed_trace: ClaimedTrace,
-    /// The largest body that is read for an action with parameters in its body, in bytes; at most 1048576, because
-    /// parameters go into the record whole. Bodies that no parameter needs have no limit.
-    #[serde(default = "default_max_body_bytes", deserialize_with = "max_body_bytes")]
-    #[schemars(range(max = MAX_BODY_BYTES))]
-    pub max_body_bytes: usize,
-    /// How long such a body may take to arrive.
-    #[serde(default = "default_body_timeout")]
-    pub body_timeout: ConfigDuration,
-    /// The largest request head, in bytes.
-    #[serde(default = "default_max_header_bytes")]
-    pub max_header_bytes: usize,
-    /// The most header fields of a request.
-    #[serde(default = "default_max_headers")]
-    pub max_headers: usize,
-    /// The header fields that policy and the record may see. Credentials are never among them.
-    #[serde(default)]
-    pub input_headers: BTreeSet<InputHeader>,
-}
-
-impl AgentListenerConfig {
-    /// What the server is held to.
-    pub fn serve_limits(&self) -> net::ServeLimits {
-        net::ServeLimits {
-            max_header_bytes: self.max_header_bytes,
-            max_headers: self.max_headers,
-            ..net::ServeLimits::default()
-        }
-    }
-}
-
-/// A header field that policy and the record may see.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
-pub struct InputHeader(String);
-
-impl InputHeader {
-    /// Its name, lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for InputHeader {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let name = http::HeaderName::try_from(&text).map_err(|_| format!("`{text}` is not a header field"))?;
-        if headers::is_kept_from_tool(&name) {
-            return Err(format!("`{name}` holds a credential or stays here; policy and the record do not see it"));
-        }
-        Ok(Self(name.as_str().to_owned()))
-    }
-}
-
-impl From<InputHeader> for String {
-    fn from(header: InputHeader) -> Self {
-        header.0
-    }
-}
-
-const fn default_max_body_bytes() -> usize {
-    64 * 1024
-}
-
-fn max_body_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let bytes = usize::deserialize(deserializer)?;
-    if bytes > MAX_BODY_BYTES {
-        let problem = format!("{bytes} is more than {MAX_BODY_BYTES}: parameters go into the record whole");
-        return Err(D::Error::custom(problem));
-    }
-    Ok(bytes)
-}
-
-const fn default_body_timeout() -> ConfigDuration {
-    ConfigDuration::seconds(30)
-}
-
-const fn default_max_header_bytes() -> usize {
-    32 * 1024
-}
-
-const fn default_max_headers() -> usize {
-    100
-}
-
-/// What a token may do that nothing binds to its sender.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Bearer {
-    /// Nothing: it is refused.
-    #[default]
-    Refuse,
-    /// Actions that read.
-    Reads,
-    /// Every action.
-    All,
-}
-
-/// What becomes of a claimed trace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ClaimedTrace {
-    /// The call begins a trace of its own and links to the claimed one.
-    #[default]
-    Link,
-    /// The call becomes part of the claimed trace. For agents whose tracing is trusted.
-    Parent,
-}
+pub use listener::{AgentListenerConfig, Bearer, ClaimedTrace, InputHeader, ListenAddress, ListenerError, SocketMode};
 
 /// An upstream API.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -303,21 +176,4 @@ pub struct ParameterConfig {
     /// Whether a call may leave it out.
     #[serde(default)]
     pub optional: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_body_larger_than_a_record_can_hold_is_not_configured() {
-        let read = |bytes: u64| {
-            serde_json::from_value::<AgentListenerConfig>(json!({ "tcp": "127.0.0.1:0", "max_body_bytes": bytes }))
-        };
-        assert_eq!(read(1_048_576).unwrap().max_body_bytes, 1_048_576);
-        let error = read(1_048_577).unwrap_err().to_string();
-        assert!(error.contains("1048577") && error.contains("1048576"), "{error}");
-    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use audit::LedgerConfig;
 use net::SecretSource;
-use proxy::config::CredentialConfig;
+use proxy::config::{AgentListenerConfig, CredentialConfig};
 use token::config::KeysConfig;
 
 /// The mode bits by which group and others may write.
@@ -52,6 +52,21 @@ pub(super) fn place_ledger(base: &Path, ledger: &mut LedgerConfig) {
 pub(super) fn place_keys(base: &Path, keys: &mut KeysConfig) {
     if let KeysConfig::File(path) = keys {
         place(base, path);
+    }
+}
+
+pub(super) fn place_listener(base: &Path, listener: &mut AgentListenerConfig) {
+    if let Some(path) = &mut listener.unix {
+        place(base, path);
+    }
+    if let Some(tls) = &mut listener.tls {
+        place(base, &mut tls.certificate);
+        if let SecretSource::File(path) = &mut tls.key {
+            place(base, path);
+        }
+        if let Some(path) = &mut tls.client_authorities {
+            place(base, path);
+        }
     }
 }
 

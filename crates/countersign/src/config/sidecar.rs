@@ -161,6 +161,7 @@ impl SidecarConfig {
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);
         }
+        files::place_listener(base, &mut self.listen.agent);
         files::place_ledger(base, &mut self.ledger);
     }
 

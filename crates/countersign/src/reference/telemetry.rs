@@ -20,6 +20,12 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_tool_response_seconds", "tool", "Time until the head of the tool's response."),
     ("countersign_jwks_age_seconds", "issuer", "How long ago an issuer's keys were last fetched."),
     ("countersign_policy_info", "revision", "Always 1; which policy decides."),
+    (
+        "countersign_reload_total",
+        "outcome",
+        "Changes of configuration and policy on disk, by what became of them: taken, unchanged or refused.",
+    ),
+    ("countersign_reload_refused", "", "1 while what is on disk was refused and something older decides."),
     ("countersign_ledger_fsync_seconds", "", "Time that fsyncs of the ledger took; many calls share one."),
     ("countersign_ledger_queue", "", "Records that wait to be durable."),
     ("countersign_ledger_records_total", "", "Records written since the start."),

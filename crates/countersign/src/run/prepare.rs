@@ -1,14 +1,14 @@
 //! From a sidecar's configuration to everything that it needs to run, short of opening anything: what `config check`
 //! looks at and what `sidecar` starts with are the same, so that a checked configuration starts.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool};
-use net::Roots;
+use net::{Roots, ServerTls};
 use proxy::{
     Agents, ResolvedTools,
-    config::{Bearer, CredentialConfig, ToolConfig},
+    config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
     resolve_tools,
 };
 use token::{
@@ -16,7 +16,7 @@ use token::{
     config::{KeysConfig, Role, Withdrawals},
 };
 
-use super::findings::Findings;
+use super::{findings::Findings, trial};
 use crate::{
     config::{files, sidecar::SidecarConfig},
     environment::Environment,
@@ -34,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) agents: Agents,
     /// Whom it believes at the other end of TLS.
     pub(crate) roots: Roots,
+    /// What its agents' listener shows and believes, where it speaks TLS.
+    pub(crate) listener_tls: Option<Arc<ServerTls>>,
 }
 
 /// Prepares everything, noting every problem on the way; `None` where there was one.
@@ -44,6 +46,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), findings);
     let agents = findings.take(Agents::new(config.agents.clone()));
     let roots = roots(config.tls.authorities.as_deref(), findings);
+    let listener_tls = listener(&config.listen.agent, environment, findings);
     ledger(&config.ledger, findings);
     if let Some(tools) = &tools {
         names(config, &tools.catalogue, findings);
@@ -52,7 +55,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     if !findings.problems.is_empty() {
         return None;
     }
-    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots? })
+    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots?, listener_tls })
 }
 
 /// Whom to believe at the other end of TLS.
@@ -70,6 +73,24 @@ pub(crate) fn roots(authorities: Option<&Path>, findings: &mut Findings) -> Opti
     };
     let usable = net::client_config(roots.clone()).map(|_| roots).map_err(|error| format!("tls.authorities: {error}"));
     findings.take(usable)
+}
+
+/// Where agents connect: settings that go together, and certificates that can be used.
+fn listener(
+    listener: &AgentListenerConfig,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Option<Arc<ServerTls>> {
+    findings.take(listener.address().map_err(|error| format!("listen.agent: {error}")));
+    let tls = listener.tls.clone()?;
+    for path in [Some(&tls.certificate), tls.client_authorities.as_ref()].into_iter().flatten() {
+        if path.exists() {
+            findings.take(files::check_not_writable(path));
+        }
+    }
+    let env = |name: &str| environment.value(name).map(str::to_owned);
+    let loaded = ServerTls::load(tls, &env).map_err(|error| format!("listen.agent.tls: {error}"));
+    findings.take(loaded).map(Arc::new)
 }
 
 /// A ledger that was begun earlier, and its key, have to be their owner's alone.
@@ -137,8 +158,8 @@ fn identity(config: &SidecarConfig, findings: &mut Findings) {
         findings.problem("sidecar.tenants: must list at least one tenant");
     }
     let (agent, health) = (config.listen.agent.tcp, config.listen.health.tcp);
-    if agent == health && agent.port() != 0 {
-        findings.problem(format!("listen: agent and health both have {agent}"));
+    if agent == Some(health) && health.port() != 0 {
+        findings.problem(format!("listen: agent and health both have {health}"));
     }
     if let Some(authority) = &config.authority {
         let url = net::check_operator_url(&authority.url, net::Plaintext::LoopbackOnly);
@@ -200,7 +221,15 @@ fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut 
     }
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     // Without a catalogue nothing can be said about tools and actions that policies name.
-    findings.take(policy::Engine::load(&sources, catalogue?))
+    let catalogue = catalogue?;
+    // What the trial read is what is loaded here: the text went there from here.
+    let report = findings.take(trial::run(&config.tools, &config.sidecar.tenants, &sources))?;
+    for action in report.slow {
+        findings.warning(format!(
+            "policy: a sample call of `{action}` spends the whole time budget, and would be refused `policy_budget`"
+        ));
+    }
+    findings.take(policy::Engine::load(&sources, catalogue))
 }
 
 /// Names that nothing answers to are typing mistakes, and take effect as refusals.
@@ -237,15 +266,13 @@ fn warnings(config: &SidecarConfig, findings: &mut Findings) {
     match listener.bearer {
         Bearer::All => findings.warning("listen.agent.bearer: all; whoever obtains a token can write with it"),
         Bearer::Reads => findings.warning("listen.agent.bearer: reads; whoever obtains a token can read with it"),
-        Bearer::Refuse => findings.warning(
-            "listen.agent.bearer: refuse; tokens bound to a key cannot be checked yet, so every call is refused `wrong_sender`",
+        Bearer::Refuse if listener.tls.as_ref().is_none_or(|tls| tls.client_authorities.is_none()) => findings.warning(
+            "listen.agent.bearer: refuse; without `tls.client_authorities` no token can be bound to a certificate, so every call is refused `wrong_sender`",
         ),
+        Bearer::Refuse => {}
     }
-    if !listener.tcp.ip().is_loopback() {
-        findings.warning(format!(
-            "listen.agent.tcp: {} is not loopback, and tokens travel there in clear text",
-            listener.tcp
-        ));
+    if let Some(address) = listener.tcp.filter(|address| !address.ip().is_loopback() && listener.tls.is_none()) {
+        findings.warning(format!("listen.agent.tcp: {address} is not loopback, and tokens travel there in clear text"));
     }
     if config.agents.is_empty() {
         findings.warning("agents: there is none, so every call is refused `unknown_agent`");

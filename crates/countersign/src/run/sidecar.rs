@@ -3,27 +3,35 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use audit::{Event, Ledger, record::Component};
-use net::{ClientOptions, HttpClient, Listener, Roots, ServeLimits, Tasks, UrlTrust};
+use net::{
+    ClientOptions, Endpoint, HttpClient, Listener, LocalAddress, Roots, ServeLimits, ServerTls, Tasks, UrlTrust,
+    bind_unix,
+};
 use opentelemetry::{KeyValue, global};
 use policy::PolicySource;
-use proxy::{Parts, Sidecar, Snapshot, SnapshotParts};
-use token::{KeyClients, Verifier, VerifierSettings, config::Role};
+use proxy::{
+    Parts, Sidecar, Snapshot, SnapshotParts,
+    config::{AgentListenerConfig, ListenAddress},
+};
+use token::{Issuer, KeyClients, Verifier, VerifierSettings, config::Role};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Process, descriptors,
     findings::Findings,
     ledger,
     prepare::{Prepared, prepare},
+    reload::{self, Contents, Reloader, Standing, Watched},
     stop::StopSignals,
 };
 use crate::{
@@ -36,6 +44,8 @@ use crate::{
 
 /// How long tasks that calls do not depend on may take at the end.
 const BACKGROUND: Duration = Duration::from_secs(3);
+/// Between two looks at the files of the listener's certificates.
+const CERTIFICATES: Duration = Duration::from_secs(5);
 
 /// Everything that is wrong with the configuration at `path`.
 pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
@@ -47,7 +57,8 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
     findings
 }
 
-fn look(
+/// Prepares everything that `document` names, as start, `config check` and reload do.
+pub(super) fn look(
     mut document: Document<SidecarConfig>,
     environment: &Environment,
     findings: &mut Findings,
@@ -61,10 +72,13 @@ fn look(
 
 /// Runs a sidecar until it is asked to stop.
 pub(crate) async fn run(document: Document<SidecarConfig>, process: Process) -> Result<ExitCode, Failure> {
-    let mut signals =
-        StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
+    let no_signals = |error| Failure::because(Exit::Unavailable, "cannot take signals", error);
+    let mut signals = StopSignals::new().map_err(no_signals)?;
+    // Left alone, this signal would end the process too.
+    let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
     let drain = document.value.shutdown.drain.0;
-    let running = start(document, &process.environment, process.metrics).await?;
+    let mut running = start(document, &process.environment, process.metrics).await?;
+    running.keep_current(hangups);
     tracing::info!(agent = %running.agent, health = %running.health, "ready for agents");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
@@ -75,11 +89,13 @@ pub(crate) async fn run(document: Document<SidecarConfig>, process: Process) -> 
 /// A sidecar that serves.
 pub(crate) struct Running {
     /// Where agents reach it.
-    pub(crate) agent: SocketAddr,
+    pub(crate) agent: LocalAddress,
     /// Where its health listener is.
     pub(crate) health: SocketAddr,
     ledger: Ledger,
     stopping: Arc<AtomicBool>,
+    /// Takes changes, where it is asked to.
+    pub(super) reloader: Option<Reloader>,
     /// Calls and connections: they end before the ledger is closed.
     calls: Tasks,
     /// The ledger's writer, the keeping of keys, and health: they end after it.
@@ -93,6 +109,9 @@ pub(crate) async fn start(
     metrics: Metrics,
 ) -> Result<Running, Failure> {
     let mut findings = Findings::default();
+    let path = document.path.clone();
+    // Before the files are read, so that a change from now on is one.
+    let contents = contents(&document);
     let looked = look(document, environment, &mut findings);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
@@ -105,14 +124,13 @@ pub(crate) async fn start(
     let Document { value: config, revision, .. } = document;
     let (calls, background) = (Tasks::new(), Tasks::new());
     let connections = descriptors::connections()?;
-    let agent = bind(config.listen.agent.tcp).await?;
+    let agent = endpoint(&config.listen.agent, prepared.listener_tls.clone(), &background).await?;
     let health = bind(config.listen.health.tcp).await?;
     let ledger = ledger::open(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await?;
-    let begun = begin(
-        Beginning { config, revision, prepared, agent, health, connections, metrics, calls, background },
-        &ledger,
-    )
-    .await;
+    let origin = Origin { path, environment: environment.clone(), contents };
+    let beginning =
+        Beginning { origin, config, revision, prepared, agent, health, connections, metrics, calls, background };
+    let begun = begin(beginning, &ledger).await;
     if begun.is_err() {
         // The ledger says that it started; it has to say that it ended.
         ledger.close().await;
@@ -120,12 +138,27 @@ pub(crate) async fn start(
     begun
 }
 
+/// What the files of the configuration say; its own text is as `document` was read.
+fn contents(document: &Document<SidecarConfig>) -> Contents {
+    let mut config = document.value.clone();
+    config.place(document.directory());
+    Contents { config: document.revision.clone(), ..Watched::of(&document.path, &config).contents() }
+}
+
+/// Where a configuration came from.
+struct Origin {
+    path: PathBuf,
+    environment: Environment,
+    contents: Contents,
+}
+
 /// What there is once everything that can be refused was looked at.
 struct Beginning {
+    origin: Origin,
     config: SidecarConfig,
     revision: String,
     prepared: Prepared,
-    agent: Listener,
+    agent: Endpoint,
     health: Listener,
     /// How many of agents may be open at once.
     connections: usize,
@@ -135,62 +168,101 @@ struct Beginning {
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning { config, revision, prepared, agent, health, connections, metrics, calls, background } = beginning;
-    let Prepared { issuers, tools, policy, agents, roots } = prepared;
-    let clients = key_clients(&roots)?;
-    let settings = VerifierSettings {
-        issuers,
-        audiences: audiences(&config.sidecar.audience, agent.local_addr()),
-        tenants: config.sidecar.tenants.clone(),
-        defaults: config.defaults,
-        cache_entries: VerifierSettings::CACHE_ENTRIES,
-    };
-    let needed = config.issuers.iter().filter(|issuer| issuer.role == Role::Delegation);
-    let needed = needed.map(|issuer| issuer.issuer.clone()).collect();
+    let Beginning { origin, config, revision, prepared, agent, health, connections, metrics, calls, background } =
+        beginning;
+    let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
+    let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
+    let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
     let activated = [
-        Event::ConfigActivated { revision: revision.clone(), catalogue: Some(tools.catalogue.revision().to_owned()) },
-        Event::PolicyActivated { revision: policy.revision().to_owned(), packages: packages(&config.policy) },
+        Event::ConfigActivated { revision: revision.clone(), catalogue: Some(catalogue) },
+        Event::PolicyActivated { revision: policy, packages: packages(&config.policy) },
     ];
     for event in activated {
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
     }
-    gauges(&verifier, policy.revision());
-    let limits = ServeLimits {
-        max_connections: connections,
-        max_header_bytes: config.listen.agent.max_header_bytes,
-        max_headers: config.listen.agent.max_headers,
-        ..ServeLimits::default()
-    };
-    let snapshot = Snapshot::new(SnapshotParts {
-        tools,
-        policy: Arc::new(policy),
-        verifier: Arc::new(verifier.clone()),
-        agents,
-        tenants: config.sidecar.tenants,
-        listener: config.listen.agent,
-        config_revision: Some(revision),
-    });
+    let limits = ServeLimits { max_connections: connections, ..config.listen.agent.serve_limits() };
     let sidecar = Sidecar::new(Parts {
-        snapshot,
+        snapshot: snapshot(&config, &revision, prepared, verifier),
         ledger: ledger.clone(),
-        client: client(&roots, UrlTrust::Operator)?,
+        client,
         tasks: calls.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
+    gauges(&sidecar);
+    let standing = Standing::new(&revision, needed(&config));
     let stopping = Arc::new(AtomicBool::new(false));
-    let keys = Keys { verifier, needed, synchronised: AtomicBool::new(false) };
+    let keys = Keys { standing: Arc::clone(&standing), synchronised: AtomicBool::new(false) };
     let ready = readiness(Arc::clone(&sidecar), ledger.clone(), keys, Arc::clone(&stopping));
-    let (agent_address, health_address) = (agent.local_addr(), health.local_addr());
+    let (agent_address, health_address) = (agent.local(), health.local_addr());
     health::serve(health, &background, metrics, ready);
     let served = Arc::clone(&sidecar);
     let serving =
         net::serve(agent, limits, calls.clone(), move |peer, request| Arc::clone(&served).handle(peer, request));
     calls.spawn("agent listener", serving);
-    Ok(Running { agent: agent_address, health: health_address, ledger: ledger.clone(), stopping, calls, background })
+    let reloader = Reloader::new(reload::Parts {
+        path: origin.path,
+        environment: origin.environment,
+        contents: origin.contents,
+        config,
+        revision,
+        sidecar,
+        clients,
+        ledger: ledger.clone(),
+        tasks: background.clone(),
+        agent: agent_address.clone(),
+        standing,
+    });
+    Ok(Running {
+        agent: agent_address,
+        health: health_address,
+        ledger: ledger.clone(),
+        stopping,
+        reloader: Some(reloader),
+        calls,
+        background,
+    })
+}
+
+/// What calls see of a configuration.
+pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepared, verifier: Verifier) -> Snapshot {
+    let Prepared { tools, policy, agents, .. } = prepared;
+    Snapshot::new(SnapshotParts {
+        tools,
+        policy: Arc::new(policy),
+        verifier: Arc::new(verifier),
+        agents,
+        tenants: config.sidecar.tenants.clone(),
+        listener: config.listen.agent.clone(),
+        config_revision: Some(revision.to_owned()),
+    })
+}
+
+/// What tokens are verified by. `agent` is where agents reach the sidecar.
+pub(super) fn verifier_settings(config: &SidecarConfig, issuers: Vec<Issuer>, agent: &LocalAddress) -> VerifierSettings {
+    VerifierSettings {
+        issuers,
+        audiences: audiences(&config.sidecar.audience, config.listen.agent.tls.is_some(), agent),
+        tenants: config.sidecar.tenants.clone(),
+        defaults: config.defaults,
+        cache_entries: VerifierSettings::CACHE_ENTRIES,
+    }
+}
+
+/// The issuers without whose keys no call can be verified.
+pub(super) fn needed(config: &SidecarConfig) -> BTreeSet<String> {
+    let delegating = config.issuers.iter().filter(|issuer| issuer.role == Role::Delegation);
+    delegating.map(|issuer| issuer.issuer.clone()).collect()
 }
 
 impl Running {
+    /// Takes changes of the configuration and its policies from now on, and whenever `hangups` asks.
+    fn keep_current(&mut self, hangups: Signal) {
+        if let Some(reloader) = self.reloader.take() {
+            self.background.spawn("reload", reloader.keep_current(hangups));
+        }
+    }
+
     /// Stops accepting, lets calls end until `deadline` or another signal, closes the ledger, and ends the rest.
     pub(crate) async fn stop(self, deadline: Duration, signals: &mut StopSignals) {
         self.stopping.store(true, Ordering::Release);
@@ -212,6 +284,25 @@ impl Running {
     }
 }
 
+/// Where agents connect. The files of its certificates are looked at for as long as it is open.
+async fn endpoint(
+    listener: &AgentListenerConfig,
+    tls: Option<Arc<ServerTls>>,
+    background: &Tasks,
+) -> Result<Endpoint, Failure> {
+    match listener.address().map_err(Failure::configuration)? {
+        ListenAddress::Tcp(address, _) => {
+            let bound = bind(address).await?;
+            let Some(tls) = tls else { return Ok(Endpoint::Tcp(bound)) };
+            tls.watch(CERTIFICATES, background);
+            Ok(Endpoint::Tls(bound, tls))
+        }
+        ListenAddress::Unix { path, mode, allowed } => bind_unix(path, mode.bits(), allowed.cloned())
+            .map(Endpoint::Unix)
+            .map_err(|error| Failure::because(Exit::Unavailable, "listen", error)),
+    }
+}
+
 pub(super) async fn bind(address: SocketAddr) -> Result<Listener, Failure> {
     net::bind(address).await.map_err(|error| Failure::because(Exit::Unavailable, "listen", error))
 }
@@ -226,16 +317,19 @@ pub(super) fn key_clients(roots: &Roots) -> Result<KeyClients, Failure> {
 }
 
 /// The logical audience and, on loopback, the listener's own URLs: only this machine can mean them.
-fn audiences(logical: &str, agent: SocketAddr) -> BTreeSet<String> {
+fn audiences(logical: &str, secure: bool, agent: &LocalAddress) -> BTreeSet<String> {
     let mut audiences = BTreeSet::from([logical.to_owned()]);
-    if agent.ip().is_loopback() {
-        audiences.insert(format!("http://{agent}"));
-        audiences.insert(format!("http://localhost:{}", agent.port()));
+    let scheme = if secure { "https" } else { "http" };
+    if let LocalAddress::Tcp(agent) = agent
+        && agent.ip().is_loopback()
+    {
+        audiences.insert(format!("{scheme}://{agent}"));
+        audiences.insert(format!("{scheme}://localhost:{}", agent.port()));
     }
     audiences
 }
 
-fn packages(sources: &[PolicySource]) -> Vec<String> {
+pub(super) fn packages(sources: &[PolicySource]) -> Vec<String> {
     let package = |source: &PolicySource| match source.name.as_str() {
         "org" => "countersign.org".to_owned(),
         name => format!("countersign.teams.{name}"),
@@ -243,26 +337,33 @@ fn packages(sources: &[PolicySource]) -> Vec<String> {
     sources.iter().map(package).collect()
 }
 
-fn gauges(verifier: &Verifier, policy_revision: &str) {
+fn gauges(sidecar: &Arc<Sidecar>) {
     let meter = global::meter("countersign");
-    let verifier = verifier.clone();
+    // Meters live as long as the process, and a sidecar may end before it.
+    let seen: Weak<Sidecar> = Arc::downgrade(sidecar);
     let _age = meter
         .f64_observable_gauge("countersign_jwks_age")
         .with_unit("s")
         .with_description("How long ago an issuer's keys were last fetched")
         .with_callback(move |observer| {
-            for status in verifier.keys_status(net::clock::now()) {
+            let Some(sidecar) = seen.upgrade() else { return };
+            for status in sidecar.snapshot().verifier().keys_status(net::clock::now()) {
                 if let Some(age) = status.age {
                     observer.observe(age.as_secs_f64(), &[KeyValue::new("issuer", status.issuer)]);
                 }
             }
         })
         .build();
-    let revision = policy_revision.to_owned();
+    let seen = Arc::downgrade(sidecar);
     let _policy = meter
         .u64_observable_gauge("countersign_policy_info")
         .with_description("Always 1; the label says which policy decides")
-        .with_callback(move |observer| observer.observe(1, &[KeyValue::new("revision", revision.clone())]))
+        .with_callback(move |observer| {
+            if let Some(sidecar) = seen.upgrade() {
+                let revision = sidecar.snapshot().policy().revision().to_owned();
+                observer.observe(1, &[KeyValue::new("revision", revision)]);
+            }
+        })
         .build();
 }
 
@@ -277,7 +378,8 @@ fn readiness(
         let snapshot = sidecar.snapshot();
         Readiness::of([
             ("ledger", Check::of(ledger.healthy())),
-            ("keys", keys.check()),
+            ("configuration", keys.standing.check()),
+            ("keys", keys.check(snapshot.verifier())),
             ("policy", Check::of(true).with("revision", snapshot.policy().revision())),
             ("running", Check::of(!stopping.load(Ordering::Acquire))),
         ])
@@ -287,15 +389,14 @@ fn readiness(
 /// Keys that grow old after the start refuse calls by their own code, and do not take every sidecar out of service at
 /// the same moment. Those of issuers that only name users are no condition: no call is verified with them.
 struct Keys {
-    verifier: Verifier,
-    needed: BTreeSet<String>,
+    standing: Arc<Standing>,
     synchronised: AtomicBool,
 }
 
 impl Keys {
-    fn check(&self) -> Check {
-        let statuses = self.verifier.keys_status(net::clock::now());
-        if statuses.iter().all(|status| status.keys > 0 || !self.needed.contains(&status.issuer)) {
+    fn check(&self, verifier: &Verifier) -> Check {
+        let statuses = verifier.keys_status(net::clock::now());
+        if statuses.iter().all(|status| status.keys > 0 || !self.standing.needs(&status.issuer)) {
             self.synchronised.store(true, Ordering::Release);
         }
         let issuers: Vec<serde_json::Value> = statuses

@@ -9,10 +9,12 @@ use regorus::{
 };
 
 use super::unfit;
+use serde::{Deserialize, Serialize};
+
 use crate::{LoadError, roots::dotted};
 
 /// A data document at its place under `data`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Data {
     /// How errors name it.
     pub path: String,

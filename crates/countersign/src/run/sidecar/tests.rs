@@ -48,7 +48,7 @@ async fn it_serves_once_ready_and_leaves_a_whole_ledger() {
     for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
         assert!(METRICS.iter().any(|(documented, _, _)| *documented == name), "{name} is not in the reference");
     }
-    let agent = running.agent;
+    let LocalAddress::Tcp(agent) = running.agent else { panic!("{}", running.agent) };
     // Nothing but health is there, and the agents' listener is none.
     assert!(tokio::task::spawn_blocking(move || probe::ask(agent, "/readyz")).await.unwrap().is_err());
     running.stop_within(PATIENCE).await;
@@ -82,7 +82,10 @@ async fn it_does_not_start_with_a_secret_that_others_can_read_and_writes_no_ledg
 
 #[test]
 fn only_a_listener_on_loopback_has_its_url_as_audience() {
-    let audiences = |address: &str| audiences("urn:x", address.parse().unwrap());
+    let secured = audiences("urn:x", true, &LocalAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8690))));
+    assert!(secured.contains("https://localhost:8690") && !secured.contains("http://localhost:8690"));
+    assert_eq!(audiences("urn:x", false, &LocalAddress::Unix("/agent.sock".into())).len(), 1);
+    let audiences = |address: &str| audiences("urn:x", false, &LocalAddress::Tcp(address.parse().unwrap()));
     assert_eq!(audiences("127.0.0.1:8690").len(), 3);
     assert!(audiences("[::1]:8690").contains("http://[::1]:8690"));
     assert_eq!(audiences("10.0.0.1:8690"), ["urn:x".to_owned()].into());

@@ -1,0 +1,279 @@
+//! What changes while a sidecar runs: configuration and policy are prepared beside those in force, with the code that
+//! start uses, and taken whole or not at all. What cannot be taken leaves everything as it was, and is said.
+
+mod standing;
+mod watch;
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use audit::{Event, Ledger};
+use net::{LocalAddress, Tasks};
+use opentelemetry::{KeyValue, metrics::Counter};
+use proxy::Sidecar;
+use token::KeyClients;
+use tokio::signal::unix::Signal;
+
+use super::{
+    findings::Findings,
+    prepare::Prepared,
+    sidecar::{look, needed, packages, snapshot, verifier_settings},
+};
+use crate::{
+    config::{document::Document, sidecar::SidecarConfig},
+    environment::Environment,
+};
+
+pub(super) use standing::Standing;
+pub(super) use watch::{Contents, Watched};
+
+/// Between two looks at the files.
+const INTERVAL: Duration = Duration::from_secs(2);
+/// How long the keys of a new issuer are waited for, so that its first call does not have to.
+const KEYS: Duration = Duration::from_secs(5);
+
+/// The settings of the agents' listener that each call reads anew. The others are part of the open socket.
+const LIVE_LISTENER_SETTINGS: [&str; 5] =
+    ["bearer", "claimed_trace", "max_body_bytes", "body_timeout", "input_headers"];
+
+/// What takes changes.
+pub(super) struct Reloader {
+    parts: Parts,
+    watched: Watched,
+    stamps: watch::Stamps,
+    /// What was last tried, whatever came of it. `None`: it has to be tried again.
+    tried: Option<Contents>,
+    /// What was last said about it.
+    said: Option<String>,
+    reloads: Counter<u64>,
+}
+
+/// What a reloader works on.
+pub(super) struct Parts {
+    /// The configuration file.
+    pub(super) path: PathBuf,
+    /// The environment at start.
+    pub(super) environment: Environment,
+    /// The configuration in force.
+    pub(super) config: SidecarConfig,
+    /// Its revision.
+    pub(super) revision: String,
+    /// What calls see.
+    pub(super) sidecar: Arc<Sidecar>,
+    /// What keys are fetched with.
+    pub(super) clients: KeyClients,
+    /// Where activations are recorded.
+    pub(super) ledger: Ledger,
+    /// What runs beside calls.
+    pub(super) tasks: Tasks,
+    /// Where agents reach the sidecar.
+    pub(super) agent: LocalAddress,
+    /// What others are told of reloads.
+    pub(super) standing: Arc<Standing>,
+    /// What was on disk before it was read at start.
+    pub(super) contents: Contents,
+}
+
+/// What became of a try that nothing was wrong with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It decides from now on.
+    Taken,
+    /// It is what decides already.
+    Unchanged,
+}
+
+/// Why nothing was taken.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// What is on disk cannot be used: it has to change first.
+    Content(String),
+    /// It could not be taken now, and may be later.
+    Passing(String),
+}
+
+/// A configuration that was read and prepared, or what is wrong with it.
+struct Candidate {
+    /// The files it is made of, where it could be read that far.
+    watched: Option<Watched>,
+    prepared: Result<(Document<SidecarConfig>, Prepared, Vec<String>), String>,
+}
+
+impl Reloader {
+    pub(super) fn new(parts: Parts) -> Self {
+        let watched = Watched::of(&parts.path, &parts.config);
+        let tried = Some(parts.contents.clone());
+        let reloads = standing::counter();
+        Self { parts, watched, stamps: watch::Stamps::new(), tried, said: None, reloads }
+    }
+
+    /// Takes changes as they come, and whenever `hangups` asks, until shutdown.
+    pub(super) async fn keep_current(mut self, mut hangups: Signal) {
+        let stop = self.parts.tasks.shutdown_token();
+        loop {
+            let asked = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(()) = hangups.recv() => true,
+                () = tokio::time::sleep(INTERVAL) => false,
+            };
+            if asked {
+                tracing::info!("SIGHUP: reading the configuration again");
+                self.stamps.clear();
+                self.tried = None;
+                self.said = None;
+            }
+            self.look_again().await;
+        }
+    }
+
+    /// Tries what is on disk, where that was not tried before.
+    pub(super) async fn look_again(&mut self) {
+        let (watched, stamps) = (self.watched.clone(), self.stamps.clone());
+        let untried = self.tried.is_none();
+        let looking = self.parts.tasks.spawn_blocking("watch", move || {
+            watched.changes(&stamps).or_else(|| untried.then(|| (stamps, watched.contents())))
+        });
+        let Ok(Some((stamps, contents))) = looking.join().await else { return };
+        self.stamps = stamps;
+        if self.tried.as_ref() == Some(&contents) {
+            return;
+        }
+        self.tried = Some(contents);
+        let outcome = self.attempt().await;
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Result<Outcome, Refused>) {
+        let problem = match outcome {
+            Ok(outcome) => {
+                let name = if outcome == Outcome::Taken { "taken" } else { "unchanged" };
+                self.reloads.add(1, &[KeyValue::new("outcome", name)]);
+                self.parts.standing.holds();
+                self.said = None;
+                if outcome == Outcome::Unchanged {
+                    tracing::info!("what is on disk is what is in force");
+                }
+                return;
+            }
+            Err(Refused::Content(problem)) => problem,
+            Err(Refused::Passing(problem)) => {
+                self.tried = None;
+                problem
+            }
+        };
+        self.parts.standing.refused();
+        if self.said.as_ref() != Some(&problem) {
+            self.reloads.add(1, &[KeyValue::new("outcome", "refused")]);
+            tracing::error!(config = self.parts.revision, "not reloaded, what was in force stays in force: {problem}");
+            self.said = Some(problem);
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Outcome, Refused> {
+        let (path, environment) = (self.parts.path.clone(), self.parts.environment.clone());
+        let reading = self.parts.tasks.spawn_blocking("reload", move || candidate(&path, &environment));
+        let candidate = reading.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
+        if let Some(watched) = candidate.watched {
+            self.watched = watched;
+        }
+        let (document, prepared, warnings) = candidate.prepared.map_err(Refused::Content)?;
+        needs_no_restart(&self.parts.config, &document.value).map_err(Refused::Content)?;
+        let before = self.parts.sidecar.snapshot();
+        let same_config = document.revision == self.parts.revision;
+        if same_config && prepared.policy.revision() == before.policy().revision() {
+            return Ok(Outcome::Unchanged);
+        }
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        self.take(document, prepared).await?;
+        Ok(Outcome::Taken)
+    }
+
+    /// The activation is on record before the first call is decided by it.
+    async fn take(&mut self, document: Document<SidecarConfig>, prepared: Prepared) -> Result<(), Refused> {
+        let Document { value: config, revision, .. } = document;
+        let before = self.parts.sidecar.snapshot();
+        let settings = verifier_settings(&config, prepared.issuers.clone(), &self.parts.agent);
+        let verifier = before
+            .verifier()
+            .renewed(settings, &self.parts.clients, &self.parts.tasks)
+            .map_err(|error| Refused::Content(error.to_string()))?;
+        if tokio::time::timeout(KEYS, verifier.warm_up()).await.is_err() {
+            tracing::warn!("an issuer's keys are not there yet; its tokens are refused until they are");
+        }
+        let catalogue = prepared.tools.catalogue.revision().to_owned();
+        let policy = prepared.policy.revision().to_owned();
+        let mut events = Vec::new();
+        if revision != self.parts.revision {
+            events.push(Event::ConfigActivated { revision: revision.clone(), catalogue: Some(catalogue) });
+        }
+        if policy != before.policy().revision() {
+            events.push(Event::PolicyActivated { revision: policy.clone(), packages: packages(&config.policy) });
+        }
+        for event in events {
+            let recorded = self.parts.ledger.event(event).await;
+            recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
+        }
+        self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
+        self.parts.standing.activated(&revision, needed(&config));
+        tracing::info!(config = revision, policy, "reloaded");
+        self.parts.config = config;
+        self.parts.revision = revision;
+        Ok(())
+    }
+}
+
+fn candidate(path: &Path, environment: &Environment) -> Candidate {
+    let mut document = match Document::<SidecarConfig>::read(path, environment) {
+        Ok(document) => document,
+        Err(error) => return Candidate { watched: None, prepared: Err(error.problems().join("\n  and: ")) },
+    };
+    let directory = document.directory().to_owned();
+    document.value.place(&directory);
+    let watched = Some(Watched::of(path, &document.value));
+    let mut findings = Findings::default();
+    let looked = look(document, environment, &mut findings);
+    let prepared = match looked {
+        Some((document, prepared)) if findings.problems.is_empty() => Ok((document, prepared, findings.warnings)),
+        _ => Err(findings.problems.join("\n  and: ")),
+    };
+    Candidate { watched, prepared }
+}
+
+/// Everything in `after` that only a new process could take.
+fn needs_no_restart(before: &SidecarConfig, after: &SidecarConfig) -> Result<(), String> {
+    let (old, new) = (fixed(before), fixed(after));
+    let names: BTreeSet<&String> =
+        old.iter().chain(&new).filter(|one| !(old.contains(one) && new.contains(one))).map(|(name, _)| name).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = names.into_iter().map(|name| format!("`{name}`")).collect();
+    Err(format!("a change of {} needs a restart; nothing of the new configuration was taken", names.join(", ")))
+}
+
+/// The settings that are part of open sockets, the open ledger or the process, with their values.
+fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
+    let listener = serde_json::to_value(&config.listen.agent).unwrap_or_default();
+    let listener = listener.as_object().into_iter().flatten();
+    let listener = listener.filter(|(name, _)| !LIVE_LISTENER_SETTINGS.contains(&name.as_str()));
+    let others = [
+        ("sidecar.name", config.sidecar.name.clone()),
+        ("listen.health", format!("{:?}", config.listen.health)),
+        ("ledger", format!("{:?}", config.ledger)),
+        ("tls", format!("{:?}", config.tls)),
+        ("shutdown", format!("{:?}", config.shutdown)),
+    ];
+    listener
+        .map(|(name, value)| (format!("listen.agent.{name}"), value.to_string()))
+        .chain(others.map(|(name, value)| (name.to_owned(), value)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
