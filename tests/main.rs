@@ -29,4 +29,5 @@ mod reload;
 mod shutdown;
 mod support;
 mod telemetry;
+mod tls;
 mod token;

@@ -239,7 +239,11 @@ pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepare
 }
 
 /// What tokens are verified by. `agent` is where agents reach the sidecar.
-pub(super) fn verifier_settings(config: &SidecarConfig, issuers: Vec<Issuer>, agent: &LocalAddress) -> VerifierSettings {
+pub(super) fn verifier_settings(
+    config: &SidecarConfig,
+    issuers: Vec<Issuer>,
+    agent: &LocalAddress,
+) -> VerifierSettings {
     VerifierSettings {
         issuers,
         audiences: audiences(&config.sidecar.audience, config.listen.agent.tls.is_some(), agent),

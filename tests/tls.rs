@@ -1,0 +1,328 @@
+//! The agent's connection: TLS with certificates that change underneath, tokens bound to a client certificate, and the
+//! Unix socket where the kernel says who calls.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Curl, Sidecar, World, eventually, free_port, mark, process, sidecar::Setup, world};
+
+/// Signs certificates for listener and agents.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key, in files that `curl` takes.
+struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+    thumbprint: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { pem: params.self_signed(&key).unwrap().pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// Writes `NAME.pem` and `NAME-key.pem`; a name that is a SPIFFE ID makes an X.509-SVID.
+    fn sign(&self, setup: &Setup, file: &str, name: &str) -> Identity {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if name.starts_with("spiffe://") {
+            params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            certificate: setup.write_secret(&format!("{file}.pem"), &certificate.pem()),
+            key: setup.write_secret(&format!("{file}-key.pem"), &key.serialize_pem()),
+            thumbprint: BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, certificate.der())),
+        }
+    }
+}
+
+/// A sidecar behind TLS that takes no bearer tokens, and two agents with certificates of its authority.
+struct Secured {
+    sidecar: Sidecar,
+    authority: PathBuf,
+    support: Identity,
+    other: Identity,
+}
+
+/// A listener's part of the configuration with TLS.
+fn listener(client: &str) -> Value {
+    json!({
+        "tcp": format!("127.0.0.1:{}", free_port()),
+        "tls": {
+            "certificate": "listener.pem",
+            "key": {"file": "listener-key.pem"},
+            "client_authorities": "authority.pem",
+            "client": client,
+        },
+    })
+}
+
+impl Secured {
+    fn new(world: &World, client: &str) -> Self {
+        let mut setup = Setup::new(&world.openid, &world.tool);
+        setup.config["listen"]["agent"] = listener(client);
+        setup.policy = format!(
+            "{}\n\ndeny contains {{\"code\": \"unbound\"}} if not input.delegation.sender_constrained\n",
+            setup.policy
+        );
+        let authority = Authority::new();
+        setup.write_secret("authority.pem", &authority.pem);
+        authority.sign(&setup, "listener", "listener");
+        let support = authority.sign(&setup, "support", "spiffe://example.org/agent/support");
+        let other = authority.sign(&setup, "other", "other");
+        let path = setup.directory().join("authority.pem");
+        Self { sidecar: setup.start(), authority: path, support, other }
+    }
+
+    fn call(&self, curl: Curl, identity: Option<&Identity>) -> Curl {
+        let curl = curl.argument("--cacert").argument(text(&self.authority));
+        match identity {
+            None => curl,
+            Some(Identity { certificate, key, .. }) => {
+                curl.argument("--cert").argument(text(certificate)).argument("--key").argument(text(key))
+            }
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("https://127.0.0.1:{}{path}", self.sidecar.port())
+    }
+
+    fn read(&self, token: &str, identity: Option<&Identity>) -> Curl {
+        self.call(Curl::get(self.url("/orders/v1/orders/17")).bearer(token), identity)
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A token of alice's agent with this `cnf`.
+fn bound(world: &World, cnf: &Value) -> String {
+    world.openid.sign(&json!({"like": world.openid.delegated("alice"), "claims": {"cnf": cnf}}))
+}
+
+#[track_caller]
+fn is_wrong_sender(answer: &Answer) {
+    assert_eq!((answer.status, answer.code().as_str()), (401, "wrong_sender"), "{}", answer.text());
+}
+
+#[test]
+fn a_token_bound_to_a_certificate_goes_with_that_certificate_only() {
+    let Some(world) = world() else { return };
+    let secured = Secured::new(world, "accept");
+    let (support, other) = (Some(&secured.support), Some(&secured.other));
+    let token = bound(world, &json!({"x5t#S256": secured.support.thumbprint}));
+    let mark = mark();
+    let read = |token: &str, identity| secured.read(token, identity).header("X-Mark", &mark).send();
+
+    // Before the token is remembered and after; over both versions of HTTP.
+    for (version, told) in [("--http1.1", "1.1 200"), ("--http2", "2 200")] {
+        is_wrong_sender(&read(&token, other));
+        is_wrong_sender(&read(&token, None));
+        let call = secured.read(&token, support).argument(version).argument("--output").argument("/dev/null");
+        let output = call.argument("--write-out").argument("%{http_version} %{http_code}").command().output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), told, "{output:?}");
+    }
+    let refund = Curl::post(
+        secured.url("/orders/v1/orders/17/refunds"),
+        "application/json",
+        r#"{"amount": "20.00", "currency": "USD"}"#,
+    );
+    let answer = secured.call(refund.bearer(&token), support).send();
+    assert_eq!(answer.status, 201, "a write needs no bearer setting: {}", answer.text());
+
+    // What is bound in another way, or to somebody else, or not at all, is not theirs to present.
+    is_wrong_sender(&read(&bound(world, &json!({"x5t#S256": secured.other.thumbprint})), support));
+    is_wrong_sender(&read(&bound(world, &json!({"jkt": secured.support.thumbprint})), support));
+    let both = json!({"x5t#S256": secured.support.thumbprint, "jkt": "x"});
+    is_wrong_sender(&read(&bound(world, &both), support));
+    is_wrong_sender(&read(&world.openid.delegated("alice"), support));
+    assert_eq!(world.tool.marked(&mark), Vec::<Value>::new(), "what was refused reached the tool");
+
+    // On a listener without TLS nothing can be proved, whatever it says of bearer tokens.
+    is_wrong_sender(&world.sidecar.get("/orders/v1/orders/17", &token).send());
+
+    let seen = secured.sidecar.query(&[]);
+    let seen = seen.iter().find(|record| record["kind"] == "token.seen").expect("the token is on record");
+    assert_eq!(seen.get("sender"), Some(&json!("certificate")), "{seen}");
+}
+
+#[test]
+fn where_a_client_certificate_is_required_nobody_connects_without_one_of_ours() {
+    let Some(world) = world() else { return };
+    let secured = Secured::new(world, "require");
+    let token = bound(world, &json!({"x5t#S256": secured.support.thumbprint}));
+    secured.read(&token, Some(&secured.support)).send().went(200);
+    assert!(secured.read(&token, None).attempt().is_err());
+    // A certificate that says the same and that somebody else signed.
+    let elsewhere = Setup::new(&world.openid, &world.tool);
+    let stranger = Authority::new().sign(&elsewhere, "support", "spiffe://example.org/agent/support");
+    assert!(secured.read(&token, Some(&stranger)).attempt().is_err());
+    assert!(Curl::get(secured.url("/orders/v1/orders/17").replace("https", "http")).attempt().is_err());
+}
+
+#[test]
+fn certificates_change_under_load_and_no_call_is_lost() {
+    let Some(world) = world() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool);
+    setup.config["listen"]["agent"] = listener("accept");
+    setup.config["listen"]["agent"]["bearer"] = json!("all");
+    let authority = Authority::new();
+    setup.write_secret("authority.pem", &authority.pem);
+    let first = authority.sign(&setup, "listener", "first");
+    let trusted = setup.directory().join("authority.pem");
+    // Made now, put in place while calls run.
+    let second = authority.sign(&setup, "second", "second");
+    let sidecar = setup.start();
+    let url = |path: &str| format!("https://127.0.0.1:{}{path}", sidecar.port());
+    let curl =
+        |path: &str, token: &str| Curl::get(url(path)).bearer(token).argument("--cacert").argument(text(&trusted));
+    let token = world.openid.delegated("alice");
+    let served = || {
+        let call = curl("/orders/v1/orders/17", &token).argument("--output").argument("/dev/null");
+        let output = call.argument("--write-out").argument("%{certs}").command().output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(served().contains("CN = first"), "{}", served());
+
+    let stream = curl("/orders/v1/stream?count=100000&every=20", &world.probe()).argument("--no-buffer");
+    let mut stream = stream.command().spawn().unwrap();
+    let mut lines = BufReader::new(stream.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+
+    // A file that is no certificate changes nothing but the log.
+    fs::write(&first.certificate, "not a certificate").unwrap();
+    eventually("the broken file to be noticed", || sidecar.daemon.output().contains("cannot be used").then_some(()));
+    assert!(served().contains("CN = first"));
+
+    let (over, calls) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    curl("/orders/v1/orders/17", &token).send().went(200);
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // The key first: for a moment the two do not go together.
+        fs::rename(&second.key, &first.key).unwrap();
+        fs::rename(&second.certificate, &first.certificate).unwrap();
+        eventually("the new certificate", || served().contains("CN = second").then_some(()));
+        let before = calls.load(Ordering::Relaxed);
+        eventually("calls after it", || (calls.load(Ordering::Relaxed) > before + 3).then_some(()));
+        over.store(true, Ordering::Relaxed);
+    });
+    // The connection from before is still there, and still moves.
+    for _ in 0..200 {
+        lines.next().expect("the stream goes on").unwrap();
+    }
+    stream.kill().unwrap();
+    stream.wait().unwrap();
+}
+
+#[test]
+fn a_unix_socket_is_served_to_those_whom_its_file_and_the_list_let_in() {
+    let Some(world) = world() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool);
+    let path = setup.directory().join("agent.sock");
+    let me = fs::metadata(setup.directory()).unwrap().uid();
+    setup.config["listen"]["agent"] =
+        json!({"unix": "agent.sock", "mode": "0600", "allow_uids": [me], "bearer": "all"});
+    let mut sidecar = setup.start();
+    let token = world.openid.delegated("alice");
+    let call = || Curl::get("http://localhost/orders/v1/orders/17").bearer(&token).argument("--unix-socket");
+    call().argument(text(&path)).send().went(200);
+    call().argument(text(&path)).argument("--http2-prior-knowledge").send().went(200);
+    let metadata = fs::symlink_metadata(&path).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+
+    // What a killed process leaves does not keep the next one from starting, and the end takes it away.
+    sidecar.daemon.kill();
+    assert!(path.exists());
+    sidecar.restart();
+    call().argument(text(&path)).send().went(200);
+    sidecar.stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_user_who_is_not_listed_gets_no_answer_from_the_unix_socket() {
+    let Some(world) = world() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool);
+    let path = setup.directory().join("agent.sock");
+    let me = fs::metadata(setup.directory()).unwrap().uid();
+    setup.config["listen"]["agent"] = json!({"unix": "agent.sock", "allow_uids": [me + 1], "bearer": "all"});
+    let _sidecar = setup.start();
+    let mut stream = UnixStream::connect(&path).unwrap();
+    // Either may fail: it is hung up on at once.
+    stream.write_all(b"GET /orders/v1/orders/17 HTTP/1.1\r\nhost: localhost\r\n\r\n").ok();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok();
+    assert_eq!(answer, b"");
+    let token = world.openid.delegated("alice");
+    let call = Curl::get("http://localhost/orders/v1/orders/17").bearer(&token);
+    assert!(call.argument("--unix-socket").argument(text(&path)).attempt().is_err());
+}
+
+#[test]
+fn a_listener_that_cannot_work_is_refused_with_what_to_change() {
+    let Some(world) = world() else { return };
+    let refused = |change: &dyn Fn(&mut Value, &Setup)| {
+        let mut setup = Setup::new(&world.openid, &world.tool);
+        let authority = Authority::new();
+        setup.write_secret("authority.pem", &authority.pem);
+        authority.sign(&setup, "listener", "listener");
+        let mut agent = listener("require");
+        change(&mut agent, &setup);
+        setup.config["listen"]["agent"] = agent;
+        let path = setup.write();
+        let ran = process::run(process::countersign().args(["config", "check"]).arg(path));
+        assert_eq!(ran.code, Some(78), "{}{}", ran.stdout, ran.stderr);
+        format!("{}{}", ran.stdout, ran.stderr)
+    };
+    let open_key = refused(&|_, setup| {
+        let key = setup.directory().join("listener-key.pem");
+        fs::set_permissions(key, fs::Permissions::from_mode(0o644)).unwrap();
+    });
+    assert!(open_key.contains("listen.agent.tls") && open_key.contains("chmod 600"), "{open_key}");
+    let mixed = refused(&|_, setup| {
+        Authority::new().sign(setup, "other", "other");
+        fs::rename(setup.directory().join("other-key.pem"), setup.directory().join("listener-key.pem")).unwrap();
+    });
+    assert!(mixed.contains("certificate and key"), "{mixed}");
+    let clients = refused(&|agent, _| agent["tls"]["client_authorities"] = Value::Null);
+    assert!(clients.contains("client_authorities"), "{clients}");
+    let two = refused(&|agent, _| agent["unix"] = json!("agent.sock"));
+    assert!(two.contains("exactly one of `tcp` and `unix`"), "{two}");
+    let everybody = refused(&|agent, _| *agent = json!({"unix": "agent.sock", "mode": "0666"}));
+    assert!(everybody.contains("allow_uids"), "{everybody}");
+}
