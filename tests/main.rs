@@ -18,6 +18,7 @@ mod authority;
 mod body;
 mod call;
 mod config;
+mod corpus;
 mod demo;
 mod differential;
 mod house;
