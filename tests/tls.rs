@@ -326,3 +326,24 @@ fn a_listener_that_cannot_work_is_refused_with_what_to_change() {
     let everybody = refused(&|agent, _| *agent = json!({"unix": "agent.sock", "mode": "0666"}));
     assert!(everybody.contains("allow_uids"), "{everybody}");
 }
+
+#[test]
+fn a_request_for_another_host_does_not_go() {
+    let Some(world) = world() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool);
+    let mark = mark();
+    let token = world.openid.delegated("alice");
+    // A page in a browser, whose own name was made to lead here, sends that name.
+    let rebound = world.sidecar.get("/orders/v1/orders/17", &token).header("X-Mark", &mark);
+    let refused = rebound.header("Host", "rebound.example").send();
+    assert_eq!((refused.status, refused.code().as_str()), (400, "malformed"));
+    assert_eq!(world.tool.marked(&mark), Vec::<Value>::new());
+    let local = world.sidecar.get("/orders/v1/orders/17", &token);
+    local.header("Host", &format!("localhost:{}", world.sidecar.port())).send().went(200);
+
+    setup.config["listen"]["agent"]["hosts"] = json!(["sidecar.example"]);
+    let named = setup.start();
+    named.get("/orders/v1/orders/17", &token).header("Host", "sidecar.example").send().went(200);
+    let refused = named.get("/orders/v1/orders/17", &token).send();
+    assert_eq!((refused.status, refused.code().as_str()), (400, "malformed"));
+}

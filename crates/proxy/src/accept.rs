@@ -79,7 +79,7 @@ pub(crate) fn accept(
     if matches!(head.method, Method::CONNECT | Method::TRACE) {
         return Err(malformed("CONNECT and TRACE are not served."));
     }
-    target(&head.uri, head.version, &head.headers)?;
+    target(&head.uri, head.version, &head.headers, listener)?;
     if head.uri.path().len() > MAX_PATH_BYTES {
         return Err(malformed("The path is too long."));
     }
@@ -174,8 +174,9 @@ fn bounds(fields: &HeaderMap, listener: &AgentListenerConfig) -> Result<(), Box<
     Ok(())
 }
 
-/// One request, one host: `Host` exactly once (HTTP/1), and the same as the target's or `:authority`.
-fn target(uri: &Uri, version: Version, fields: &HeaderMap) -> Result<(), Box<Refusal>> {
+/// One request, one host: `Host` exactly once (HTTP/1), the same as the target's or `:authority`, and one that is
+/// served here. A page that a browser was led here with by a name of its own (DNS rebinding) names another.
+fn target(uri: &Uri, version: Version, fields: &HeaderMap, listener: &AgentListenerConfig) -> Result<(), Box<Refusal>> {
     if uri.scheme().is_some() && !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(malformed("The request's target has another scheme than http or https."));
     }
@@ -197,6 +198,9 @@ fn target(uri: &Uri, version: Version, fields: &HeaderMap) -> Result<(), Box<Ref
     match (uri.authority(), &host) {
         (Some(target), Some(host)) if target != host => Err(malformed("`Host` and the request's target disagree.")),
         (None, None) => Err(malformed("The request names no host.")),
+        (Some(named), _) | (None, Some(named)) if !listener.serves(named.host()) => {
+            Err(malformed("The request is for a host that is not served here."))
+        }
         _ => Ok(()),
     }
 }

@@ -83,6 +83,10 @@ fn what_can_be_read_in_two_ways_is_malformed() {
     let mut missing = request(|r| r);
     missing.headers_mut().remove("host");
     assert_eq!(accepted(missing).err(), Some(Code::Malformed));
+    // The name that a browser was led here by.
+    let mut elsewhere = request(|r| r);
+    elsewhere.headers_mut().insert("host", "rebound.example:8690".parse().unwrap());
+    assert_eq!(accepted(elsewhere).err(), Some(Code::Malformed));
     let body = request(|r| r).map(|_| Body::full("x"));
     assert_eq!(accepted(body).err(), Some(Code::Malformed), "a GET with a body");
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -36,6 +36,10 @@ pub struct AgentListenerConfig {
     /// How the address speaks TLS. Without it, HTTP in clear text.
     #[serde(default)]
     pub tls: Option<ServerTlsConfig>,
+    /// The hosts that requests may be for (`Host`, `:authority`), without ports. Without it: on a loopback address only
+    /// `localhost` and loopback addresses, so that no name of somebody else's can lead a browser here; elsewhere any.
+    #[serde(default)]
+    pub hosts: Option<BTreeSet<String>>,
     /// What a token may do that nothing binds to its sender (plain bearer).
     #[serde(default)]
     pub bearer: Bearer,
@@ -215,6 +219,19 @@ pub enum ListenerError {
 }
 
 impl AgentListenerConfig {
+    /// Whether requests may be for `host`, which comes without a port.
+    pub fn serves(&self, host: &str) -> bool {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match &self.hosts {
+            Some(hosts) => hosts.iter().any(|served| served.eq_ignore_ascii_case(host)),
+            None if self.tcp.is_some_and(|address| address.ip().is_loopback()) => {
+                host.eq_ignore_ascii_case("localhost")
+                    || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+            None => true,
+        }
+    }
+
     /// What to listen on.
     ///
     /// # Errors
@@ -253,6 +270,31 @@ mod tests {
         assert_eq!(read(1_048_576).unwrap().max_body_bytes, 1_048_576);
         let error = read(1_048_577).unwrap_err().to_string();
         assert!(error.contains("1048577") && error.contains("1048576"), "{error}");
+    }
+
+    #[test]
+    fn a_loopback_listener_serves_loopback_names_unless_others_are_listed() {
+        let listener = |listener: serde_json::Value| serde_json::from_value::<AgentListenerConfig>(listener).unwrap();
+        let loopback = listener(json!({ "tcp": "127.0.0.1:8690" }));
+        for (host, served) in [
+            ("127.0.0.1", true),
+            ("127.8.9.1", true),
+            ("[::1]", true),
+            ("localhost", true),
+            ("LocalHost", true),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("localhost.", false),
+            ("10.0.0.1", false),
+            ("2130706433", false),
+            ("", false),
+        ] {
+            assert_eq!(loopback.serves(host), served, "{host}");
+        }
+        let named = listener(json!({ "tcp": "127.0.0.1:8690", "hosts": ["Sidecar.example", "::1"] }));
+        assert!(named.serves("sidecar.EXAMPLE") && named.serves("[::1]") && !named.serves("localhost"));
+        assert!(listener(json!({ "tcp": "0.0.0.0:8690" })).serves("sidecar.example"));
+        assert!(listener(json!({ "unix": "/agent.sock" })).serves("anything"));
     }
 
     #[test]
