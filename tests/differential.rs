@@ -82,7 +82,8 @@ fn judge(case: &Case, answer: &[u8], requests: &[&Received], decisions: &[&Decid
         }
         Expected::Sent(count) => whole == count && requests.len() == count && decisions.len() == count,
         Expected::Either => whole == requests.len() && decisions.len() == whole,
-        Expected::Broken => whole == 0 && decisions.len() == 1,
+        // Whether the agent left before or after the decision is for the scheduler to say.
+        Expected::Broken => whole == 0 && decisions.len() <= 1,
     };
     if !as_expected {
         wrong.push(format!(
@@ -167,4 +168,36 @@ fn permitted(sidecar: &Sidecar) -> Vec<Decided> {
         .collect();
     let permits = records.iter().filter(|record| record["kind"] == "call.decided" && record["decision"] == "permit");
     permits.map(|record| Decided::new(record, settled.get(record["decision_id"].as_str().unwrap()).copied())).collect()
+}
+
+#[test]
+fn the_readers_that_judge_take_nothing_on_trust() {
+    let faulty = [
+        "GET /a HTTP/1.1\r\nhost : a\r\n\r\n",
+        "GET /a HTTP/1.1\r\nhost: a\n\r\n\r\n",
+        "GET /a HTTP/1.1\r\nx: a\r\n b\r\n\r\n",
+        "GET  /a HTTP/1.1\r\nhost: a\r\n\r\n",
+        "GET /a HTTP/1.0\r\nhost: a\r\n\r\n",
+        "GET http://a/a HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST /a HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /a HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 1\r\n\r\na",
+        "POST /a HTTP/1.1\r\ncontent-length: +1\r\n\r\na",
+        "POST /a HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;a=b\r\na\r\n0\r\n\r\n",
+        "POST /a HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: a\r\n\r\n",
+    ];
+    for bytes in faulty {
+        assert!(wire::request(bytes.as_bytes()).is_err(), "{bytes}");
+    }
+    let good = b"POST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nGET";
+    let (request, length) = wire::request(good).unwrap().unwrap();
+    assert_eq!((request.body.as_slice(), length), (b"ab".as_slice(), good.len() - 3));
+    for text in
+        ["{\"a\":1,\"a\":2}", "{\"a\":1,}", "01", "+1", "1.", "\"\\ud800\"", "\"\n\"", "{} {}", "NaN", "\u{feff}{}"]
+    {
+        json::Json::read(text.as_bytes()).expect_err(text);
+    }
+    let read = json::Json::read(b" {\"a\": [1.50e1, \"\\ud83d\\ude00\", null, {}]} ").unwrap();
+    let json::Json::List(items) = read.at(&["a"]).unwrap() else { panic!("{read:?}") };
+    assert_eq!(items[..2], [json::Json::Number("1.50e1".to_owned()), json::Json::Text("\u{1f600}".to_owned())]);
 }
