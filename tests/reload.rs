@@ -206,6 +206,24 @@ fn a_secret_that_is_rotated_is_the_next_calls_credential() {
 }
 
 #[test]
+fn certificate_authorities_that_are_exchanged_are_believed_from_the_next_call_on() {
+    let Some(world) = world() else { return };
+    let setup = Setup::new(&world.openid, &world.tool);
+    let right = fs::read_to_string(setup.config["tls"]["authorities"].as_str().unwrap()).unwrap();
+    let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap().cert.pem();
+    setup.write_secret("authorities.pem", &right);
+    let sidecar = setup.with(|config| config["tls"]["authorities"] = json!("authorities.pem")).start();
+    let token = world.openid.delegated("alice");
+    sidecar.get(ORDER, &token).send().went(200);
+    reload(&sidecar, "taken", |sidecar| put(sidecar, "authorities.pem", &other));
+    // Not even by the connection that the earlier call left open.
+    sidecar.get(ORDER, &token).send().refused(502, "tool_unreachable");
+    reload(&sidecar, "refused", |sidecar| put(sidecar, "authorities.pem", "no certificate"));
+    reload(&sidecar, "taken", |sidecar| put(sidecar, "authorities.pem", &right));
+    sidecar.get(ORDER, &token).send().went(200);
+}
+
+#[test]
 fn what_only_a_restart_can_change_is_refused_and_named() {
     let Some(world) = world() else { return };
     let sidecar = start(world);

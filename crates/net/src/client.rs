@@ -4,8 +4,10 @@
 //! a caller has to know after a failure is whether the request can have reached the other side.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
@@ -105,7 +107,8 @@ impl SendError {
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
 pub struct HttpClient {
-    inner: Client<Connector, Body>,
+    inner: Arc<ArcSwap<Client<Connector, Body>>>,
+    options: Arc<ClientOptions>,
     trust: UrlTrust,
 }
 
@@ -113,8 +116,20 @@ impl HttpClient {
     /// A client without connections yet. Must be used inside a tokio runtime.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
+        let trust = options.trust;
+        let inner = Arc::new(ArcSwap::from_pointee(Self::pool(&options, options.tls.clone())));
+        Self { inner, options: Arc::new(options), trust }
+    }
+
+    /// Believes what `tls` says from the next request on, in every clone. Requests under way are finished; no
+    /// connection that was opened before is used again.
+    pub fn believe(&self, tls: rustls::ClientConfig) {
+        self.inner.store(Arc::new(Self::pool(&self.options, tls)));
+    }
+
+    fn pool(options: &ClientOptions, tls: rustls::ClientConfig) -> Client<Connector, Body> {
         let head = options.max_response_header_bytes.max(8 * 1024);
-        let connector = Connector::new(options.tls, options.trust, options.connect_timeout);
+        let connector = Connector::new(tls, options.trust, options.connect_timeout);
         // Connections run on tokio directly and not as `Tasks`: an unused one would hold up shutdown.
         let mut builder = Client::builder(TokioExecutor::new());
         builder
@@ -131,7 +146,7 @@ impl HttpClient {
             .http2_keep_alive_timeout(HTTP2_PING)
             .http1_max_buf_size(head)
             .http2_max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
-        Self { inner: builder.build(connector), trust: options.trust }
+        builder.build(connector)
     }
 
     /// Sends one request, once, and returns when the response's head is there; its body streams.
@@ -151,7 +166,8 @@ impl HttpClient {
         let url = redacted(request.uri());
         // A version copied from an inbound request would be refused on a connection of another version.
         *request.version_mut() = Version::HTTP_11;
-        match tokio::time::timeout(header_timeout, self.inner.request(request)).await {
+        let sending = self.inner.load().request(request);
+        match tokio::time::timeout(header_timeout, sending).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(classified(url, &error)),
             Err(_) => Err(SendError::Timeout { url, after: header_timeout }),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use audit::{Event, Ledger};
-use net::{LocalAddress, Tasks};
+use net::{HttpClient, LocalAddress, Roots, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
 use proxy::Sidecar;
 use token::KeyClients;
@@ -66,6 +66,10 @@ pub(super) struct Parts {
     pub(super) sidecar: Arc<Sidecar>,
     /// What keys are fetched with.
     pub(super) clients: KeyClients,
+    /// What tools are called with.
+    pub(super) client: HttpClient,
+    /// Whom all of these believe.
+    pub(super) roots: Roots,
     /// Where activations are recorded.
     pub(super) ledger: Ledger,
     /// What runs beside calls.
@@ -184,7 +188,8 @@ impl Reloader {
         needs_no_restart(&self.parts.config, &document.value).map_err(Refused::Content)?;
         let before = self.parts.sidecar.snapshot();
         let same_config = document.revision == self.parts.revision;
-        if same_config && prepared.policy.revision() == before.policy().revision() {
+        let same_roots = pem(&prepared.roots) == pem(&self.parts.roots);
+        if same_config && same_roots && prepared.policy.revision() == before.policy().revision() {
             return Ok(Outcome::Unchanged);
         }
         for warning in warnings {
@@ -198,6 +203,7 @@ impl Reloader {
     async fn take(&mut self, document: Document<SidecarConfig>, prepared: Prepared) -> Result<(), Refused> {
         let Document { value: config, revision, .. } = document;
         let before = self.parts.sidecar.snapshot();
+        let roots = prepared.roots.clone();
         let settings = verifier_settings(&config, prepared.issuers.clone(), &self.parts.agent);
         let verifier = before
             .verifier()
@@ -219,12 +225,35 @@ impl Reloader {
             let recorded = self.parts.ledger.event(event).await;
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
         }
+        self.believe(roots)?;
         self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
         self.parts.standing.activated(&revision, needed(&config));
         tracing::info!(config = revision, policy, "reloaded");
         self.parts.config = config;
         self.parts.revision = revision;
         Ok(())
+    }
+
+    /// New connections believe `roots`, and old ones are not used again.
+    fn believe(&mut self, roots: Roots) -> Result<(), Refused> {
+        if pem(&roots) == pem(&self.parts.roots) {
+            return Ok(());
+        }
+        let tls = net::client_config(roots.clone()).map_err(|error| Refused::Content(error.to_string()))?;
+        for client in [&self.parts.client, &self.parts.clients.operator, &self.parts.clients.learned] {
+            client.believe(tls.clone());
+        }
+        tracing::info!("other certificate authorities are believed");
+        self.parts.roots = roots;
+        Ok(())
+    }
+}
+
+/// The certificates that are believed instead of the system's.
+fn pem(roots: &Roots) -> Option<&[u8]> {
+    match roots {
+        Roots::Platform => None,
+        Roots::Pem(pem) => Some(pem),
     }
 }
 
@@ -266,7 +295,6 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         ("sidecar.name", config.sidecar.name.clone()),
         ("listen.health", format!("{:?}", config.listen.health)),
         ("ledger", format!("{:?}", config.ledger)),
-        ("tls", format!("{:?}", config.tls)),
         ("shutdown", format!("{:?}", config.shutdown)),
     ];
     listener

@@ -181,11 +181,12 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     for event in activated {
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
     }
+    let roots = prepared.roots.clone();
     let limits = ServeLimits { max_connections: connections, ..config.listen.agent.serve_limits() };
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),
         ledger: ledger.clone(),
-        client,
+        client: client.clone(),
         tasks: calls.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
@@ -208,6 +209,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         revision,
         sidecar,
         clients,
+        client,
+        roots,
         ledger: ledger.clone(),
         tasks: background.clone(),
         agent: agent_address.clone(),

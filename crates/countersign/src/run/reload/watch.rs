@@ -28,6 +28,8 @@ pub(crate) struct Watched {
     config: PathBuf,
     /// The directories of policies.
     policies: Vec<PathBuf>,
+    /// The file of the certificate authorities to believe.
+    authorities: Option<PathBuf>,
 }
 
 /// What shows that a file may have changed: its path, inode, size and times.
@@ -40,12 +42,18 @@ pub(crate) struct Contents {
     pub(crate) config: String,
     /// Of the policies, their tests aside.
     pub(crate) policies: String,
+    /// Of the certificate authorities.
+    pub(crate) authorities: String,
 }
 
 impl Watched {
     /// The files of the configuration at `path`, whose paths are absolute.
     pub(crate) fn of(path: &Path, config: &SidecarConfig) -> Self {
-        Self { config: path.to_owned(), policies: config.policy.iter().map(|source| source.path.clone()).collect() }
+        Self {
+            config: path.to_owned(),
+            policies: config.policy.iter().map(|source| source.path.clone()).collect(),
+            authorities: config.tls.authorities.clone(),
+        }
     }
 
     /// The content, where the files are no longer as `before`. Waits until nobody writes them.
@@ -80,12 +88,14 @@ impl Watched {
             add(&mut one, &path);
             policies.update(one.finish().as_ref());
         }
+        let mut authorities = Context::new(&SHA256);
+        self.authorities.iter().for_each(|path| add(&mut authorities, path));
         let text = |context: Context| URL_SAFE_NO_PAD.encode(context.finish());
-        Contents { config: text(config), policies: text(policies) }
+        Contents { config: text(config), policies: text(policies), authorities: text(authorities) }
     }
 
     fn stamps(&self) -> Stamps {
-        let paths = [self.config.clone()].into_iter().chain(self.policy_files());
+        let paths = [self.config.clone()].into_iter().chain(self.authorities.clone()).chain(self.policy_files());
         paths
             .map(|path| {
                 let stamp = fs::metadata(&path).ok().map(|file| {
