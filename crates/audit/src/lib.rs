@@ -1,6 +1,6 @@
 //! The ledger: durable, hash-chained, signed records of every decision (DESIGN §5.4).
 //!
-//! Writing: [`Ledger`] takes the typed records of [`record`]. Reading: [`query`], [`tail`], [`line`], [`rebuild`]
+//! Writing: [`Ledger`] takes the typed records of [`record`]. Reading: [`query`], [`tail`], [`mod@line`], [`rebuild`]
 //! and [`verify`] need the directory alone, no running process.
 
 mod canonical;

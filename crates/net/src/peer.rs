@@ -10,7 +10,9 @@ use aws_lc_rs::digest;
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::X509Name;
 
 /// The longest SPIFFE ID, in bytes (SPIFFE-ID §2.3).
 const MAX_SPIFFE_ID: usize = 2048;
@@ -107,15 +109,17 @@ impl PeerCertificate {
             .iter()
             .flat_map(|names| &names.value.general_names)
             .filter_map(|name| match name {
-                GeneralName::URI(uri) => Some(*uri),
+                GeneralName::URI(uri) => Some(Ok(*uri)),
+                // A name that cannot be read might be a second URI.
+                GeneralName::Invalid(..) => Some(Err(unreadable(&"one of its names is no text"))),
                 _ => None,
             })
-            .collect();
+            .collect::<Result<_, _>>()?;
         let workload = uris.iter().any(|uri| uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:")));
         let identity = if workload {
             PeerIdentity::Spiffe(svid(&certificate, &uris)?.to_owned())
         } else {
-            PeerIdentity::Subject(certificate.subject().to_string())
+            PeerIdentity::Subject(distinguished(certificate.subject()).ok_or_else(|| unreadable(&"its subject"))?)
         };
         let mut x5t_s256 = [0; 32];
         let hash = digest::digest(&digest::SHA256, der);
@@ -124,6 +128,35 @@ impl PeerCertificate {
         }
         Ok(Self { identity, x5t_s256 })
     }
+}
+
+/// A distinguished name as `CN=agent, O=example`. What separates names and values is escaped where it is part of a
+/// value (RFC 4514 §2.4), so that no value reads like several. `None` where a value is no text.
+fn distinguished(name: &X509Name<'_>) -> Option<String> {
+    let mut text = String::new();
+    for (place, names) in name.iter_rdn().enumerate() {
+        for (within, attribute) in names.iter().enumerate() {
+            text.push_str(match (place, within) {
+                (0, 0) => "",
+                (_, 0) => ", ",
+                _ => " + ",
+            });
+            let oid = attribute.attr_type();
+            match oid2abbrev(oid, oid_registry()) {
+                Ok(short) => text.push_str(short),
+                Err(_) => text.push_str(&oid.to_id_string()),
+            }
+            text.push('=');
+            for c in attribute.as_str().ok()?.chars() {
+                match c {
+                    ',' | '+' | '=' | '\\' | '"' | '<' | '>' | ';' | '#' => text.extend(['\\', c]),
+                    c if c.is_control() => return None,
+                    c => text.push(c),
+                }
+            }
+        }
+    }
+    Some(text)
 }
 
 /// The one SPIFFE ID of an X.509-SVID (X509-SVID §2, §4, §5.2); a certificate that can sign others names nobody.
@@ -202,6 +235,18 @@ mod tests {
         let subject = read(&["https://example.org/agent"], |_| {}).unwrap();
         assert_eq!(subject.identity, PeerIdentity::Subject("CN=agent, O=example".to_owned()));
         assert_ne!(workload.x5t_s256, subject.x5t_s256);
+    }
+
+    #[test]
+    fn one_value_of_a_subject_never_reads_like_several() {
+        let named = |name: &str| {
+            let mut subject = rcgen::DistinguishedName::new();
+            subject.push(DnType::CommonName, name);
+            read(&[], |params| params.distinguished_name = subject).map(|certificate| certificate.identity)
+        };
+        assert_eq!(named("agent, O=example"), Ok(PeerIdentity::Subject(r"CN=agent\, O\=example".to_owned())));
+        assert_eq!(named(r"a\"), Ok(PeerIdentity::Subject(r"CN=a\\".to_owned())));
+        assert!(named("agent\n").is_err());
     }
 
     #[test]

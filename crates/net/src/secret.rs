@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
@@ -121,6 +121,21 @@ pub fn header_value(prefix: &str, secret: &SecretString) -> Result<HeaderValue, 
 /// When the file cannot be looked at.
 pub fn readable_by_others(path: &Path) -> io::Result<bool> {
     Ok(fs::metadata(path)?.permissions().mode() & 0o077 != 0)
+}
+
+/// Whether somebody else may change the file or directory: its mode lets group or others write, or its owner is
+/// neither this process's user nor root. Whoever may change what decides, decides.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub fn changeable_by_others(path: &Path) -> io::Result<bool> {
+    Ok(changeable(&fs::metadata(path)?))
+}
+
+/// The same of what was opened, so that it cannot be exchanged between the look and the reading.
+pub fn changeable(metadata: &fs::Metadata) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    metadata.mode() & 0o022 != 0 || (metadata.uid() != 0 && metadata.uid() != own)
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {

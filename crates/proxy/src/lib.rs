@@ -1,6 +1,6 @@
 //! The sidecar: the stages of a call, one file each, in the order a call meets them (DESIGN §4).
 //!
-//! [`handle`] is the straight line. Each stage's success is a value that only the stage can make and the next one
+//! `handle` is the straight line. Each stage's success is a value that only the stage can make and the next one
 //! needs, so that none can be left out.
 
 mod accept;

@@ -324,6 +324,10 @@ async fn document(client: &HttpClient, url: Uri) -> Result<bytes::Bytes, String>
 async fn read_file(path: &Path) -> Result<bytes::Bytes, String> {
     let unreadable = |error: std::io::Error| format!("{}: {error}", path.display());
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+    // Whoever can put a key in here signs tokens.
+    if net::secret::changeable(&file.metadata().await.map_err(unreadable)?) {
+        return Err(format!("{} may be changed by others than its owner and root, and is not read", path.display()));
+    }
     let mut bytes = Vec::new();
     // One byte more than allowed shows that there are more.
     file.take(MAX_KEY_SET_BYTES as u64 + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -10,9 +9,6 @@ use audit::LedgerConfig;
 use net::SecretSource;
 use proxy::config::{AgentListenerConfig, CredentialConfig};
 use token::config::KeysConfig;
-
-/// The mode bits by which group and others may write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -31,8 +27,8 @@ pub(crate) enum FileError {
     /// A directory that others than its owner may enter.
     #[error("others may look into {path}, which is private: chmod 700 {path}", path = .0.display())]
     OpenDirectory(PathBuf),
-    /// Others than its owner may change it.
-    #[error("{path} may be changed by others: chmod go-w {path}", path = .0.display())]
+    /// Others than this process's user and root may change it.
+    #[error("{path} may be changed by others: chmod go-w {path}, owned by root or the user that runs this", path = .0.display())]
     Writable(PathBuf),
 }
 
@@ -106,11 +102,11 @@ pub(crate) fn check_private(path: &Path) -> Result<(), FileError> {
 
 /// Whether nobody but its owner may change a file that says what is allowed.
 pub(crate) fn check_not_writable(path: &Path) -> Result<(), FileError> {
-    let metadata = std::fs::metadata(path).map_err(|cause| FileError::Unreadable { path: path.to_owned(), cause })?;
-    if metadata.permissions().mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(FileError::Writable(path.to_owned()));
+    let unreadable = |cause| FileError::Unreadable { path: path.to_owned(), cause };
+    match net::secret::changeable_by_others(path).map_err(unreadable)? {
+        false => Ok(()),
+        true => Err(FileError::Writable(path.to_owned())),
     }
-    Ok(())
 }
 
 /// The same for a directory and everything in it: whoever can add a file there decides too.
@@ -131,6 +127,8 @@ pub(crate) fn check_tree_not_writable(path: &Path) -> Result<(), FileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

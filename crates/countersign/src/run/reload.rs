@@ -8,7 +8,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use audit::{Event, Ledger};
@@ -33,6 +33,8 @@ pub(super) use watch::{Contents, Watched};
 
 /// Between two looks at the files.
 const INTERVAL: Duration = Duration::from_secs(2);
+/// Between two tries of what was refused and did not change.
+const RETRY: Duration = Duration::from_secs(10);
 /// How long the keys of a new issuer are waited for, so that its first call does not have to.
 const KEYS: Duration = Duration::from_secs(5);
 
@@ -47,6 +49,8 @@ pub(super) struct Reloader {
     stamps: watch::Stamps,
     /// What was last tried, whatever came of it. `None`: it has to be tried again.
     tried: Option<Contents>,
+    /// When what was refused is tried once more.
+    again: Option<Instant>,
     /// What was last said about it.
     said: Option<String>,
     reloads: Counter<u64>,
@@ -112,7 +116,7 @@ impl Reloader {
         let watched = Watched::of(&parts.path, &parts.config);
         let tried = Some(parts.contents.clone());
         let reloads = standing::counter();
-        Self { parts, watched, stamps: watch::Stamps::new(), tried, said: None, reloads }
+        Self { parts, watched, stamps: watch::Stamps::new(), tried, again: None, said: None, reloads }
     }
 
     /// Takes changes as they come, and whenever `hangups` asks, until shutdown.
@@ -137,16 +141,19 @@ impl Reloader {
     /// Tries what is on disk, where that was not tried before.
     pub(super) async fn look_again(&mut self) {
         let (watched, stamps) = (self.watched.clone(), self.stamps.clone());
-        let untried = self.tried.is_none();
+        // What is wrong may lie in a file that is not looked at: a secret, a key, a certificate half put in place.
+        let due = self.again.is_some_and(|again| net::clock::monotonic() >= again);
+        let untried = due || self.tried.is_none();
         let looking = self.parts.tasks.spawn_blocking("watch", move || {
             watched.changes(&stamps).or_else(|| untried.then(|| (stamps, watched.contents())))
         });
         let Ok(Some((stamps, contents))) = looking.join().await else { return };
         self.stamps = stamps;
-        if self.tried.as_ref() == Some(&contents) {
+        if !due && self.tried.as_ref() == Some(&contents) {
             return;
         }
         self.tried = Some(contents);
+        self.again = None;
         let outcome = self.attempt().await;
         self.tell(outcome);
     }
@@ -163,7 +170,10 @@ impl Reloader {
                 }
                 return;
             }
-            Err(Refused::Content(problem)) => problem,
+            Err(Refused::Content(problem)) => {
+                self.again = net::clock::monotonic().checked_add(RETRY);
+                problem
+            }
             Err(Refused::Passing(problem)) => {
                 self.tried = None;
                 problem
@@ -203,7 +213,8 @@ impl Reloader {
     async fn take(&mut self, document: Document<SidecarConfig>, prepared: Prepared) -> Result<(), Refused> {
         let Document { value: config, revision, .. } = document;
         let before = self.parts.sidecar.snapshot();
-        let roots = prepared.roots.clone();
+        // First of all: no key is fetched by the word of an authority that was just taken away.
+        self.believe(prepared.roots.clone())?;
         let settings = verifier_settings(&config, prepared.issuers.clone(), &self.parts.agent);
         let verifier = before
             .verifier()
@@ -225,7 +236,6 @@ impl Reloader {
             let recorded = self.parts.ledger.event(event).await;
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
         }
-        self.believe(roots)?;
         self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
         self.parts.standing.activated(&revision, needed(&config));
         tracing::info!(config = revision, policy, "reloaded");

@@ -90,3 +90,23 @@ fn any_permission_of_others_counts() {
     }
     assert!(readable_by_others(Path::new("/nowhere/at/all")).is_err());
 }
+
+#[test]
+fn a_file_that_group_or_others_may_write_is_changeable_by_others() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (mode, expected) in [(0o600, false), (0o644, false), (0o664, true), (0o646, true)] {
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(changeable_by_others(file.path()).unwrap(), expected, "{mode:o}");
+    }
+    assert!(changeable_by_others(Path::new("/nowhere/at/all")).is_err());
+}
+
+#[test]
+fn a_file_of_somebody_else_is_changeable_by_them() {
+    // Only root can give a file away; everybody else finds one of root's, which is no stranger's.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    match std::os::unix::fs::chown(file.path(), Some(12345), None) {
+        Ok(()) => assert!(changeable_by_others(file.path()).unwrap()),
+        Err(_) => assert!(!changeable_by_others(Path::new("/")).unwrap()),
+    }
+}
