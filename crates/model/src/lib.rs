@@ -14,6 +14,7 @@ pub mod catalogue;
 pub mod duration;
 pub mod effect;
 pub mod parameter;
+pub mod template;
 
 pub mod authority;
 pub mod limits;

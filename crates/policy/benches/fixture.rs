@@ -11,11 +11,12 @@ use model::{
     Action, Agent, AgentStatus, Authority, CanonicalPath, Catalogue, Chain, Delegation, Effect, FactValue, Facts, Hop,
     Id, Money, ParameterKind, ParameterValue, Parameters, Presence, Principal, PrincipalKind, Question, Sensitivity,
     Stage, Tool,
-    catalogue::{IdentityMode, Template},
+    catalogue::IdentityMode,
     chain::{Evidence, MAX_AGENTS},
     delegation::{Sender, TaskClaims, TokenFacts, UserClaims},
     fact::FactPrincipal,
     question::{Call, Protocol, RequestFacts},
+    template::Template,
 };
 
 pub(crate) const AUTHORITY: &str = "https://countersign.example";

@@ -11,9 +11,10 @@ use futures_util::future::try_join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use model::{
     Action, Code, FactValue, Facts, Id, ParameterValue, Refusal, Tenant, Tool,
-    catalogue::{FactDeclaration, Leaf, Variables},
+    catalogue::{FactDeclaration, Leaf},
     fact::FactPrincipal,
     json::Json,
+    template::Variables,
 };
 use net::{FetchRequest, HttpClient};
 use quick_cache::{Weighter, sync::Cache};

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use model::{
     Action, CanonicalPath, Catalogue, Code, Effect, Id, Parameters, Refusal, Tenant, Tool,
-    catalogue::{CurrencySource, Source, Variables},
+    catalogue::{CurrencySource, Source},
     json::Json,
     question::{self, Protocol, RequestFacts},
+    template::Variables,
 };
 use net::Body;
 

@@ -8,8 +8,9 @@ use http::{Uri, uri::PathAndQuery};
 use model::{
     Action, CanonicalPath, Catalogue, Id, ParameterKind, Tenant, Tool,
     amount::InvalidAmount,
-    catalogue::{CurrencySource, FactDeclaration, InvalidCatalogue, Leaf, ParameterDeclaration, Source, Template},
+    catalogue::{CurrencySource, FactDeclaration, InvalidCatalogue, Leaf, ParameterDeclaration, Source},
     path::InvalidPath,
+    template::Template,
 };
 use net::{Plaintext, UrlError, check_operator_url};
 

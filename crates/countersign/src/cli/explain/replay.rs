@@ -11,10 +11,7 @@ use audit::{
     rebuild::{self, NotReplayable},
     record::Digest,
 };
-use model::{
-    Action, CanonicalPath, Catalogue, Decision, Question, Tool,
-    catalogue::{IdentityMode, Template},
-};
+use model::{Action, CanonicalPath, Catalogue, Decision, Question, Tool, catalogue::IdentityMode, template::Template};
 use policy::{Engine, Source};
 use proxy::{config::CredentialConfig, resolve_tools};
 use serde_json::{Value, json};
