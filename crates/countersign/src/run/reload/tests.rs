@@ -154,3 +154,21 @@ fn what_is_part_of_the_open_process_is_named() {
         needs_no_restart(&before, &config(from, to)).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_refused_for_a_file_that_nobody_watches_is_taken_once_that_is_right() {
+    let mut world = World::start().await;
+    let before = world.reloader.parts.revision.clone();
+    world.folder.write("secrets/orders", "secret\n", 0o644);
+    world.change_config("owner: dana,", "owner: dana, status: suspended,");
+    world.reloader.look_again().await;
+    assert_eq!((world.on_disk(), &world.reloader.parts.revision), ("refused".to_owned(), &before));
+    world.folder.write("secrets/orders", "secret\n", 0o600);
+    world.reloader.look_again().await;
+    assert_eq!(world.reloader.parts.revision, before, "not before its time");
+    world.reloader.again = Some(net::clock::monotonic());
+    world.reloader.look_again().await;
+    assert_eq!(world.on_disk(), "in_force");
+    assert_ne!(world.reloader.parts.revision, before);
+    assert_eq!(world.activations().await, ["config.activated", "policy.activated", "config.activated"]);
+}
