@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use http::HeaderValue;
@@ -115,12 +115,14 @@ pub fn header_value(prefix: &str, secret: &SecretString) -> Result<HeaderValue, 
     Ok(value)
 }
 
-/// Whether anyone but its owner may do anything with a file (any of the mode bits `077`). Follows links.
+/// Whether somebody else may do anything with a file: its mode has any of the bits `077`, or its owner is neither this
+/// process's user nor root. Follows links.
 ///
 /// # Errors
 /// When the file cannot be looked at.
 pub fn readable_by_others(path: &Path) -> io::Result<bool> {
-    Ok(fs::metadata(path)?.permissions().mode() & 0o077 != 0)
+    let metadata = fs::metadata(path)?;
+    Ok(metadata.mode() & 0o077 != 0 || is_a_strangers(&metadata))
 }
 
 /// Whether somebody else may change the file or directory: its mode lets group or others write, or its owner is
@@ -134,8 +136,12 @@ pub fn changeable_by_others(path: &Path) -> io::Result<bool> {
 
 /// The same of what was opened, so that it cannot be exchanged between the look and the reading.
 pub fn changeable(metadata: &fs::Metadata) -> bool {
+    metadata.mode() & 0o022 != 0 || is_a_strangers(metadata)
+}
+
+fn is_a_strangers(metadata: &fs::Metadata) -> bool {
     let own = rustix::process::geteuid().as_raw();
-    metadata.mode() & 0o022 != 0 || (metadata.uid() != 0 && metadata.uid() != own)
+    metadata.uid() != 0 && metadata.uid() != own
 }
 
 fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {

@@ -102,11 +102,14 @@ fn a_file_that_group_or_others_may_write_is_changeable_by_others() {
 }
 
 #[test]
-fn a_file_of_somebody_else_is_changeable_by_them() {
+fn a_file_of_somebody_else_is_theirs_to_read_and_to_change() {
     // Only root can give a file away; everybody else finds one of root's, which is no stranger's.
     let file = tempfile::NamedTempFile::new().unwrap();
     match std::os::unix::fs::chown(file.path(), Some(12345), None) {
-        Ok(()) => assert!(changeable_by_others(file.path()).unwrap()),
+        Ok(()) => {
+            fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(changeable_by_others(file.path()).unwrap() && readable_by_others(file.path()).unwrap());
+        }
         Err(_) => assert!(!changeable_by_others(Path::new("/")).unwrap()),
     }
 }
