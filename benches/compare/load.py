@@ -1,0 +1,68 @@
+"""Calls and tokens: what is sent, how often, and what came of it."""
+
+import json
+import pathlib
+import subprocess
+
+from machine import Failed, pinned
+from peers import needs
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+CALLS = {
+    "read": ("GET", "/v1/orders/17", "-"),
+    "refund": ("POST", "/v1/orders/17/refunds", '{"amount": "20.00", "currency": "USD"}'),
+}
+
+
+class Load:
+    """The compiled loader, on its core."""
+
+    def __init__(self, directory, core):
+        self.program = compiled(directory, "load.c", "load", [])
+        self.core = core
+
+    def run(self, port, call, prefix, tokens, connections, seconds, rate=0, reuse=True):
+        method, path, body = CALLS[call]
+        command = [self.program, port, method, prefix + path, body, tokens, connections, seconds, rate, int(reuse)]
+        out = subprocess.run(pinned([str(part) for part in command], self.core), capture_output=True, text=True)
+        if out.returncode:
+            raise Failed(f"the loader failed: {out.stderr.strip()}")
+        result = json.loads(out.stdout)
+        if result["refused"]:
+            raise Failed(f"{result['refused']} of {result['requests']} calls were refused: {result['refusal']}")
+        if result["broken"] or result["unanswered"] or not result["measured"]:
+            raise Failed(f"{result['broken']} connections broke, {result['unanswered']} calls got no answer")
+        return result
+
+
+def slow_disk(directory):
+    """The library that slows fsync when it is preloaded."""
+    return compiled(directory, "fsync.c", "fsync.so", ["-shared", "-fPIC", "-ldl"])
+
+
+def compiled(directory, source, name, options):
+    out = pathlib.Path(directory) / name
+    compiler = needs("cc", "apt-get install gcc libc6-dev")
+    subprocess.run([compiler, "-O2", "-o", out, HERE / source, *options], check=True)
+    return out
+
+
+class Mint:
+    """Makes tokens, on the core of the load."""
+
+    def __init__(self, directory, core):
+        self.directory, self.core, self.count = directory, core, 0
+        self.node = needs("node", "Node.js 20 or later")
+        self.call("keys", directory)
+
+    def call(self, *arguments):
+        command = pinned([self.node, HERE / "mint.mjs", *arguments], self.core)
+        subprocess.run([str(part) for part in command], check=True)
+
+    def tokens(self, count):
+        """A file of new tokens."""
+        self.count += 1
+        path = pathlib.Path(self.directory) / f"tokens-{self.count}"
+        self.call("tokens", self.directory, count, path)
+        return path
