@@ -11,6 +11,7 @@ pub mod listen;
 pub mod peer;
 pub mod secret;
 pub mod serve;
+pub mod share;
 pub mod tasks;
 #[cfg(test)]
 mod testing;
@@ -18,12 +19,14 @@ pub mod tls;
 pub mod url;
 
 pub use body::Body;
+pub use client::tls::{ClientTls, ClientTlsConfig, ClientTlsError};
 pub use client::{ClientOptions, HttpClient, NotSentReason, SendError};
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use listen::{Endpoint, ListenError, Listener, LocalAddress, UnixListener, bind, bind_unix};
 pub use peer::{Peer, PeerAddress, PeerCertificate, PeerCredentials, PeerIdentity};
 pub use secret::{SecretError, SecretSource};
-pub use serve::{ServeLimits, serve};
+pub use serve::{Census, ServeLimits, serve};
+pub use share::{Full, Place, Sharer, Shares};
 pub use tasks::{Task, TaskEnd, Tasks};
 pub use tls::server::{ClientCertificates, ServerTls, ServerTlsConfig, ServerTlsError};
 pub use tls::{Roots, TlsError, client_config, install_crypto};

@@ -58,7 +58,7 @@ pub struct PeerCertificate {
 }
 
 /// Whom a certificate names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PeerIdentity {
     /// A workload: the SPIFFE ID of an X.509-SVID. Compared as an exact string.
     Spiffe(String),

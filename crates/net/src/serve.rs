@@ -4,43 +4,60 @@
 //! - refused by hyper with 400 and the connection closed: `Content-Length` that differs, repeats differently,
 //!   is a list or no number; `Transfer-Encoding` whose last coding is not `chunked`, or on HTTP/1.0;
 //!   whitespace before a colon, folded lines, bare CR, NUL and control bytes in values, names that are no token;
-//! - `Transfer-Encoding` together with `Content-Length`: hyper reads the body as chunked (RFC 9112 §6.3), hands
-//!   the request on *without* `Content-Length`, and closes the connection after the response, so nothing can
-//!   follow it; the handler cannot tell that it was there;
+//! - refused here, because hyper would hand it on without a trace of it: `Transfer-Encoding` together with
+//!   `Content-Length`, and a fragment in the target (HTTP/1; over HTTP/2 a fragment is cut off silently);
 //! - not checked by hyper: further codings before `chunked` (`gzip, chunked`), `Host` (missing, repeated, or
 //!   other than an absolute-form target or `:authority`), `Expect` other than `100-continue`, the methods
-//!   CONNECT and TRACE, the path (any byte above space but DEL may occur; a `#fragment` is cut off silently);
+//!   CONNECT and TRACE, the path (any byte above space but DEL may occur);
 //! - HTTP/2: h2 refuses connection-specific fields, uppercase names and misplaced pseudo-fields.
 //!
 //! Upgrades never happen: connections are served without hyper's upgrade support, and a handler that
 //! answers 101 or 2xx to CONNECT would only break its own connection.
 
+mod activity;
+mod census;
+mod patience;
+mod settings;
+
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use ::http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Semaphore;
-use tokio::time::Sleep;
 
-use crate::listen::{Accepted, Complaints, Endpoint};
+pub use census::Census;
+
+use self::activity::{Activity, Watched};
+use self::patience::Patient;
+use self::settings::Spawn;
+use crate::listen::{Accepted, Complaints, Endpoint, HeadFault, Observation, Observed};
+use crate::peer::PeerAddress;
+use crate::share::{Place, Sharer, Shares};
 use crate::{Body, Peer, Tasks};
+
+/// How long a connection that was asked to end, and on which nothing happens, may take to do so.
+const PARTING: Duration = Duration::from_secs(5);
+
+/// How long a peer that has stopped sending may wait for its answer.
+const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// What one listener gives to all its peers, and to one of them.
 #[derive(Clone, Debug)]
 pub struct ServeLimits {
     /// Connections at once; further ones wait in the system's queue.
     pub max_connections: usize,
-    /// Until the head of a request is complete. On HTTP/1.1 it is also how long an idle connection is kept.
+    /// TLS handshakes in progress at once; further ones wait.
+    pub max_handshakes: usize,
+    /// How much of both one peer (an address, or a user of this machine) may have, in percent. Its connections beyond
+    /// that are closed at once.
+    pub peer_share: u8,
+    /// Until the TLS handshake is done, and from there until the head of a request is complete. On HTTP/1.1 the latter
+    /// is also how long an idle connection is kept.
     pub header_timeout: Duration,
     /// Bytes of a request's head (at least 8 KiB). More is answered with 431.
     pub max_header_bytes: usize,
@@ -48,30 +65,47 @@ pub struct ServeLimits {
     pub max_headers: usize,
     /// Requests at once on one HTTP/2 connection.
     pub max_streams: u32,
-    /// How often a quiet HTTP/2 peer is asked whether it lives.
-    pub ping_interval: Duration,
+    /// How long a connection without a request is kept.
+    pub idle_timeout: Duration,
+    /// How long a peer may take nothing of what is sent to it: a connection whose bytes it does not take ends, and an
+    /// HTTP/2 stream that it gives no window is reset.
+    pub stall_timeout: Duration,
+    /// Where it is counted what comes and goes.
+    pub census: Census,
 }
 
 impl Default for ServeLimits {
-    /// 4096 connections, 30 s, 32 KiB in 100 fields, 128 streams, a ping each 30 s.
+    /// 4096 connections, 256 handshakes, all of them for whoever takes them; 30 s and 32 KiB in 100 fields for a head;
+    /// 128 streams; 60 s for what is idle or stalled.
     fn default() -> Self {
         Self {
             max_connections: 4096,
+            max_handshakes: 256,
+            peer_share: 100,
             header_timeout: Duration::from_secs(30),
             max_header_bytes: 32 * 1024,
             max_headers: 100,
             max_streams: 128,
-            ping_interval: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
+            census: Census::default(),
         }
     }
+}
+
+/// `percent` of `total`, but something.
+#[must_use]
+pub fn share_of(total: usize, percent: u8) -> usize {
+    (total.saturating_mul(usize::from(percent)) / 100).clamp(1, total.max(1))
 }
 
 /// Serves until shutdown begins, then lets every connection finish its requests and returns at once;
 /// [`Tasks::drain`] waits for the connections. A panic in `handler` ends only its own connection (HTTP/1.1)
 /// or stream (HTTP/2).
 ///
-/// When a peer goes away, the future that answers it is dropped at its next await: what has to be finished
-/// in any case belongs in a task of its own.
+/// When a peer goes away, the future that answers it is dropped at its next await; on HTTP/1.1 that may be noticed only
+/// when something is sent to it, or half a minute later. What has to be finished in any case belongs in a task of its
+/// own.
 pub async fn serve<E, H, F>(endpoint: E, limits: ServeLimits, tasks: Tasks, handler: H)
 where
     E: Into<Endpoint>,
@@ -80,29 +114,41 @@ where
 {
     let endpoint = endpoint.into();
     let soft = tasks.shutdown_token();
-    let room = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let connections = Shares::new(limits.max_connections, share_of(limits.max_connections, limits.peer_share));
+    let handshakes = Shares::new(limits.max_handshakes, share_of(limits.max_handshakes, limits.peer_share));
     let mut complaints = Complaints::default();
-    let server = Arc::new(Server { http: http(&limits, &tasks), limits, tasks, handler });
+    let http = settings::builder(&limits, &tasks);
+    let server = Arc::new(Server { http, limits, handshakes, tasks, handler });
     loop {
         let next = async {
-            let place = Arc::clone(&room).acquire_owned().await;
-            (place, endpoint.accept(&mut complaints).await)
+            let room = connections.room().await;
+            (room, endpoint.accept(&mut complaints).await)
         };
-        let (place, accepted) = tokio::select! {
+        let (room, accepted) = tokio::select! {
             next = next => next,
             () = soft.cancelled() => return,
         };
+        let sharer = Sharer::at(&address(&accepted));
+        let Some(Ok(place)) = room.map(|room| room.give(sharer.clone())) else {
+            server.limits.census.refused();
+            continue;
+        };
         let connection = Arc::clone(&server);
-        server.tasks.spawn("connection", async move {
-            connection.connection(accepted).await;
-            drop(place);
-        });
+        server.tasks.spawn("connection", async move { connection.connection(accepted, sharer, place).await });
+    }
+}
+
+fn address(accepted: &Accepted) -> PeerAddress {
+    match accepted {
+        Accepted::Tcp(_, address) | Accepted::Tls(_, address, _) => PeerAddress::Tcp(*address),
+        Accepted::Unix(_, address) => *address,
     }
 }
 
 struct Server<H> {
     http: auto::Builder<Spawn>,
     limits: ServeLimits,
+    handshakes: Shares<Sharer>,
     tasks: Tasks,
     handler: H,
 }
@@ -112,155 +158,104 @@ where
     H: Fn(Peer, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    async fn connection(&self, accepted: Accepted) {
+    async fn connection(&self, accepted: Accepted, sharer: Sharer, _place: Place<Sharer>) {
+        let _counted = self.limits.census.connection();
         let soft = self.tasks.shutdown_token();
+        let ready = async {
+            let shaking = match &accepted {
+                Accepted::Tls(..) => self.handshakes.take(sharer).await,
+                Accepted::Tcp(..) | Accepted::Unix(..) => None,
+            };
+            let counted = shaking.map(|place| (place, self.limits.census.handshake()));
+            let ready = accepted.ready().await;
+            drop(counted);
+            ready
+        };
         let ready = tokio::select! {
-            ready = accepted.ready() => ready,
+            ready = tokio::time::timeout(self.limits.header_timeout, ready) => ready,
             () = soft.cancelled() => return,
         };
-        let (stream, peer) = match ready {
-            Ok(ready) => ready,
-            Err((peer, error)) => return tracing::debug!(%peer, %error, "no connection"),
-        };
+        match ready {
+            Ok(Ok((stream, peer))) => self.http(stream, peer).await,
+            Ok(Err((peer, error))) => {
+                self.limits.census.unshaken();
+                tracing::debug!(%peer, %error, "no connection");
+            }
+            Err(_) => self.limits.census.unshaken(),
+        }
+    }
+
+    async fn http(&self, stream: crate::listen::Stream, peer: Peer) {
+        let soft = self.tasks.shutdown_token();
         let address = peer.address;
-        let max_headers = self.limits.max_headers;
+        let ServeLimits { max_headers, header_timeout, idle_timeout, stall_timeout, .. } = self.limits;
         let handler = self.handler.clone();
+        // More than hyper's buffer takes, so that the two never disagree about a long line.
+        let (observed, observation) = Observed::new(stream, 4 * settings::head_bytes(&self.limits));
+        let stopped = observation.clone();
+        let activity = Arc::new(Activity::default());
+        let requests = Arc::clone(&activity);
         let service = service_fn(move |request: Request<Incoming>| {
-            // hyper counts fields on HTTP/1.1 only.
-            let handled = (request.headers().len() <= max_headers).then(|| handler(peer.clone(), request));
+            let open = requests.open();
+            let handled = match observation.check(&request) {
+                Err(fault) => Err(misread(fault)),
+                // hyper counts fields on HTTP/1.1 only.
+                Ok(()) if request.headers().len() > max_headers => Err(too_many_headers()),
+                Ok(()) => Ok(handler(peer.clone(), request)),
+            };
             async move {
-                Ok::<_, Infallible>(match handled {
-                    Some(response) => response.await,
-                    None => too_many_headers(),
-                })
+                let response = match handled {
+                    Ok(response) => response.await,
+                    Err(refusal) => refusal,
+                };
+                Ok::<_, Infallible>(response.map(|body| Watched::new(body, open)))
             }
         });
-        let io = TokioIo::new(FirstBytes::new(stream, self.limits.header_timeout));
+        let io = TokioIo::new(Patient::new(observed, header_timeout, stall_timeout));
         let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
-        let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
-            () = soft.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        let mut outcome = tokio::select! {
+            biased;
+            outcome = connection.as_mut() => Some(outcome),
+            () = soft.cancelled() => None,
+            () = activity.idle(idle_timeout) => None,
+            () = left_alone(&stopped) => return tracing::debug!(peer = %address, "nobody took the answer"),
         };
-        if let Err(error) = outcome {
+        if outcome.is_none() {
+            connection.as_mut().graceful_shutdown();
+            // An HTTP/2 peer may leave the farewell unanswered.
+            outcome = tokio::select! {
+                biased;
+                outcome = connection.as_mut() => Some(outcome),
+                () = activity.idle(PARTING.min(idle_timeout)) => None,
+            };
+        }
+        if let Some(Err(error)) = outcome {
             tracing::debug!(peer = %address, %error, "connection ended");
         }
     }
 }
 
-fn http(limits: &ServeLimits, tasks: &Tasks) -> auto::Builder<Spawn> {
-    let head = limits.max_header_bytes.max(8 * 1024);
-    let mut builder = auto::Builder::new(Spawn(tasks.clone()));
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
-        .max_buf_size(head)
-        .max_headers(limits.max_headers)
-        .keep_alive(true);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
-        .max_concurrent_streams(limits.max_streams)
-        .keep_alive_interval(limits.ping_interval);
-    builder
+/// A peer that has stopped sending may wait for its answer, and may be gone: nothing tells the two apart.
+async fn left_alone(observation: &Observation) {
+    observation.stopped().await;
+    tokio::time::sleep(HALF_CLOSED).await;
+}
+
+/// As short as what hyper says of a request that it refuses itself, and with the reason.
+fn misread(fault: HeadFault) -> Response<Body> {
+    let mut response = Response::new(Body::full(format!("{fault}\n")));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    // Where the next request would begin is not sure.
+    fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn too_many_headers() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response
-}
-
-/// Lets hyper run HTTP/2 streams as our tasks.
-#[derive(Clone)]
-struct Spawn(Tasks);
-
-impl<F> hyper::rt::Executor<F> for Spawn
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        self.0.spawn("http2 stream", future);
-    }
-}
-
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-/// A stream whose first bytes must come in time. hyper's own timer starts only once the version is known,
-/// so a peer that connects and says nothing, or half a preface, would otherwise hold its place for ever.
-struct FirstBytes<I> {
-    inner: I,
-    /// `None` once the version is known.
-    deadline: Option<Pin<Box<Sleep>>>,
-    /// How much of the preface has come.
-    matched: usize,
-}
-
-impl<I> FirstBytes<I> {
-    fn new(inner: I, timeout: Duration) -> Self {
-        Self { inner, deadline: Some(Box::pin(tokio::time::sleep(timeout))), matched: 0 }
-    }
-
-    fn saw(&mut self, bytes: &[u8]) {
-        let expected = HTTP2_PREFACE.get(self.matched..).unwrap_or_default();
-        self.matched += bytes.len();
-        let undecided = bytes.len() < expected.len() && !bytes.is_empty() && expected.starts_with(bytes);
-        if !undecided {
-            self.deadline = None;
-        }
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for FirstBytes<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        let Some(deadline) = &mut self.deadline else {
-            return read;
-        };
-        if read.is_pending() {
-            return deadline
-                .as_mut()
-                .poll(context)
-                .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "no request in time")));
-        }
-        self.saw(buffer.filled().get(before..).unwrap_or_default());
-        read
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for FirstBytes<I> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
-    }
 }
 
 #[cfg(test)]

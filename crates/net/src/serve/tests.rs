@@ -1,8 +1,11 @@
 //! The server over real loopback sockets: versions, limits, shutdown, panics, and what hyper lets through.
 
+mod hostile;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use http::Version;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
