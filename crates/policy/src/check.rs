@@ -6,6 +6,7 @@ mod builtins;
 mod graph;
 mod modules;
 mod names;
+mod reads;
 mod text;
 mod walk;
 
@@ -17,13 +18,15 @@ use self::{
     graph::Node,
     modules::{Module, Rules},
     names::Resolver,
+    reads::Known,
 };
 use crate::{
     LoadError, Problem, Source,
     bundle::File,
     dispatch::{self, Package},
     library,
-    roots::{Answer, Owner, Path, problem},
+    reads::Reads,
+    roots::{Answer, Owner, Path, dotted, problem},
 };
 
 /// Policies that passed: an engine that holds them, and the packages that answer.
@@ -32,6 +35,8 @@ pub(crate) struct Checked {
     pub(crate) packages: Vec<Package>,
     /// Every module in the engine, the library and the generated one included.
     pub(crate) modules: Vec<File>,
+    /// For each package by its name what it reads of the input.
+    pub(crate) reads: BTreeMap<String, Reads>,
 }
 
 /// The most problems that are reported at once.
@@ -49,7 +54,7 @@ pub(crate) fn sources(sources: &[Source], catalogue: &Catalogue) -> Result<Check
         files.extend(source.policies.iter().map(|file| (owner.clone(), file.clone())));
     }
     let (mut engine, modules) = modules::parse(&files)?;
-    let answers = rules(&modules, sources)?;
+    let (answers, reads) = rules(&modules, sources)?;
     let (packages, generated) = dispatch::generate(answers);
     let generated = File { path: "countersign/dispatch.rego".to_owned(), text: generated };
     let refused = |error: &dyn std::fmt::Display| LoadError::Engine(error.to_string());
@@ -60,7 +65,7 @@ pub(crate) fn sources(sources: &[Source], catalogue: &Catalogue) -> Result<Check
             .map_err(|error| LoadError::Unfit { path: data.path.clone().into(), reason: error.to_string() })?;
     }
     let modules = files.into_iter().map(|(_, file)| file).chain([generated]).collect();
-    Ok(Checked { engine, packages, modules })
+    Ok(Checked { engine, packages, modules, reads })
 }
 
 /// Parses `file` as a module of `owner` or its tests, and gives the paths of its `test_` rules.
@@ -118,8 +123,11 @@ fn confined(source: &Source, owner: &Owner) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Checks every rule and gives the packages with the sets they declare, the library's aside.
-fn rules(modules: &[Module], sources: &[Source]) -> Result<Vec<(Owner, Path, BTreeSet<Answer>)>, LoadError> {
+/// The packages that answer, with the sets they declare.
+type Declared = Vec<(Owner, Path, BTreeSet<Answer>)>;
+
+/// Checks every rule and gives the packages with the sets they declare, the library's aside, and what they read.
+fn rules(modules: &[Module], sources: &[Source]) -> Result<(Declared, BTreeMap<String, Reads>), LoadError> {
     let mut problems = Vec::new();
     for module in modules {
         if !module.package.starts_with(&module.owner.root()) {
@@ -129,19 +137,24 @@ fn rules(modules: &[Module], sources: &[Source]) -> Result<Vec<(Owner, Path, BTr
     let rules = Rules::of(modules, &mut problems);
     data_meets_no_rule(&rules, sources, &mut problems);
     let mut nodes: BTreeMap<&Path, Node<'_>> = BTreeMap::new();
+    let mut known = Known::default();
     for module in modules {
         let resolver = Resolver::of(module, &rules, sources, &mut problems);
         for rule in &module.rules {
             answers::check(module, rule, &mut problems);
             let (targets, nesting) = resolver.check(rule, &mut problems);
-            let node = nodes.entry(rules.key(&rule.path)).or_default();
+            let key = rules.key(&rule.path);
+            known.add(key, module, rule, &targets, |found| resolver.function(found));
+            let node = nodes.entry(key).or_default();
             node.uses.extend(targets);
             node.nesting = node.nesting.max(nesting);
         }
     }
     graph::check(&nodes, &rules, &mut problems);
     if problems.is_empty() {
-        return Ok(declared(modules));
+        let declared = declared(modules);
+        let reads = declared.iter().map(|(_, package, _)| (dotted(package), known.of_package(package))).collect();
+        return Ok((declared, reads));
     }
     problems.sort();
     problems.dedup();
@@ -170,7 +183,7 @@ fn data_meets_no_rule(rules: &Rules<'_>, sources: &[Source], problems: &mut Vec<
     }
 }
 
-fn declared(modules: &[Module]) -> Vec<(Owner, Path, BTreeSet<Answer>)> {
+fn declared(modules: &[Module]) -> Declared {
     let mut packages: BTreeMap<(Owner, Path), BTreeSet<Answer>> = BTreeMap::new();
     for module in modules.iter().filter(|module| module.owner != Owner::Library) {
         let answers = module.rules.iter().filter_map(|rule| Answer::named(rule.path.last()?));

@@ -1,4 +1,4 @@
-//! The engine: policies checked and prepared once, then asked on any thread without locks.
+//! The engine: policies checked and prepared once, then asked on any thread, and not twice what was asked before.
 
 use std::{
     collections::BTreeMap,
@@ -16,21 +16,32 @@ use crate::{
     decide::{self, Answers, Failure},
     dispatch::{Package, READY},
     input, member,
+    reads::{Reads, WHOLE},
     roots::{Answer, Owner},
 };
 
+mod memory;
 mod revision;
 
-/// Policies in force. Immutable: a change is a new engine, swapped in whole.
+use memory::Memory;
+
+/// Policies in force. Immutable but for what it remembers: a change is a new engine, swapped in whole.
 pub struct Engine {
     /// Cloned for each decision, which costs a third of a microsecond and shares everything that is prepared.
     prototype: regorus::Engine,
-    /// The platform team's packages, asked about every call.
-    org: Vec<Package>,
-    /// For each tool, the packages of the teams that config binds to it.
-    teams: BTreeMap<Id<Tool>, Vec<Package>>,
+    /// For each tool that a team's policy is bound to, who is asked.
+    tools: BTreeMap<Id<Tool>, Asked>,
+    memory: Memory,
     bounds: Bounds,
     revision: String,
+}
+
+/// The packages that are asked about the calls of one tool.
+struct Asked {
+    /// The platform team's, then those of the teams that config binds to the tool.
+    packages: Vec<Package>,
+    /// What they read of the input, all together. They are asked with that alone.
+    reads: Reads,
 }
 
 /// What a decision may cost.
@@ -42,11 +53,13 @@ pub struct Bounds {
     pub budget: Duration,
     /// The largest input, counted as the bytes of its text and eight for anything else.
     pub input_bytes: usize,
+    /// How many decisions are remembered, so that the same question is not asked twice. None with zero.
+    pub remembered: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { budget: Duration::from_millis(500), input_bytes: 256 * 1024 }
+        Self { budget: Duration::from_millis(500), input_bytes: 256 * 1024, remembered: 4096 }
     }
 }
 
@@ -61,30 +74,38 @@ impl Engine {
 
     /// Checks `sources` and prepares them.
     pub fn load_within(sources: &[Source], catalogue: &Catalogue, bounds: Bounds) -> Result<Self, LoadError> {
-        let Checked { mut engine, packages, modules } = check::sources(sources, catalogue)?;
+        let Checked { mut engine, packages, modules, reads } = check::sources(sources, catalogue)?;
         let timer = ExecutionTimerConfig { limit: bounds.budget, check_interval: STEPS_BETWEEN_LOOKS };
         engine.set_execution_timer_config(timer);
         engine.set_strict_builtin_errors(true);
         // An engine that has answered once is prepared, and so are its clones.
         engine.eval_rule(READY.to_owned()).map_err(|error| LoadError::Engine(error.to_string()))?;
-        let (org, of_teams): (Vec<_>, Vec<_>) = packages.into_iter().partition(|package| package.owner == Owner::Org);
-        let mut teams: BTreeMap<Id<Tool>, Vec<Package>> = BTreeMap::new();
-        for source in sources {
-            for tool in source.tools.iter().flatten() {
-                let bound = of_teams.iter().filter(|package| package.owner == Owner::Team(source.name.clone()));
-                teams.entry(tool.clone()).or_default().extend(bound.cloned());
-            }
-        }
         let revision = revision::of(&modules, sources, catalogue);
-        Ok(Self { prototype: engine, org, teams, bounds, revision })
+        let tools = bound(sources, packages, &reads);
+        Ok(Self { prototype: engine, tools, memory: Memory::of(bounds.remembered), bounds, revision })
     }
 
     /// The decision on `question`. The same question always gets the same decision, but for the time budget.
     pub fn decide(&self, question: &Question) -> Decision {
-        let Some(bound) = self.teams.get(&question.call.tool) else {
+        let Some(asked) = self.tools.get(&question.call.tool) else {
             return decide::refused(Code::NoPolicy, "no_policy", "no team's policy is bound to the tool".to_owned());
         };
-        let input = match input::value(question) {
+        let key = match self.memory.key(question, &asked.reads) {
+            Ok(key) => key,
+            Err(error) => return decide::refused(Code::PolicyError, "policy_input", error.to_string()),
+        };
+        if let Some(known) = key.as_ref().and_then(|key| self.memory.recall(key)) {
+            return known;
+        }
+        let decision = self.ask(question, asked);
+        if let Some(key) = key {
+            self.memory.keep(key, &decision);
+        }
+        decision
+    }
+
+    fn ask(&self, question: &Question, asked: &Asked) -> Decision {
+        let input = match input::part(question, &asked.reads) {
             Ok(input) => input,
             Err(error) => return decide::refused(Code::PolicyError, "policy_input", error.to_string()),
         };
@@ -94,9 +115,10 @@ impl Engine {
         }
         let mut engine = self.prototype.clone();
         engine.set_input(input);
-        let ask = |package| (package, ask(&mut engine, package));
-        let outcomes: Vec<_> = self.org.iter().chain(bound).map(ask).collect();
-        decide::combine(outcomes.into_iter().map(|(package, outcome)| (package.name.as_str(), outcome)).collect())
+        let ask = |package: &Package| ask(&mut engine, package);
+        let outcomes: Vec<_> = asked.packages.iter().map(ask).collect();
+        let names = asked.packages.iter().map(|package| package.name.as_str());
+        decide::combine(names.zip(outcomes).collect())
     }
 
     /// What identifies these policies: a digest over every policy and data document, the library, the bindings to
@@ -110,6 +132,27 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("revision", &self.revision).finish_non_exhaustive()
     }
+}
+
+/// For each tool that a team is bound to, the packages to ask, and what they read together.
+fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Reads>) -> BTreeMap<Id<Tool>, Asked> {
+    let (org, of_teams): (Vec<_>, Vec<_>) = packages.into_iter().partition(|package| package.owner == Owner::Org);
+    let mut tools: BTreeMap<Id<Tool>, Asked> = BTreeMap::new();
+    for source in sources {
+        let of_team = || of_teams.iter().filter(|package| package.owner == Owner::Team(source.name.clone())).cloned();
+        for tool in source.tools.iter().flatten() {
+            let asked = tools.entry(tool.clone());
+            let asked = asked.or_insert_with(|| Asked { packages: org.clone(), reads: Reads::default() });
+            asked.packages.extend(of_team());
+        }
+    }
+    for asked in tools.values_mut() {
+        for package in &asked.packages {
+            // What is not known of a package is everything.
+            asked.reads.add_all(&[], reads.get(&package.name).unwrap_or(&WHOLE));
+        }
+    }
+    tools
 }
 
 /// What `package` answers to the input that `engine` holds.

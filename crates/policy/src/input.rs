@@ -29,6 +29,7 @@ use self::{
     authority::{Detail, Limit, limits},
     quantity::{Leaf, LimitState, moment, nanoseconds},
 };
+use crate::reads::{Reads, WHOLE};
 
 /// The version of the input's shape. It rises when a member changes its meaning or goes away.
 pub const VERSION: u32 = 1;
@@ -344,13 +345,25 @@ impl<'a> TaskInput<'a> {
 
 /// The input that `question` is, as the engine's own value. No text is parsed on the way.
 pub fn value(question: &Question) -> Result<regorus::Value, InvalidInput> {
-    Input::of(question).serialize(engine_value::ToEngine)
+    part(question, &WHOLE)
+}
+
+/// The part `wanted` of it.
+pub(crate) fn part(question: &Question, wanted: &Reads) -> Result<regorus::Value, InvalidInput> {
+    Input::of(question).serialize(engine_value::ToEngine(wanted))
 }
 
 /// The input that `question` is, as its one sequence of bytes: JSON without white space, members sorted by the
 /// bytes of their names, whole numbers only. What a record commits to and a replay has to reproduce.
 pub fn canonical_json(question: &Question) -> Result<Vec<u8>, InvalidInput> {
-    canonical::bytes(&value(question)?)
+    canonical_part(question, &WHOLE)
+}
+
+/// The part `wanted` of it.
+pub(crate) fn canonical_part(question: &Question, wanted: &Reads) -> Result<Vec<u8>, InvalidInput> {
+    let mut out = Vec::with_capacity(4096);
+    Input::of(question).serialize(canonical::ToCanonical { out: &mut out, wanted })?;
+    Ok(out)
 }
 
 /// The JSON Schema of the input, from the types above.

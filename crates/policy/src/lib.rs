@@ -1,6 +1,6 @@
 //! What Rego says: the versioned input, the packages and who may write in them, the checks a policy has to pass
-//! before it may decide, and the decision itself (DESIGN §5.2). Pure: no clock, no network, no locks; the only IO
-//! is reading policy files when they are loaded.
+//! before it may decide, and the decision itself (DESIGN §5.2). Pure: no clock, no network; the only IO is reading
+//! policy files when they are loaded, the only state the decisions an engine remembers.
 //!
 //! The engine is regorus's interpreter with strict builtin errors. Its bytecode VM swallows errors inside rule
 //! bodies and must never decide.
@@ -17,6 +17,7 @@ mod dispatch;
 mod error;
 mod library;
 mod member;
+mod reads;
 mod roots;
 
 #[cfg(test)]

@@ -99,6 +99,12 @@ impl<'a> Resolver<'a> {
         (targets, uses.deepest)
     }
 
+    /// The rule that a call of `found` evaluates, where it is one of a policy's own functions.
+    pub(super) fn function(&self, found: &Reference) -> Option<Path> {
+        let (path, _) = self.target(found)?;
+        self.rules.known(&path)?.arguments.map(|_| path)
+    }
+
     /// Where under `data` the reference leads, and whether that is by a name of the module's own package.
     fn target(&self, found: &Reference) -> Option<(Path, bool)> {
         match found.root.as_str() {

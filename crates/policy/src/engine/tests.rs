@@ -28,7 +28,7 @@ fn org(body: &str) -> Source {
 
 fn load(sources: &[Source]) -> Engine {
     // The budget is wall clock, and a machine that runs tests may be a busy one.
-    let bounds = Bounds { budget: Duration::from_secs(600), ..Bounds::default() };
+    let bounds = Bounds { budget: Duration::from_secs(600), remembered: 0, ..Bounds::default() };
     Engine::load_within(sources, &fixture::catalogue(&["orders", "mail"]), bounds).unwrap()
 }
 
@@ -239,8 +239,11 @@ fn a_policy_that_takes_too_long_spends_its_budget_and_denies() {
 fn an_input_that_is_too_large_is_refused_before_it_is_looked_at() {
     let mut question = fixture::question();
     question.facts = fixture::order(fixture::placed_by("alice"), FactValue::Text("x".repeat(300 * 1024)));
-    let decision = load(&[team(ALLOW)]).decide(&question);
+    let reading = format!("{ALLOW}\ndeny contains {{\"code\": \"closed\"}} if input.facts.order.status == \"closed\"");
+    let decision = load(&[team(&reading)]).decide(&question);
     assert_eq!((decision.code, codes(&decision)), (Some(Code::Malformed), vec!["input_too_large"]));
+    // What nobody looks at costs nothing.
+    assert_eq!(load(&[team(ALLOW)]).decide(&question).verdict, Verdict::Permit);
 }
 
 #[test]

@@ -11,10 +11,12 @@ use serde::{
 };
 
 use super::InvalidInput;
+use crate::reads::{Reads, WHOLE};
 
-/// Serialises into [`Value`]. Takes what the input is made of and refuses the rest: there are no floats in it.
+/// Serialises the part that is read into [`Value`]. Takes what the input is made of and refuses the rest: there are
+/// no floats in it.
 #[derive(Clone, Copy)]
-pub(super) struct ToEngine;
+pub(super) struct ToEngine<'a>(pub(super) &'a Reads);
 
 impl ser::Error for InvalidInput {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
@@ -26,15 +28,15 @@ fn refused<T>(what: &str) -> Result<T, InvalidInput> {
     Err(InvalidInput(what.to_owned()))
 }
 
-impl Serializer for ToEngine {
+impl<'a> Serializer for ToEngine<'a> {
     type Ok = Value;
     type Error = InvalidInput;
     type SerializeSeq = Items;
     type SerializeTuple = Items;
     type SerializeTupleStruct = Impossible<Value, InvalidInput>;
     type SerializeTupleVariant = Impossible<Value, InvalidInput>;
-    type SerializeMap = Members;
-    type SerializeStruct = Members;
+    type SerializeMap = Members<'a>;
+    type SerializeStruct = Members<'a>;
     type SerializeStructVariant = Impossible<Value, InvalidInput>;
 
     fn serialize_bool(self, value: bool) -> Result<Value, InvalidInput> {
@@ -131,10 +133,10 @@ impl Serializer for ToEngine {
     ) -> Result<Self::SerializeTupleVariant, InvalidInput> {
         refused("a tagged value")
     }
-    fn serialize_map(self, _: Option<usize>) -> Result<Members, InvalidInput> {
-        Ok(Members { members: Object::new(), name: None })
+    fn serialize_map(self, _: Option<usize>) -> Result<Members<'a>, InvalidInput> {
+        Ok(Members { members: Object::new(), wanted: self.0, name: None })
     }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members, InvalidInput> {
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a>, InvalidInput> {
         self.serialize_map(None)
     }
     fn serialize_struct_variant(
@@ -156,7 +158,7 @@ impl ser::SerializeSeq for Items {
     type Error = InvalidInput;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), InvalidInput> {
-        self.0.push(value.serialize(ToEngine)?);
+        self.0.push(value.serialize(ToEngine(&WHOLE))?);
         Ok(())
     }
 
@@ -179,27 +181,42 @@ impl ser::SerializeTuple for Items {
 }
 
 /// An object in the making.
-pub(super) struct Members {
+pub(super) struct Members<'a> {
     members: Object,
+    wanted: &'a Reads,
     name: Option<Value>,
 }
 
-impl ser::SerializeMap for Members {
+impl Members<'_> {
+    fn member<T: Serialize + ?Sized>(&mut self, name: Value, value: &T) -> Result<(), InvalidInput> {
+        let wanted = match &name {
+            Value::String(text) => self.wanted.member(text),
+            _ => return refused("a member name that is not text"),
+        };
+        if let Some(wanted) = wanted {
+            self.members.insert(name, value.serialize(ToEngine(wanted))?);
+        }
+        Ok(())
+    }
+}
+
+/// The name of a member of a map.
+pub(super) fn name<T: Serialize + ?Sized>(name: &T) -> Result<Value, InvalidInput> {
+    name.serialize(ToEngine(&WHOLE))
+}
+
+impl ser::SerializeMap for Members<'_> {
     type Ok = Value;
     type Error = InvalidInput;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, name: &T) -> Result<(), InvalidInput> {
-        match name.serialize(ToEngine)? {
-            name @ Value::String(_) => self.name = Some(name),
-            _ => return refused("a member name that is not text"),
-        }
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), InvalidInput> {
+        self.name = Some(name(key)?);
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), InvalidInput> {
         let Some(name) = self.name.take() else { return refused("a value without a name") };
-        self.members.insert(name, value.serialize(ToEngine)?);
-        Ok(())
+        self.member(name, value)
     }
 
     fn end(self) -> Result<Value, InvalidInput> {
@@ -207,13 +224,16 @@ impl ser::SerializeMap for Members {
     }
 }
 
-impl ser::SerializeStruct for Members {
+impl ser::SerializeStruct for Members<'_> {
     type Ok = Value;
     type Error = InvalidInput;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), InvalidInput> {
-        self.members.insert(Value::from(name), value.serialize(ToEngine)?);
-        Ok(())
+        // A name costs an allocation, and most are not looked at.
+        if self.wanted.member(name).is_none() {
+            return Ok(());
+        }
+        self.member(Value::from(name), value)
     }
 
     fn end(self) -> Result<Value, InvalidInput> {

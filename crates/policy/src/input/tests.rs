@@ -241,3 +241,16 @@ fn the_committed_schema_is_the_generated_one() {
         "policies/schema/input.json is stale: UPDATE_SCHEMA=1 cargo test -p countersign-policy schema"
     );
 }
+
+#[test]
+fn the_bytes_are_those_of_the_engines_own_value_and_in_canonical_order() {
+    let mut question = fixture::question();
+    question.request.headers =
+        [("b".to_owned(), "\u{7f}\u{1f}\"\\\n".to_owned()), ("a".to_owned(), "é\u{10ffff}".to_owned())].into();
+    let bytes = canonical_json(&question).unwrap();
+    let parsed: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    // A map of serde_json's is sorted by the bytes of its names.
+    assert_eq!(serde_json::to_vec(&parsed).unwrap(), bytes);
+    let engine: serde_json::Value = serde_json::from_str(&value(&question).unwrap().to_json_str().unwrap()).unwrap();
+    assert_eq!(engine, parsed);
+}

@@ -1,0 +1,61 @@
+//! Decisions that were made before. A decision depends on nothing but the policies, which an engine has for life,
+//! and the part of the input that they read: the key is a digest of the tool and exactly that part.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use model::{Code, Decision, Question};
+use quick_cache::sync::Cache;
+
+use crate::{
+    input::{self, InvalidInput},
+    reads::Reads,
+};
+
+/// The most bytes of text in the reasons of a decision that is kept.
+const MAX_TEXT: usize = 2048;
+
+/// What differs from call to call by itself. A policy that reads one of these is asked each time.
+const NEVER_THE_SAME: [&[&str]; 3] = [&["now"], &["now_ns"], &["call", "id"]];
+
+pub(super) struct Memory {
+    decisions: Option<Cache<Key, Decision>>,
+}
+
+/// What a decision is found by.
+pub(super) type Key = [u8; 32];
+
+impl Memory {
+    /// Keeps about `most` decisions, those that are asked for again longer than others.
+    pub(super) fn of(most: usize) -> Self {
+        Self { decisions: (most > 0).then(|| Cache::new(most)) }
+    }
+
+    /// What the decision on `question` is found by, given what the policies read; `None` where it is not kept.
+    pub(super) fn key(&self, question: &Question, reads: &Reads) -> Result<Option<Key>, InvalidInput> {
+        if self.decisions.is_none() || NEVER_THE_SAME.iter().any(|path| reads.touches(path)) {
+            return Ok(None);
+        }
+        let mut bytes = input::canonical_part(question, reads)?;
+        // JSON holds no zero byte, so that nothing of the one runs over into the other.
+        bytes.push(0);
+        bytes.extend_from_slice(question.call.tool.as_str().as_bytes());
+        Ok(digest(&SHA256, &bytes).as_ref().try_into().ok())
+    }
+
+    pub(super) fn recall(&self, key: &Key) -> Option<Decision> {
+        self.decisions.as_ref()?.get(key)
+    }
+
+    /// Keeps what would be decided again: an error or a spent budget may pass.
+    pub(super) fn keep(&self, key: Key, decision: &Decision) {
+        let Some(decisions) = &self.decisions else { return };
+        let failed = matches!(decision.code, Some(Code::PolicyError | Code::PolicyBudget));
+        let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let text: usize = decision.reasons.iter().map(|reason| of(&reason.message) + of(&reason.internal) + 64).sum();
+        if !failed && text <= MAX_TEXT {
+            decisions.insert(key, decision.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
