@@ -114,7 +114,7 @@ def description():
     cpu = re.search(r"model name\s*:\s*(.*)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())
     return (f"{os.cpu_count()} cores of {cpu[1] if cpu else 'an unknown processor'}, {int(memory[1]) / 2**20:.0f} GiB, "
-            f"Linux {os.uname().release}")
+            f"Linux {'.'.join(os.uname().release.split('.')[:2])}")
 
 
 def fsync_microseconds(directory, rounds=200):
