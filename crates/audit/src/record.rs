@@ -2,6 +2,7 @@
 //!
 //! Callers build these from plain `model` data. Identity fields hold verified values only.
 
+mod amend;
 mod call;
 mod event;
 mod token;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use event::{Event, TokenIssued, TokenRefused};
 pub(crate) use {
+    amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
     call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
     token::{delegation, registration, token_seen},
@@ -35,6 +37,10 @@ pub mod kind {
     pub const CALL_SETTLED: &str = "call.settled";
     /// Something that an operator has to know.
     pub const ALERT_RAISED: &str = "alert.raised";
+    /// A segment was taken away by retention; the ledger begins after it.
+    pub const SEGMENT_RETIRED: &str = "segment.retired";
+    /// The companion values of one person were taken out of a segment.
+    pub const VALUES_ERASED: &str = "values.erased";
 }
 
 /// A decision on one call: everything that it rests on, and everything that explains it.
@@ -302,6 +308,8 @@ pub enum Component {
     Sidecar,
     /// The control plane: `authority.started`, `authority.stopped`.
     Authority,
+    /// The command line, on a ledger that no plane has open: `maintenance.started`, `maintenance.stopped`.
+    Maintenance,
 }
 
 impl Component {
@@ -309,6 +317,7 @@ impl Component {
         match self {
             Self::Sidecar => "sidecar.started",
             Self::Authority => "authority.started",
+            Self::Maintenance => "maintenance.started",
         }
     }
 
@@ -316,6 +325,7 @@ impl Component {
         match self {
             Self::Sidecar => "sidecar.stopped",
             Self::Authority => "authority.stopped",
+            Self::Maintenance => "maintenance.stopped",
         }
     }
 }
