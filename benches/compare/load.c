@@ -5,7 +5,8 @@
 //   load PORT METHOD PATH BODY|- TOKENS CONNECTIONS SECONDS RATE REUSE
 //
 // TOKENS has one token a line; REUSE 1 begins again at its end, 0 stops there. RATE 0: each connection sends as soon as
-// it has its answer. Prints one line of JSON.
+// it has its answer. In PATH and BODY `#` is a number below a million that is another one in each call, `%` one below a
+// hundred, `@` an amount up to 50.00. Prints one line of JSON.
 
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -39,11 +40,12 @@ struct connection {
 
 static int port, timer, poller, reuse;
 static uint64_t start, end, interval;
-static const char *method, *path, *body;
+static const char *method, *path_template, *body_template;
 static char **tokens;
 static size_t token_count, next_token;
 static struct connection *connections, **idle;
 static size_t idle_count, open_calls;
+static uint64_t first_number;  // so that a later run does not repeat the calls of this one
 static uint64_t issued, answered, measured, refused, broken, reconnected;
 static uint64_t histogram[64 * PRECISION], slowest;
 static char first_refusal[600];
@@ -113,8 +115,24 @@ static int tokens_left(void) {
     return reuse || next_token < token_count;
 }
 
+static const char *filled(char *out, size_t room, const char *template, uint64_t number) {
+    size_t length = 0;
+    for (; *template && length + 16 < room; template++) {
+        unsigned cents = (unsigned)(number / 100 % 5000 + 1);
+        if (*template == '#') length += (size_t)sprintf(out + length, "%lu", number % 1000000 + 1);
+        else if (*template == '%') length += (size_t)sprintf(out + length, "%lu", number % 100 + 1);
+        else if (*template == '@') length += (size_t)sprintf(out + length, "%u.%02u", cents / 100, cents % 100);
+        else out[length++] = *template;
+    }
+    out[length] = 0;
+    return out;
+}
+
 static void request(struct connection *c, uint64_t due) {
     const char *token = tokens[next_token++ % token_count];
+    char path_room[1000], body_room[1000];
+    const char *path = filled(path_room, sizeof path_room, path_template, first_number + issued);
+    const char *body = filled(body_room, sizeof body_room, body_template, first_number + issued);
     size_t length = strlen(body);
     int size = length
         ? snprintf(c->out, LARGEST, "%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nAuthorization: Bearer %s\r\n"
@@ -266,8 +284,8 @@ int main(int count, char **argument) {
     }
     port = atoi(argument[1]);
     method = argument[2];
-    path = argument[3];
-    body = strcmp(argument[4], "-") ? argument[4] : "";
+    path_template = argument[3];
+    body_template = strcmp(argument[4], "-") ? argument[4] : "";
     read_tokens(argument[5]);
     size_t many = (size_t)atoi(argument[6]);
     double seconds = atof(argument[7]), rate = atof(argument[8]);
@@ -284,6 +302,7 @@ int main(int count, char **argument) {
         connect_anew(&connections[index]);
         idle[idle_count++] = &connections[index];
     }
+    first_number = (uint64_t)time(NULL) * 50021;
     start = now();
     end = start + (uint64_t)(seconds * (double)SECOND);
     run();

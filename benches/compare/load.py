@@ -9,9 +9,13 @@ from peers import needs
 
 HERE = pathlib.Path(__file__).resolve().parent
 
+# No two calls of a run are the same, unless they are to be: a decision that was made before need not be made again.
+# Refunds go to a hundred orders, so that what the sidecar reads of an order is mostly known, as for an agent at work.
 CALLS = {
-    "read": ("GET", "/v1/orders/17", "-"),
-    "refund": ("POST", "/v1/orders/17/refunds", '{"amount": "20.00", "currency": "USD"}'),
+    "read": ("GET", "/v1/orders/#", "-"),
+    "read again": ("GET", "/v1/orders/17", "-"),
+    "refund": ("POST", "/v1/orders/%/refunds", '{"amount": "@", "currency": "USD"}'),
+    "refund again": ("POST", "/v1/orders/17/refunds", '{"amount": "20.00", "currency": "USD"}'),
 }
 
 

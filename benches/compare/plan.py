@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-NGINX = {"read": "nginx", "refund": "nginx refund"}
+# What a call is compared with.
+NGINX = {"read": "nginx", "read again": "nginx", "refund": "nginx refund", "refund again": "nginx refund"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ ENVOY_CACHE = Case("Envoy, JWT cache and RBAC", "envoy-cache", remembers=True)
 ENVOY = Case("Envoy, ES256 and RBAC", "envoy")
 ALLOW = (Case("Countersign, plain allow", "plain"), Case("Countersign refund, plain allow", "plain", "refund"))
 DEMO = (Case("Countersign", "demo", remembers=True), Case("Countersign refund", "demo", "refund", remembers=True))
+AGAIN = (Case("Countersign, the same call again", "demo", "read again"), Case("Countersign refund, the same again", "demo", "refund again"))
 EVENTS = Case("Countersign, each call exported as events", "events")
 
 COMMON = (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ALLOW[0], *DEMO)
@@ -51,13 +53,13 @@ def slow(milliseconds):
 
 
 def quick():
-    cases = (*PLAIN_PROXY, ENVOY_CACHE, ALLOW[0], *DEMO)
+    cases = (*PLAIN_PROXY, ENVOY_CACHE, ALLOW[0], *DEMO, *AGAIN)
     return [Group("64", "64 connections, one token", cases)]
 
 
 def usual():
     return [
-        Group("64", "64 connections, one token", (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *ALLOW, *DEMO, EVENTS)),
+        Group("64", "64 connections, one token", (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *ALLOW, *DEMO, *AGAIN, EVENTS)),
         Group("new", "64 connections, a new token each call", new((*PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *DEMO))),
         Group("half", "a fixed rate, half of what Countersign's refund can do", COMMON, paced=True),
     ]

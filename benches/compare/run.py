@@ -49,7 +49,7 @@ def main():
     if options.only:
         groups = [group for group in groups if group.name in options.only.split(",")]
     expected = plan.duration(groups, options.rounds, options.seconds)
-    say(f"{options.rounds} rounds of {options.seconds:g} s a case: about {expected / 60:.0f} min {expected % 60:.0f} s")
+    say(f"{options.rounds} rounds of {options.seconds:g} s a case: about {int(expected // 60)} min {int(expected % 60)} s")
     parent = sidecar.ROOT / "target"
     # Beside the build, not in /tmp: that may be memory, where fsync costs nothing.
     directory = tempfile.mkdtemp(prefix="compare-", dir=parent if parent.is_dir() else None)
