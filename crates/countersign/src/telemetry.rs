@@ -11,10 +11,11 @@ mod client;
 mod events;
 mod metrics;
 mod queue;
+mod unheard;
 
 use std::time::Duration;
 
-use opentelemetry::{global, trace::TracerProvider};
+use opentelemetry::global;
 use opentelemetry_otlp::{LogExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
@@ -24,13 +25,14 @@ use opentelemetry_sdk::{
     trace::{BatchSpanProcessor, SdkTracerProvider},
 };
 use tokio::runtime::Handle;
-use tracing_subscriber::{Layer, Registry, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Registry, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::environment::Environment;
 use client::OtlpClient;
 use console::ConsoleArgs;
 use queue::{BoundedLogs, BoundedSpans, CountedLogs, CountedSpans, Queue};
 use settings::{Settings, Signal};
+use unheard::Unheard;
 
 pub(crate) use metrics::Metrics;
 
@@ -96,22 +98,8 @@ impl Telemetry {
 
         let traces = exporting.traces()?;
         let logs = exporting.logs()?;
-        // Only our own spans: the HTTP client below an exporter must not make new ones.
-        let spans = traces.as_ref().map(|provider| {
-            tracing_opentelemetry::layer()
-                .with_tracer(provider.tracer("countersign"))
-                .with_location(false)
-                .with_threads(false)
-                .with_tracked_inactivity(false)
-                .with_filter(
-                    Targets::new()
-                        .with_target("countersign", tracing::Level::INFO)
-                        .with_target(AUDIT_TARGET, tracing::metadata::LevelFilter::OFF),
-                )
-        });
         let events = logs.as_ref().map(events::layer);
         Registry::default()
-            .with(spans)
             .with(events)
             .with(console::layer(console, default_level, environment)?)
             .try_init()?;
@@ -152,25 +140,30 @@ impl Exporting {
         OtlpClient::new(signal, self.runtime.clone())
     }
 
-    /// Spans get their ids and travel on to the tool even where nobody collects them: the ledger names them.
+    /// The provider of spans, global from now on. Calls get their ids, and the tools hear of them, even where nobody
+    /// collects spans: the ledger names them.
     fn traces(&self) -> Result<Option<SdkTracerProvider>, TelemetryError> {
         if self.settings.disabled {
             return Ok(None);
         }
-        let mut builder = SdkTracerProvider::builder()
+        let Some(signal) = &self.settings.traces else {
+            global::set_tracer_provider(Unheard::new(self.settings.sampler.clone()));
+            return Ok(None);
+        };
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_protocol(Protocol::HttpBinary)
+            .with_http_client(self.client(signal)?)
+            .build()?;
+        let queue = Queue::new("traces", signal.queue);
+        let processor = BatchSpanProcessor::builder(CountedSpans::new(exporter, queue.clone())).build();
+        let provider = SdkTracerProvider::builder()
             .with_sampler(self.settings.sampler.clone())
-            .with_resource(self.resource.clone());
-        if let Some(signal) = &self.settings.traces {
-            let exporter = SpanExporter::builder()
-                .with_http()
-                .with_protocol(Protocol::HttpBinary)
-                .with_http_client(self.client(signal)?)
-                .build()?;
-            let queue = Queue::new("traces", signal.queue);
-            let processor = BatchSpanProcessor::builder(CountedSpans::new(exporter, queue.clone())).build();
-            builder = builder.with_span_processor(BoundedSpans::new(processor, queue));
-        }
-        Ok(Some(builder.build()))
+            .with_resource(self.resource.clone())
+            .with_span_processor(BoundedSpans::new(processor, queue))
+            .build();
+        global::set_tracer_provider(provider.clone());
+        Ok(Some(provider))
     }
 
     fn logs(&self) -> Result<Option<SdkLoggerProvider>, TelemetryError> {

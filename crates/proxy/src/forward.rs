@@ -68,8 +68,7 @@ pub(crate) async fn forward(
             return Err(Unanswered { refusal: Box::new(refusal.internally(error.to_string())), sent: false });
         }
     };
-    let shown = format!("{}{}", upstream.base.authority(), path.as_str());
-    let span = trace.tool(&method, &upstream.base, &shown);
+    let span = sidecar.spans.tool(trace, &method, &upstream.base, &path);
     let fields = for_tool(&headers, version, &span, &credential);
     let flow = settlement.flow();
     let mut attempt = Attempt { url, method, fields, body, flow, sidecar, timeout: upstream.timeout };

@@ -49,13 +49,15 @@ impl Sidecar {
         let (method, version) = (request.method().clone(), request.version());
         let accepted = accept(arrival.clone(), request, &snapshot.listener);
         let claimed = accepted.as_ref().ok().and_then(Incoming::claimed_trace);
-        let trace = Traced::call(&arrival, &method, version, claimed, snapshot.listener.claimed_trace);
+        let trace = self.spans.call(&arrival, &method, version, claimed, snapshot.listener.claimed_trace);
+        // For log lines, and only where they are wanted in such detail.
+        let lines = tracing::debug_span!("call", decision_id = %arrival.id);
         let mut trail = Trail::new(arrival);
-        trail.ids = Some(trace.ids().clone());
-        let line = Box::pin(self.line(accepted, &snapshot, &trace, &mut trail)).instrument(trace.span().clone());
+        trail.ids = Some(*trace.ids());
+        let line = Box::pin(self.line(accepted, &snapshot, &trace, &mut trail)).instrument(lines.clone());
         match line.await {
             Ok(response) => response,
-            Err(stopped) => self.refuse(*stopped, &snapshot, &trace, trail).instrument(trace.span().clone()).await,
+            Err(stopped) => self.refuse(*stopped, &snapshot, &trace, trail).instrument(lines).await,
         }
     }
 
@@ -68,7 +70,7 @@ impl Sidecar {
     ) -> Result<Response<Body>, Box<Stopped>> {
         let incoming = accepted?;
         trail.accepted(&incoming);
-        trace.span().record("url.path", incoming.path().as_str());
+        trace.accepted(&incoming);
 
         trail.enter("admit");
         let admitted = admit(&incoming, snapshot, trail.arrival.time).await?;
@@ -146,11 +148,11 @@ impl Sidecar {
         let (tool, action) = known.map_or(("none", "none"), |known| (known.tool.as_str(), known.action.as_str()));
         self.metrics.decision(&Label { tool, action, verdict, code }, &trail.timings);
         trace.decided(verdict, code);
+        self.spans.stages(trace, trail.arrival.time, &trail.timings);
         let delegation = trail.delegation.as_deref();
         tracing::event!(
             name: "countersign.call.decided",
             target: "countersign::audit",
-            parent: trace.span(),
             tracing::Level::INFO,
             countersign.decision.id = %trail.arrival.id,
             countersign.run.id = delegation.map(|delegation| delegation.run.as_str()),
@@ -161,8 +163,8 @@ impl Sidecar {
             countersign.tool = tool,
             gen_ai.tool.name = action,
             gen_ai.agent.id = delegation.map(|delegation| delegation.chain.agent().principal.id.as_str()),
-            trace_id = trace.ids().trace,
-            span_id = trace.ids().span,
+            trace_id = %trace.ids().trace,
+            span_id = %trace.ids().span,
         );
     }
 }

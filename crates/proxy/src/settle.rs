@@ -158,14 +158,13 @@ impl Drop for Settlement {
         tracing::event!(
             name: "countersign.call.settled",
             target: "countersign::audit",
-            parent: open.call.span(),
             tracing::Level::INFO,
             countersign.decision.id = %open.id,
             countersign.run.id = open.run.as_deref(),
             countersign.outcome = open.outcome.as_str(),
             http.response.status_code = open.status,
-            trace_id = open.call.ids().trace,
-            span_id = open.call.ids().span,
+            trace_id = %open.call.ids().trace,
+            span_id = %open.call.ids().span,
         );
         let sidecar = Arc::clone(&open.sidecar);
         sidecar.tasks.clone().spawn("settle", async move {

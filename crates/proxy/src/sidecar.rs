@@ -10,6 +10,7 @@ use crate::{
     metrics::Metrics,
     record::{self, Unrecorded},
     snapshot::Snapshot,
+    trace::Spans,
 };
 
 /// The data plane of one process.
@@ -21,6 +22,7 @@ pub struct Sidecar {
     pub(crate) version: String,
     pub(crate) facts: Reader,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) spans: Spans,
     pub(crate) unrecorded: Unrecorded,
 }
 
@@ -39,7 +41,8 @@ pub struct Parts {
 }
 
 impl Sidecar {
-    /// Puts the parts together and begins to sum up refusals. Metrics go to the meter provider that is global now.
+    /// Puts the parts together and begins to sum up refusals. Metrics and spans go to the providers
+    /// that are global now.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { snapshot, ledger, client, tasks, version } = parts;
         let metrics = Arc::new(Metrics::new());
@@ -51,6 +54,7 @@ impl Sidecar {
             tasks,
             version,
             metrics,
+            spans: Spans::global(),
             unrecorded: Unrecorded::new(),
         });
         sidecar.tasks.spawn("refusal summaries", record::summaries(Arc::clone(&sidecar)));

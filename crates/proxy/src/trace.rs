@@ -1,149 +1,217 @@
 //! Spans (standards §10): one SERVER span a call, one CLIENT span for the tool, and the ids that the record holds.
-//! A request's own trace is a claim; where nobody listens to spans, ids are still minted, so that a record always
-//! has a trace.
+//! A request's own trace is a claim. Whether a call's spans are kept is asked once, at its start; one that is not
+//! kept has its ids, and costs nothing more.
 
-use http::{HeaderValue, Method, Version};
-use model::{Code, Delegation, Verdict};
-use opentelemetry::{
-    Context,
-    trace::{SpanContext, TraceContextExt as _},
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
 };
-use tracing::{Span, field::Empty};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use audit::record::Timings;
+use http::{HeaderValue, Method, Version};
+use jiff::Timestamp;
+use model::{CanonicalPath, Code, Delegation, Verdict};
+use opentelemetry::{
+    Context, KeyValue, Value,
+    global::{self, BoxedTracer},
+    trace::{
+        Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceId, Tracer as _,
+    },
+};
 use uuid::Uuid;
 
-use crate::{accept::Arrival, config::ClaimedTrace, config::tools::Base, resolve::Recognised};
+use crate::{
+    accept::{Arrival, Incoming},
+    config::ClaimedTrace,
+    config::tools::Base,
+    metrics::STAGES,
+    resolve::Recognised,
+};
 
-/// A span, and the ids under which it is found.
+/// The stages that have a span of their own: those in which a call may have to wait, and the decision.
+const SHOWN: [&str; 4] = ["admit", "facts", "decide", "record"];
+
+/// Makes the spans of calls.
+#[derive(Debug)]
+pub(crate) struct Spans {
+    tracer: BoxedTracer,
+}
+
+/// The ids under which a span is found, and the span where it is kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Traced {
-    span: Span,
+    kept: Option<Context>,
     ids: Ids,
 }
 
-/// W3C ids, lower-case hexadecimal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// W3C ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ids {
-    pub(crate) trace: String,
-    pub(crate) span: String,
+    pub(crate) trace: TraceId,
+    pub(crate) span: SpanId,
     pub(crate) sampled: bool,
 }
 
-impl Traced {
+impl Spans {
+    /// For the tracer provider that is global now.
+    pub(crate) fn global() -> Self {
+        Self { tracer: global::tracer("countersign") }
+    }
+
     /// The span of a call. What it turns out to be is recorded as it is learned.
     pub(crate) fn call(
+        &self,
         arrival: &Arrival,
         method: &Method,
         version: Version,
         claimed: Option<&SpanContext>,
         mode: ClaimedTrace,
-    ) -> Self {
-        let span = tracing::info_span!(
-            target: "countersign",
-            parent: None,
-            "call",
-            otel.name = method.as_str(),
-            otel.kind = "server",
-            otel.status_code = Empty,
-            http.request.method = method.as_str(),
-            http.route = Empty,
-            http.response.status_code = Empty,
-            url.path = Empty,
-            url.scheme = if arrival.peer.secure { "https" } else { "http" },
-            network.protocol.version = protocol_version(version),
-            client.address = arrival.peer.address.ip().map(tracing::field::display),
-            error.type = Empty,
-            gen_ai.operation.name = "execute_tool",
-            gen_ai.agent.id = Empty,
-            gen_ai.tool.name = Empty,
-            countersign.decision.id = %arrival.id,
-            countersign.run.id = Empty,
-            countersign.task.id = Empty,
-            countersign.decision = Empty,
-            countersign.denial.code = Empty,
-        );
-        match claimed {
-            Some(claimed) if mode == ClaimedTrace::Parent => {
-                let parent = Context::new().with_remote_span_context(claimed.clone());
-                if span.set_parent(parent).is_err() {
-                    tracing::trace!("nobody listens to spans");
-                }
+    ) -> Traced {
+        let trusted = claimed.filter(|_| mode == ClaimedTrace::Parent);
+        let parent =
+            trusted.map_or_else(Context::new, |claimed| Context::new().with_remote_span_context(claimed.clone()));
+        let links =
+            claimed.filter(|_| mode == ClaimedTrace::Link).map(|claimed| vec![Link::with_context(claimed.clone())]);
+        let builder = SpanBuilder { links, ..SpanBuilder::from_name(name(method)).with_kind(SpanKind::Server) };
+        let call = self.start(builder, &parent, trusted);
+        call.set(|| {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", name(method)),
+                KeyValue::new("url.scheme", if arrival.peer.secure { "https" } else { "http" }),
+                KeyValue::new("network.protocol.version", protocol_version(version)),
+                KeyValue::new("gen_ai.operation.name", "execute_tool"),
+                KeyValue::new("countersign.decision.id", arrival.id.to_string()),
+            ];
+            if let Some(address) = arrival.peer.address.ip() {
+                attributes.push(KeyValue::new("client.address", address.to_string()));
             }
-            Some(claimed) => span.add_link(claimed.clone()),
-            None => {}
+            attributes
+        });
+        call
+    }
+
+    /// The span of the request to the tool, below the call's.
+    pub(crate) fn tool(&self, call: &Traced, method: &Method, base: &Base, path: &CanonicalPath) -> Traced {
+        let Some(parent) = &call.kept else {
+            return Traced { kept: None, ids: Ids { span: random_span(), ..call.ids } };
+        };
+        let builder = SpanBuilder::from_name(name(method)).with_kind(SpanKind::Client);
+        let tool = self.start(builder, parent, None);
+        tool.set(|| {
+            let mut attributes = vec![
+                KeyValue::new("http.request.method", name(method)),
+                KeyValue::new("server.address", base.host().to_owned()),
+                KeyValue::new("server.port", i64::from(base.port())),
+            ];
+            // Without its query: what an agent asks for there is nobody's business.
+            if let Ok(url) = base.url(path.as_str(), None) {
+                attributes.push(KeyValue::new("url.full", url.to_string()));
+            }
+            attributes
+        });
+        tool
+    }
+
+    /// The spans of the stages up to now, below the call's. `timings` are in microseconds, one stage after another.
+    pub(crate) fn stages(&self, call: &Traced, began: Timestamp, timings: &Timings) {
+        let Some(parent) = &call.kept else { return };
+        let mut from = SystemTime::from(began);
+        for (stage, took) in STAGES.iter().filter_map(|stage| timings.get_key_value(stage)) {
+            let to = from + Duration::from_micros(*took);
+            if SHOWN.contains(stage) && *took > 0 {
+                let builder = SpanBuilder::from_name(*stage).with_start_time(from);
+                self.tracer.build_with_context(builder, parent).end_with_timestamp(to);
+            }
+            from = to;
         }
-        let ids = Ids::of(&span).unwrap_or_else(|| Ids::minted(claimed.filter(|_| mode == ClaimedTrace::Parent)));
-        Self { span, ids }
     }
 
-    /// The span of the request to the tool.
-    pub(crate) fn tool(&self, method: &Method, base: &Base, url: &str) -> Self {
-        let span = tracing::info_span!(
-            target: "countersign",
-            parent: &self.span,
-            "tool",
-            otel.name = method.as_str(),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            http.request.method = method.as_str(),
-            http.response.status_code = Empty,
-            server.address = base.host(),
-            server.port = base.port(),
-            url.full = url,
-            error.type = Empty,
-        );
-        let ids = Ids::of(&span).unwrap_or_else(|| self.ids.child());
-        Self { span, ids }
+    fn start(&self, builder: SpanBuilder, parent: &Context, trusted: Option<&SpanContext>) -> Traced {
+        let span = self.tracer.build_with_context(builder, parent);
+        let context = span.span_context();
+        // A tracer that makes no spans gives the parent's own ids, or none.
+        if !context.is_valid() || parent.span().span_context().span_id() == context.span_id() {
+            return Traced { kept: None, ids: Ids::minted(trusted) };
+        }
+        let ids = Ids { trace: context.trace_id(), span: context.span_id(), sampled: context.is_sampled() };
+        Traced { kept: span.is_recording().then(|| parent.with_span(span)), ids }
     }
+}
 
-    pub(crate) fn span(&self) -> &Span {
-        &self.span
-    }
-
-    pub(crate) fn ids(&self) -> &Ids {
+impl Traced {
+    pub(crate) const fn ids(&self) -> &Ids {
         &self.ids
+    }
+
+    /// What was asked for, as it was understood.
+    pub(crate) fn accepted(&self, incoming: &Incoming) {
+        self.set(|| [KeyValue::new("url.path", incoming.path().as_str().to_owned())]);
     }
 
     /// What the request was recognised as.
     pub(crate) fn recognised(&self, method: &Method, recognised: &Recognised<'_>) {
+        let Some(kept) = &self.kept else { return };
         let (tool, action) = (recognised.tool, recognised.action);
         let route = format!("{}{}", tool.at.as_str().trim_end_matches('/'), action.template);
-        self.span.record("otel.name", format!("{method} {route}"));
-        self.span.record("http.route", route);
-        self.span.record("gen_ai.tool.name", action.id.as_str());
+        let span = kept.span();
+        span.update_name(format!("{method} {route}"));
+        span.set_attribute(KeyValue::new("http.route", route));
+        span.set_attribute(KeyValue::new("gen_ai.tool.name", action.id.as_str().to_owned()));
     }
 
     /// Whose call it is. Never the user: traces go where personal data does not belong.
     pub(crate) fn admitted(&self, delegation: &Delegation) {
-        self.span.record("countersign.run.id", delegation.run.as_str());
-        if let Some(task) = &delegation.task.id {
-            self.span.record("countersign.task.id", task.as_str());
-        }
-        self.span.record("gen_ai.agent.id", delegation.chain.agent().principal.id.as_str());
+        self.set(|| {
+            let agent = &delegation.chain.agent().principal.id;
+            let mut attributes = vec![
+                KeyValue::new("countersign.run.id", delegation.run.to_string()),
+                KeyValue::new("gen_ai.agent.id", agent.as_str().to_owned()),
+            ];
+            if let Some(task) = &delegation.task.id {
+                attributes.push(KeyValue::new("countersign.task.id", task.to_string()));
+            }
+            attributes
+        });
     }
 
     /// What was decided.
     pub(crate) fn decided(&self, verdict: Verdict, code: Option<Code>) {
-        self.span.record("countersign.decision", verdict.as_str());
-        if let Some(code) = code {
-            self.span.record("countersign.denial.code", code.as_str());
-        }
+        self.set(|| {
+            let mut attributes = vec![KeyValue::new("countersign.decision", verdict.as_str())];
+            if let Some(code) = code {
+                attributes.push(KeyValue::new("countersign.denial.code", code.as_str()));
+            }
+            attributes
+        });
     }
 
     /// The status that was answered. On our own span only a failure of ours, or of the tool, is an error; on the
     /// tool's every status that says so.
     pub(crate) fn answered(&self, status: u16, error_from: u16) {
-        self.span.record("http.response.status_code", i64::from(status));
+        self.set(|| [KeyValue::new("http.response.status_code", i64::from(status))]);
         if status >= error_from {
-            self.span.record("otel.status_code", "ERROR");
-            self.span.record("error.type", status.to_string());
+            self.error(|| status.to_string().into());
         }
     }
 
     /// There was no answer.
-    pub(crate) fn failed(&self, error: &str) {
-        self.span.record("otel.status_code", "ERROR");
-        self.span.record("error.type", error);
+    pub(crate) fn failed(&self, error: &'static str) {
+        self.error(|| error.into());
+    }
+
+    fn error(&self, kind: impl FnOnce() -> Value) {
+        if let Some(kept) = &self.kept {
+            let span = kept.span();
+            span.set_status(Status::error(""));
+            span.set_attribute(KeyValue::new("error.type", kind()));
+        }
+    }
+
+    /// Attributes are made only for a span that is kept.
+    fn set<A: IntoIterator<Item = KeyValue>>(&self, attributes: impl FnOnce() -> A) {
+        if let Some(kept) = &self.kept {
+            kept.span().set_attributes(attributes());
+        }
     }
 }
 
@@ -154,29 +222,27 @@ impl Ids {
         HeaderValue::try_from(format!("00-{}-{}-{flags}", self.trace, self.span)).ok()
     }
 
-    fn of(span: &Span) -> Option<Self> {
-        let context = span.context();
-        let ids = context.span().span_context().clone();
-        ids.is_valid().then(|| Self {
-            trace: ids.trace_id().to_string(),
-            span: ids.span_id().to_string(),
-            sampled: ids.is_sampled(),
-        })
-    }
-
     fn minted(parent: Option<&SpanContext>) -> Self {
-        let trace = parent.map_or_else(|| Uuid::new_v4().simple().to_string(), |parent| parent.trace_id().to_string());
+        let trace = parent.map_or_else(|| TraceId::from_bytes(Uuid::new_v4().into_bytes()), |parent| parent.trace_id());
         Self { trace, span: random_span(), sampled: false }
-    }
-
-    fn child(&self) -> Self {
-        Self { trace: self.trace.clone(), span: random_span(), sampled: self.sampled }
     }
 }
 
-/// 64 bits, never all zero: a version-4 UUID has its version digit among the first sixteen.
-fn random_span() -> String {
-    Uuid::new_v4().simple().to_string().chars().take(16).collect()
+/// 64 bits, never all zero: the last of a version-4 UUID begin with its variant.
+fn random_span() -> SpanId {
+    SpanId::from_bytes(Uuid::new_v4().as_u64_pair().1.to_be_bytes())
+}
+
+/// The usual methods without a copy; others are rare.
+fn name(method: &Method) -> Cow<'static, str> {
+    match *method {
+        Method::GET => "GET".into(),
+        Method::POST => "POST".into(),
+        Method::PUT => "PUT".into(),
+        Method::PATCH => "PATCH".into(),
+        Method::DELETE => "DELETE".into(),
+        _ => method.to_string().into(),
+    }
 }
 
 const fn protocol_version(version: Version) -> &'static str {

@@ -128,7 +128,7 @@ impl Trail {
     }
 
     pub(crate) fn trace(&self) -> Option<Trace> {
-        self.ids.as_ref().map(|ids| Trace { trace_id: ids.trace.clone(), span_id: ids.span.clone() })
+        self.ids.map(|ids| Trace { trace_id: ids.trace.to_string(), span_id: ids.span.to_string() })
     }
 
     /// What a record of this call is about: the whole question, or what is known of it.

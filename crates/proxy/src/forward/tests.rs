@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use model::CanonicalPath;
+
 use super::*;
 use crate::{
     config::{ClaimedTrace, CredentialConfig},
     credential::Credentials,
     testing::{arrival, base},
+    trace::Spans,
 };
 
 fn sent(credential: &CredentialConfig, fields: &[(&str, &str)]) -> HeaderMap {
     let credentials = Credentials::load(Some(credential), &BTreeMap::new(), &|_| Some("tool-secret-1".into())).unwrap();
     let credential = credentials.choose(&model::Id::new("acme").unwrap()).unwrap();
-    let call = Traced::call(&arrival(), &Method::GET, Version::HTTP_11, None, ClaimedTrace::Link);
-    let span = call.tool(&Method::GET, &base("http://127.0.0.1:1"), "http://127.0.0.1:1/");
+    let spans = Spans::global();
+    let call = spans.call(&arrival(), &Method::GET, Version::HTTP_11, None, ClaimedTrace::Link);
+    let span = spans.tool(&call, &Method::GET, &base("http://127.0.0.1:1"), &CanonicalPath::parse("/").unwrap());
     let mut headers = HeaderMap::new();
     for (name, value) in fields {
         headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
