@@ -16,12 +16,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::{
-    LedgerError, LedgerSettings, VerifyingKey,
+    Head, LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
     files, keys,
     record::{self, CallDecided, CallSettled, Event},
     recovery,
-    segment::Home,
+    segment::{HEAD_FILE, Home},
     values::VERSION,
     writer::{Append, Mark, Request, Writer},
 };
@@ -212,6 +212,12 @@ impl Ledger {
     /// Whether the last write succeeded. A ledger that is not healthy tries again by itself.
     pub fn healthy(&self) -> bool {
         self.inner.shared.healthy.load(Ordering::Acquire)
+    }
+
+    /// The newest head that was signed, as it lies on disk; `None` before the first.
+    pub fn head(&self) -> Option<Head> {
+        let note = fs::read_to_string(self.inner.dir.join(HEAD_FILE)).ok()?;
+        Head::verify(&note, &self.inner.key).ok()
     }
 
     /// Figures for metrics.

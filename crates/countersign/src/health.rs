@@ -1,6 +1,7 @@
 //! The health listener: `/livez`, `/readyz` and `/metrics`, and nothing else. It is the only thing that the network
 //! may see, so it says what state the parts are in and never what passed through them.
 
+pub(crate) mod hosts;
 pub(crate) mod probe;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -11,6 +12,7 @@ use net::{Body, Listener, ServeLimits, Tasks};
 use serde::Serialize;
 use serde_json::Value;
 
+use self::hosts::Hosts;
 use crate::telemetry::Metrics;
 
 /// Whether the process should get traffic, part by part.
@@ -58,11 +60,17 @@ pub(crate) fn serve<R>(listener: Listener, tasks: &Tasks, metrics: Metrics, read
 where
     R: Fn() -> Readiness + Send + Sync + 'static,
 {
-    let state = Arc::new((metrics, ready));
+    let state = Arc::new((Hosts::of(listener.local_addr()), metrics, ready));
     let limits = ServeLimits { max_connections: 32, ..ServeLimits::default() };
     let serving = net::serve(listener, limits, tasks.clone(), move |_, request: Request<Incoming>| {
         let state = Arc::clone(&state);
-        async move { answer(request.method(), request.uri().path(), &state.0, &state.1) }
+        async move {
+            let (hosts, metrics, ready) = state.as_ref();
+            if !hosts.serve(&request) {
+                return response(StatusCode::MISDIRECTED_REQUEST, "text/plain", "not the host that is served here\n");
+            }
+            answer(request.method(), request.uri().path(), metrics, ready)
+        }
     });
     tasks.spawn("health listener", serving);
 }

@@ -5,6 +5,7 @@
 
 mod cli;
 
+mod admin;
 mod config;
 mod health;
 mod run;
@@ -22,6 +23,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Before anything is read that nobody else may have.
+    if let Err(failure) = run::apart::keep_memory_private() {
+        failure.report(false);
+        return failure.exit_code();
+    }
     net::install_crypto();
     let line = cli::CommandLine::parse();
     let verbose = line.verbose;

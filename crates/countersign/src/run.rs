@@ -3,11 +3,13 @@
 pub(crate) mod authority;
 pub(crate) mod sidecar;
 
+pub(crate) mod apart;
 mod descriptors;
 pub(crate) mod findings;
 mod ledger;
 mod prepare;
 mod reload;
+mod state;
 pub(crate) mod stop;
 #[cfg(test)]
 mod testing;
@@ -16,6 +18,8 @@ pub(crate) mod trial;
 use std::{future::Future, process::ExitCode, time::Duration};
 
 use net::Tasks;
+use rustix::process::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     environment::Environment,
@@ -56,10 +60,19 @@ where
         .map_err(Failure::configuration)?;
     log_panics();
     let process = Process { environment: environment.clone(), metrics: telemetry.metrics(), tasks: Tasks::new() };
-    let outcome = runtime.block_on(Box::pin(body(process)));
+    let outcome = runtime.block_on(async {
+        outlive_full_files().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
+        Box::pin(body(process)).await
+    });
     telemetry.stop();
     runtime.shutdown_timeout(LEFT_BEHIND);
     outcome
+}
+
+/// A file that may not grow any further (`ulimit -f`, a quota) is an error for whoever writes it, as a full disk is. Left
+/// alone, the signal that comes with it would end the process.
+fn outlive_full_files() -> std::io::Result<()> {
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// A panic is a line in the log, where it is found, and not only text on standard error.

@@ -1,14 +1,22 @@
-//! `countersign health`: a probe for places that can only run a command.
+//! `countersign health`: a probe for places that can only run a command, and everything there is for an operator.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use crate::{failure::Failure, health::probe, output::Output};
+use serde_json::Value;
 
-/// Ask a running sidecar or authority whether it is ready (or, with --live, alive).
+use crate::{
+    admin::{ask, show},
+    failure::Failure,
+    health::probe,
+    output::Output,
+};
+
+/// Ask a running sidecar or authority whether it is ready (or, with --live, alive), or how it stands (--admin).
 ///
 /// Exits with 0 when it is, with 1 when it says that it is not, and with 69 when nobody answers.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  countersign health\n  countersign health --address 127.0.0.1:8692 --live\n\n\
+#[command(after_help = "Examples:\n  countersign health\n  countersign health --address 127.0.0.1:8692 --live\n  \
+                        countersign health --admin /var/lib/countersign/admin.sock\n\n\
                         As a Kubernetes probe:\n  readinessProbe: { exec: { command: [countersign, health] } }")]
 pub(crate) struct Args {
     /// Where its health listener is.
@@ -17,14 +25,27 @@ pub(crate) struct Args {
     /// Ask whether it is alive, not whether it is ready.
     #[arg(long)]
     live: bool,
+    /// The sidecar's admin socket: print everything about it. For its own user and root.
+    #[arg(long, value_name = "SOCKET", env = "COUNTERSIGN_ADMIN", conflicts_with = "live")]
+    admin: Option<PathBuf>,
     /// Print what it answered as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let answer = probe::ask(args.address, if args.live { "/livez" } else { "/readyz" })?;
     let mut output = Output::new();
-    let _reader = if args.json { output.line(&answer.body)? } else { output.line(answer.word())? };
-    Ok(if answer.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let ok = match &args.admin {
+        Some(socket) => {
+            let status = ask::status(socket)?;
+            let _reader = if args.json { output.json(&status)? } else { output.write(&show::text(&status))? };
+            status.get("ready") == Some(&Value::Bool(true))
+        }
+        None => {
+            let answer = probe::ask(args.address, if args.live { "/livez" } else { "/readyz" })?;
+            let _reader = if args.json { output.line(&answer.body)? } else { output.line(answer.word())? };
+            answer.ok
+        }
+    };
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

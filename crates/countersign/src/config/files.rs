@@ -22,10 +22,13 @@ pub(crate) enum FileError {
         cause: io::Error,
     },
     /// Others than its owner may read or change it.
-    #[error("{path} holds a secret and others may read it: chmod 600 {path}", path = .0.display())]
+    #[error("{path} holds a secret and others may read it: chmod 600 {path}, owned by root or the user that runs this", path = .0.display())]
     Open(PathBuf),
+    /// Others than its owner may read what a process runs with.
+    #[error("{path} may be read by others, agents among them: chmod 600 {path}, owned by root or the user that runs this", path = .0.display())]
+    OpenConfig(PathBuf),
     /// A directory that others than its owner may enter.
-    #[error("others may look into {path}, which is private: chmod 700 {path}", path = .0.display())]
+    #[error("others may look into {path}, which is private: chmod 700 {path}, owned by root or the user that runs this", path = .0.display())]
     OpenDirectory(PathBuf),
     /// Others than this process's user and root may change it.
     #[error("{path} may be changed by others: chmod go-w {path}, owned by root or the user that runs this", path = .0.display())]
@@ -98,6 +101,15 @@ pub(crate) fn check_private(path: &Path) -> Result<(), FileError> {
         true if path.is_dir() => Err(FileError::OpenDirectory(path.to_owned())),
         true => Err(FileError::Open(path.to_owned())),
     }
+}
+
+/// Whether the file that a process runs with is its owner's alone.
+pub(crate) fn check_config_private(path: &Path) -> Result<(), FileError> {
+    let unreadable = |cause| FileError::Unreadable { path: path.to_owned(), cause };
+    if net::secret::readable_by_others(path).map_err(unreadable)? {
+        return Err(FileError::OpenConfig(path.to_owned()));
+    }
+    Ok(())
 }
 
 /// Whether nobody but its owner may change a file that says what is allowed.

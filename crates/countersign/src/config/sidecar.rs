@@ -64,6 +64,10 @@ pub(crate) struct SidecarSection {
     pub(crate) audience: String,
     /// The tenants it serves.
     pub(crate) tenants: BTreeSet<Id<Tenant>>,
+    /// The users (by number) that agents on this machine run as. Started as one of them, the sidecar refuses: they could
+    /// read everything it keeps.
+    #[serde(default)]
+    pub(crate) agent_uids: BTreeSet<u32>,
 }
 
 /// Where a sidecar listens.
@@ -75,6 +79,18 @@ pub(crate) struct ListenSection {
     /// For probes and metrics.
     #[serde(default = "HealthListener::sidecar")]
     pub(crate) health: HealthListener,
+    /// For the operator: the state of everything, to the sidecar's own user and root. Without it, `admin.sock` beside
+    /// the ledger's directory, where a socket can be made there.
+    #[serde(default)]
+    pub(crate) admin: Option<AdminListener>,
+}
+
+/// The operator's socket: `/status`. Its file has mode 0600.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminListener {
+    /// The path of the Unix socket, for example `/run/countersign/admin.sock`. Removed at the end.
+    pub(crate) unix: PathBuf,
 }
 
 /// The listener of `/livez`, `/readyz` and `/metrics`.
@@ -162,7 +178,18 @@ impl SidecarConfig {
             files::place(base, path);
         }
         files::place_listener(base, &mut self.listen.agent);
+        if let Some(admin) = &mut self.listen.admin {
+            files::place(base, &mut admin.unix);
+        }
         files::place_ledger(base, &mut self.ledger);
+    }
+
+    /// Where the operator's socket is.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        match &self.listen.admin {
+            Some(admin) => admin.unix.clone(),
+            None => self.ledger.dir.with_file_name("admin.sock"),
+        }
     }
 
     /// The private files that the configuration names, besides the ledger: secrets of tools.

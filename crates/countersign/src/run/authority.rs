@@ -4,12 +4,12 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Durat
 
 use audit::{Event, Ledger, record::Component};
 use authority::{Authority, Parts, SigningKeys};
-use net::{Roots, ServeLimits, Tasks};
+use net::{Body, Roots, ServeLimits, Tasks};
 use store::Store;
 use token::{Issuer, config::Role};
 
 use super::{
-    Process, descriptors,
+    Process, apart, descriptors,
     findings::Findings,
     ledger, prepare,
     sidecar::{bind, key_clients},
@@ -19,7 +19,7 @@ use crate::{
     config::{authority::AuthorityConfig, document::Document, files},
     environment::Environment,
     failure::{Exit, Failure},
-    health::{self, Check, Readiness},
+    health::{self, Check, Readiness, hosts::Hosts},
     telemetry::Metrics,
 };
 
@@ -122,9 +122,26 @@ impl Running {
     }
 }
 
+/// A listener on loopback may stand behind a server that has the issuer's name.
+fn hosts(address: SocketAddr, issuer: &str) -> Hosts {
+    let named: Option<http::Uri> = issuer.parse().ok();
+    let hosts = Hosts::of(address);
+    match named.as_ref().and_then(http::Uri::host) {
+        Some(name) => hosts.and(name),
+        None => hosts,
+    }
+}
+
+fn misdirected() -> http::Response<Body> {
+    let mut answer = http::Response::new(Body::full("not the host that is served here\n"));
+    *answer.status_mut() = http::StatusCode::MISDIRECTED_REQUEST;
+    answer
+}
+
 /// Opens everything that a configuration names and begins to serve.
 pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics) -> Result<Running, Failure> {
     let mut findings = Findings::default();
+    apart::configuration(&document.path, &mut findings);
     let looked = look(document, &mut findings);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
@@ -165,8 +182,15 @@ pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics)
         health::serve(health, &background, metrics, move || Readiness::of([("ledger", Check::of(seen.healthy()))]));
     }
     let address = listener.local_addr();
+    let hosts = hosts(address, &section.issuer);
     let serving = net::serve(listener, limits, requests.clone(), move |peer, request| {
-        Arc::clone(&authority).handle(peer, request)
+        let served = hosts.serve(&request).then(|| Arc::clone(&authority).handle(peer, request));
+        async move {
+            match served {
+                Some(answer) => answer.await,
+                None => misdirected(),
+            }
+        }
     });
     requests.spawn("authority listener", serving);
     Ok(Running { address, ledger, requests, background })

@@ -19,16 +19,17 @@ use token::KeyClients;
 use tokio::signal::unix::Signal;
 
 use super::{
+    apart,
     findings::Findings,
     prepare::Prepared,
-    sidecar::{look, needed, packages, snapshot, verifier_settings},
+    sidecar::{look, packages, snapshot, verifier_settings},
 };
 use crate::{
     config::{document::Document, sidecar::SidecarConfig},
     environment::Environment,
 };
 
-pub(super) use standing::Standing;
+pub(super) use standing::{InForce, Standing};
 pub(super) use watch::{Contents, Watched};
 
 /// Between two looks at the files.
@@ -179,7 +180,7 @@ impl Reloader {
                 problem
             }
         };
-        self.parts.standing.refused();
+        self.parts.standing.refused(&problem, net::clock::now());
         if self.said.as_ref() != Some(&problem) {
             self.reloads.add(1, &[KeyValue::new("outcome", "refused")]);
             tracing::error!(config = self.parts.revision, "not reloaded, what was in force stays in force: {problem}");
@@ -237,7 +238,7 @@ impl Reloader {
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
         }
         self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
-        self.parts.standing.activated(&revision, needed(&config));
+        self.parts.standing.activated(InForce::new(&revision, &config, net::clock::now()));
         tracing::info!(config = revision, policy, "reloaded");
         self.parts.config = config;
         self.parts.revision = revision;
@@ -276,6 +277,7 @@ fn candidate(path: &Path, environment: &Environment) -> Candidate {
     document.value.place(&directory);
     let watched = Some(Watched::of(path, &document.value));
     let mut findings = Findings::default();
+    apart::look(path, &document.value, &mut findings);
     let looked = look(document, environment, &mut findings);
     let prepared = match looked {
         Some((document, prepared)) if findings.problems.is_empty() => Ok((document, prepared, findings.warnings)),
@@ -304,6 +306,7 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
     let others = [
         ("sidecar.name", config.sidecar.name.clone()),
         ("listen.health", format!("{:?}", config.listen.health)),
+        ("listen.admin", format!("{:?}", config.listen.admin)),
         ("ledger", format!("{:?}", config.ledger)),
         ("shutdown", format!("{:?}", config.shutdown)),
     ];

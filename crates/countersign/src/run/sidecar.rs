@@ -14,8 +14,8 @@ use std::{
 
 use audit::{Event, Ledger, record::Component};
 use net::{
-    ClientOptions, Endpoint, HttpClient, Listener, LocalAddress, Roots, ServeLimits, ServerTls, Tasks, UrlTrust,
-    bind_unix,
+    ClientOptions, Endpoint, HttpClient, Listener, LocalAddress, Roots, ServeLimits, ServerTls, Tasks, UnixListener,
+    UrlTrust, bind_unix,
 };
 use opentelemetry::{KeyValue, global};
 use policy::PolicySource;
@@ -27,18 +27,20 @@ use token::{Issuer, KeyClients, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    Process, descriptors,
+    Process, apart, descriptors,
     findings::Findings,
     ledger,
     prepare::{Prepared, prepare},
-    reload::{self, Contents, Reloader, Standing, Watched},
+    reload::{self, Contents, InForce, Reloader, Standing, Watched},
+    state::{About, Seen},
     stop::StopSignals,
 };
 use crate::{
+    admin,
     config::{document::Document, files, sidecar::SidecarConfig},
     environment::Environment,
     failure::{Exit, Failure},
-    health::{self, Check, Readiness},
+    health,
     telemetry::Metrics,
 };
 
@@ -51,7 +53,13 @@ const CERTIFICATES: Duration = Duration::from_secs(5);
 pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
     let mut findings = Findings::default();
     match Document::<SidecarConfig>::read(path, environment) {
-        Ok(document) => drop(look(document, environment, &mut findings)),
+        Ok(document) => {
+            // Whoever checks a file may have it in another place than the sidecar will, and be another user.
+            if let Err(open) = files::check_config_private(path) {
+                findings.warning(format!("the sidecar would not start: {open}"));
+            }
+            drop(look(document, environment, &mut findings));
+        }
         Err(error) => findings.problems = error.problems(),
     }
     findings
@@ -112,6 +120,7 @@ pub(crate) async fn start(
     let path = document.path.clone();
     // Before the files are read, so that a change from now on is one.
     let contents = contents(&document);
+    apart::look(&path, &document.value, &mut findings);
     let looked = look(document, environment, &mut findings);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
@@ -126,10 +135,11 @@ pub(crate) async fn start(
     let connections = descriptors::connections()?;
     let agent = endpoint(&config.listen.agent, prepared.listener_tls.clone(), &background).await?;
     let health = bind(config.listen.health.tcp).await?;
+    let admin = admin(&config)?;
     let ledger = ledger::open(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await?;
     let origin = Origin { path, environment: environment.clone(), contents };
     let beginning =
-        Beginning { origin, config, revision, prepared, agent, health, connections, metrics, calls, background };
+        Beginning { origin, config, revision, prepared, agent, health, admin, connections, metrics, calls, background };
     let begun = begin(beginning, &ledger).await;
     if begun.is_err() {
         // The ledger says that it started; it has to say that it ended.
@@ -160,6 +170,7 @@ struct Beginning {
     prepared: Prepared,
     agent: Endpoint,
     health: Listener,
+    admin: Option<UnixListener>,
     /// How many of agents may be open at once.
     connections: usize,
     metrics: Metrics,
@@ -168,7 +179,7 @@ struct Beginning {
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning { origin, config, revision, prepared, agent, health, connections, metrics, calls, background } =
+    let Beginning { origin, config, revision, prepared, agent, health, admin, connections, metrics, calls, background } =
         beginning;
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
@@ -191,12 +202,16 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
     gauges(&sidecar);
-    let standing = Standing::new(&revision, needed(&config));
+    let standing = Standing::new(InForce::new(&revision, &config, net::clock::now()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let keys = Keys { standing: Arc::clone(&standing), synchronised: AtomicBool::new(false) };
-    let ready = readiness(Arc::clone(&sidecar), ledger.clone(), keys, Arc::clone(&stopping));
     let (agent_address, health_address) = (agent.local(), health.local_addr());
-    health::serve(health, &background, metrics, ready);
+    let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
+    if let Some(admin) = admin {
+        let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path());
+        let seen = seen.clone();
+        admin::serve(admin, &background, move || about.status(&seen));
+    }
+    health::serve(health, &background, metrics, move || seen.readiness());
     let served = Arc::clone(&sidecar);
     let serving =
         net::serve(agent, limits, calls.clone(), move |peer, request| Arc::clone(&served).handle(peer, request));
@@ -310,6 +325,18 @@ async fn endpoint(
     }
 }
 
+/// The operator's socket. One that nobody asked for, and that cannot be made, keeps nothing from running.
+fn admin(config: &SidecarConfig) -> Result<Option<UnixListener>, Failure> {
+    match admin::bind(&config.admin_socket()) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if config.listen.admin.is_some() => Err(Failure::because(Exit::Unavailable, "listen", error)),
+        Err(error) => {
+            tracing::warn!(%error, "there is no admin socket; `listen.admin.unix` says where it could be");
+            Ok(None)
+        }
+    }
+}
+
 pub(super) async fn bind(address: SocketAddr) -> Result<Listener, Failure> {
     net::bind(address).await.map_err(|error| Failure::because(Exit::Unavailable, "listen", error))
 }
@@ -337,11 +364,15 @@ fn audiences(logical: &str, secure: bool, agent: &LocalAddress) -> BTreeSet<Stri
 }
 
 pub(super) fn packages(sources: &[PolicySource]) -> Vec<String> {
-    let package = |source: &PolicySource| match source.name.as_str() {
+    sources.iter().map(package).collect()
+}
+
+/// The package that a source is confined to.
+pub(super) fn package(source: &PolicySource) -> String {
+    match source.name.as_str() {
         "org" => "countersign.org".to_owned(),
         name => format!("countersign.teams.{name}"),
-    };
-    sources.iter().map(package).collect()
+    }
 }
 
 fn gauges(sidecar: &Arc<Sidecar>) {
@@ -372,49 +403,6 @@ fn gauges(sidecar: &Arc<Sidecar>) {
             }
         })
         .build();
-}
-
-/// Ready: the ledger can be written, and the keys that calls are verified with were there once.
-fn readiness(
-    sidecar: Arc<Sidecar>,
-    ledger: Ledger,
-    keys: Keys,
-    stopping: Arc<AtomicBool>,
-) -> impl Fn() -> Readiness + Send + Sync + 'static {
-    move || {
-        let snapshot = sidecar.snapshot();
-        Readiness::of([
-            ("ledger", Check::of(ledger.healthy())),
-            ("configuration", keys.standing.check()),
-            ("keys", keys.check(snapshot.verifier())),
-            ("policy", Check::of(true).with("revision", snapshot.policy().revision())),
-            ("running", Check::of(!stopping.load(Ordering::Acquire))),
-        ])
-    }
-}
-
-/// Keys that grow old after the start refuse calls by their own code, and do not take every sidecar out of service at
-/// the same moment. Those of issuers that only name users are no condition: no call is verified with them.
-struct Keys {
-    standing: Arc<Standing>,
-    synchronised: AtomicBool,
-}
-
-impl Keys {
-    fn check(&self, verifier: &Verifier) -> Check {
-        let statuses = verifier.keys_status(net::clock::now());
-        if statuses.iter().all(|status| status.keys > 0 || !self.standing.needs(&status.issuer)) {
-            self.synchronised.store(true, Ordering::Release);
-        }
-        let issuers: Vec<serde_json::Value> = statuses
-            .into_iter()
-            .map(|status| {
-                let age = status.age.map(|age| age.as_secs());
-                serde_json::json!({ "issuer": status.issuer, "keys": status.keys, "age_seconds": age })
-            })
-            .collect();
-        Check::of(self.synchronised.load(Ordering::Acquire)).with("issuers", issuers)
-    }
 }
 
 #[cfg(test)]

@@ -2,64 +2,116 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use jiff::Timestamp;
 use opentelemetry::{
     KeyValue, global,
     metrics::{Counter, Meter},
 };
+use policy::PolicySource;
+use proxy::config::Bearer;
 
-use crate::health::Check;
+use crate::{
+    admin::status::{Bundle, RefusedChange},
+    config::sidecar::SidecarConfig,
+    health::Check,
+    run::sidecar::{needed, package},
+};
 
 /// What is in force, and whether what is on disk is something else.
 pub(crate) struct Standing {
-    refused: AtomicBool,
     inner: Mutex<Inner>,
 }
 
 struct Inner {
-    revision: String,
+    in_force: InForce,
+    refused: Option<RefusedChange>,
+}
+
+/// What others are told of a configuration in force.
+#[derive(Clone)]
+pub(crate) struct InForce {
+    /// Its revision.
+    pub(crate) revision: String,
+    /// Since when it is.
+    pub(crate) since: Timestamp,
+    /// The issuers without whose keys no call can be verified.
     needed: BTreeSet<String>,
+    /// Where its policies come from.
+    pub(crate) bundles: Vec<Bundle>,
+    /// What a token may do that nothing binds to its sender.
+    pub(crate) bearer: Bearer,
+}
+
+impl InForce {
+    /// Of `config` from `now` on.
+    pub(crate) fn new(revision: &str, config: &SidecarConfig, now: Timestamp) -> Self {
+        Self {
+            revision: revision.to_owned(),
+            since: now,
+            needed: needed(config),
+            bundles: config.policy.iter().map(bundle).collect(),
+            bearer: config.listen.agent.bearer,
+        }
+    }
+}
+
+fn bundle(source: &PolicySource) -> Bundle {
+    Bundle {
+        name: source.name.clone(),
+        package: package(source),
+        path: source.path.clone(),
+        tools: source.tools.as_ref().map(|tools| tools.iter().map(ToString::to_string).collect()),
+    }
 }
 
 impl Standing {
-    /// Of the configuration at start. `needed` are the issuers without whose keys no call can be verified.
-    pub(crate) fn new(revision: &str, needed: BTreeSet<String>) -> Arc<Self> {
-        let inner = Mutex::new(Inner { revision: revision.to_owned(), needed });
-        let standing = Arc::new(Self { refused: AtomicBool::new(false), inner });
+    /// Of the configuration at start.
+    pub(crate) fn new(in_force: InForce) -> Arc<Self> {
+        let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }) });
         gauge(&meter(), Arc::downgrade(&standing));
         standing
     }
 
     /// Another configuration is in force.
-    pub(super) fn activated(&self, revision: &str, needed: BTreeSet<String>) {
-        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = Inner { revision: revision.to_owned(), needed };
+    pub(super) fn activated(&self, in_force: InForce) {
+        self.inner().in_force = in_force;
     }
 
     /// What is on disk is in force.
     pub(super) fn holds(&self) {
-        self.refused.store(false, Ordering::Release);
+        self.inner().refused = None;
     }
 
-    /// What is on disk was refused.
-    pub(super) fn refused(&self) {
-        self.refused.store(true, Ordering::Release);
+    /// What is on disk was refused at `now`, and why.
+    pub(super) fn refused(&self, why: &str, now: Timestamp) {
+        let mut inner = self.inner();
+        let since = inner.refused.as_ref().filter(|refused| refused.why == why).map_or(now, |refused| refused.since);
+        inner.refused = Some(RefusedChange { since, why: why.to_owned() });
     }
 
     /// Whether calls need the keys of `issuer`.
     pub(crate) fn needs(&self, issuer: &str) -> bool {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).needed.contains(issuer)
+        self.inner().in_force.needed.contains(issuer)
+    }
+
+    /// What is in force, and the last change that is not.
+    pub(crate) fn state(&self) -> (InForce, Option<RefusedChange>) {
+        let inner = self.inner();
+        (inner.in_force.clone(), inner.refused.clone())
     }
 
     /// For `/readyz`. A refused change is no reason to take calls away: what was in force still decides them.
     pub(crate) fn check(&self) -> Check {
-        let revision = self.inner.lock().unwrap_or_else(PoisonError::into_inner).revision.clone();
-        let word = if self.refused.load(Ordering::Acquire) { "refused" } else { "in_force" };
-        Check::of(true).with("revision", revision).with("on_disk", word)
+        let inner = self.inner();
+        let word = if inner.refused.is_some() { "refused" } else { "in_force" };
+        Check::of(true).with("revision", inner.in_force.revision.as_str()).with("on_disk", word)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,7 +125,7 @@ fn gauge(meter: &Meter, standing: Weak<Standing>) {
         .with_description("1 while what is on disk was refused and something older decides")
         .with_callback(move |observer| {
             if let Some(standing) = standing.upgrade() {
-                observer.observe(u64::from(standing.refused.load(Ordering::Acquire)), &[]);
+                observer.observe(u64::from(standing.inner().refused.is_some()), &[]);
             }
         })
         .build();

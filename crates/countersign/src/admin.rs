@@ -1,0 +1,69 @@
+//! The operator's socket: `/status`, the state of everything in one answer. A Unix socket of mode 0600, served to the
+//! process's own user and root by the kernel's word; nothing that an agent can hold opens it.
+
+pub(crate) mod ask;
+pub(crate) mod show;
+pub(crate) mod status;
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use net::{Body, Endpoint, ListenError, ServeLimits, Tasks, UnixListener, bind_unix};
+use rustix::process::geteuid;
+
+use self::status::Status;
+use crate::health::hosts::Hosts;
+
+/// The path that tells everything.
+pub(crate) const STATUS: &str = "/status";
+
+/// Binds the socket at `path`.
+///
+/// # Errors
+/// When it is in use, or cannot be made there.
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
+    bind_unix(path, 0o600, Some(BTreeSet::from([0, geteuid().as_raw()])))
+}
+
+/// Serves `status`, which is asked each time, until shutdown begins.
+pub(crate) fn serve<S>(listener: UnixListener, tasks: &Tasks, status: S)
+where
+    S: Fn() -> Status + Send + Sync + 'static,
+{
+    let status = Arc::new(status);
+    let limits = ServeLimits { max_connections: 16, ..ServeLimits::default() };
+    let serving = net::serve(Endpoint::Unix(listener), limits, tasks.clone(), move |_, request: Request<Incoming>| {
+        let status = Arc::clone(&status);
+        async move { answer(&request, status.as_ref()) }
+    });
+    tasks.spawn("admin listener", serving);
+}
+
+fn answer<B>(request: &Request<B>, status: &dyn Fn() -> Status) -> Response<Body> {
+    if !Hosts::any().serve(request) {
+        return response(StatusCode::BAD_REQUEST, "text/plain", "the request names no host, or several\n");
+    }
+    if request.uri().path() != STATUS {
+        return response(StatusCode::NOT_FOUND, "text/plain", "not found; there is /status\n");
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n");
+    }
+    match serde_json::to_string_pretty(&status()) {
+        Ok(text) => response(StatusCode::OK, "application/json", text + "\n"),
+        Err(error) => {
+            tracing::error!(%error, "the status could not be written");
+            response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "unreadable\n")
+        }
+    }
+}
+
+fn response(status: StatusCode, media_type: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,106 @@
+//! A sidecar's state for a person: what decides, what was refused, and whether anything is wrong.
+
+use serde_json::Value;
+
+/// The state in lines.
+pub(crate) fn text(status: &Value) -> String {
+    let at = |pointer: &str| word(status.pointer(pointer));
+    let ready = if status.get("ready") == Some(&Value::Bool(true)) { "ready" } else { "NOT READY" };
+    let mut text = format!(
+        "{} {}: {ready}, up {} s (process {})\n",
+        at("/name"),
+        at("/version"),
+        at("/uptime_seconds"),
+        at("/process_id")
+    );
+    for (name, check) in status.get("checks").and_then(Value::as_object).into_iter().flatten() {
+        if check.get("ok") != Some(&Value::Bool(true)) {
+            text.push_str(&format!("  not ready: {name}\n"));
+        }
+    }
+    text.push_str(&format!("configuration  {} since {}\n", at("/configuration/revision"), at("/configuration/since")));
+    if let Some(refused) = status.pointer("/configuration/refused").filter(|refused| !refused.is_null()) {
+        let (since, why) = (word(refused.get("since")), word(refused.get("why")));
+        text.push_str(&format!("  REFUSED since {since}, what is on disk is not in force: {why}\n"));
+    }
+    text.push_str(&format!("policy         {}\n", at("/policy/revision")));
+    for bundle in list(status, "/policy/bundles") {
+        text.push_str(&format!("  {} from {}\n", word(bundle.get("package")), word(bundle.get("path"))));
+    }
+    text.push_str(&format!("catalogue      {} ({})\n", at("/catalogue/revision"), words(status, "/catalogue/tools")));
+    let writable = if status.pointer("/ledger/writable") == Some(&Value::Bool(true)) { "" } else { ", NOT WRITABLE" };
+    text.push_str(&format!(
+        "ledger         {}: {} lines under the last signed head{writable}\n",
+        at("/ledger/dir"),
+        status.pointer("/ledger/head/size").map_or_else(|| "no".to_owned(), |size| word(Some(size)))
+    ));
+    for issuer in list(status, "/issuers") {
+        text.push_str(&format!("issuer         {}: {} keys", word(issuer.get("issuer")), word(issuer.get("keys"))));
+        match issuer.get("last_error").and_then(Value::as_str) {
+            Some(error) => text.push_str(&format!(", the last fetch failed: {error}\n")),
+            None => text.push('\n'),
+        }
+    }
+    let bearer = match words(status, "/listeners/agent/plain_bearer") {
+        none if none.is_empty() => "not accepted".to_owned(),
+        effects => format!("good for: {effects}"),
+    };
+    text.push_str(&format!("agents         {}; plain bearer {bearer}\n", at("/listeners/agent/address")));
+    text
+}
+
+fn list<'a>(status: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
+    status.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn words(status: &Value, pointer: &str) -> String {
+    list(status, pointer).map(|value| word(Some(value))).collect::<Vec<_>>().join(", ")
+}
+
+/// Nothing of what comes over the socket moves the terminal's cursor.
+fn word(value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    };
+    text.replace(char::is_control, " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_stands_out() {
+        let status = json!({
+            "name": "support", "version": "0.1.0", "uptime_seconds": 7, "process_id": 1, "ready": false,
+            "checks": {"ledger": {"ok": false}, "keys": {"ok": true}},
+            "configuration": {"revision": "abc", "since": "2026-03-14T14:32:01Z",
+                              "refused": {"since": "2026-03-14T15:00:00Z", "why": "policy: \u{1b}[2Jsupport.rego:3: no"}},
+            "policy": {"revision": "def", "bundles": [{"package": "countersign.org", "path": "/etc/org"}]},
+            "catalogue": {"revision": "ghi", "tools": ["orders", "customers"]},
+            "ledger": {"dir": "/var/ledger", "writable": false, "head": null},
+            "issuers": [{"issuer": "https://a.example", "keys": 0, "last_error": "connection refused"}],
+            "listeners": {"agent": {"address": "127.0.0.1:8690", "plain_bearer": ["read"]}},
+        });
+        let text = text(&status);
+        for part in [
+            "NOT READY",
+            "not ready: ledger",
+            "REFUSED since 2026-03-14T15:00:00Z",
+            "support.rego:3",
+            "countersign.org from /etc/org",
+            "orders, customers",
+            "NOT WRITABLE",
+            "connection refused",
+            "plain bearer good for: read",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert!(!text.contains('\u{1b}') && !text.contains("not ready: keys"), "{text}");
+        assert!(!super::text(&json!({})).is_empty());
+    }
+}

@@ -1,0 +1,161 @@
+//! What `/status` says. No secret, no token, and nobody's calls are in it: it is about the sidecar, not its work.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::health::Readiness;
+
+/// The state of a sidecar.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Status {
+    /// The program's version.
+    pub(crate) version: &'static str,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its process.
+    pub(crate) process_id: u32,
+    /// When it began to serve.
+    pub(crate) started: Timestamp,
+    /// How long ago that was.
+    pub(crate) uptime_seconds: u64,
+    /// What `/readyz` says.
+    #[serde(flatten)]
+    pub(crate) readiness: Readiness,
+    /// The configuration that decides.
+    pub(crate) configuration: Configuration,
+    /// The policies that decide.
+    pub(crate) policy: Policies,
+    /// The tools that agents can call.
+    pub(crate) catalogue: Tools,
+    /// Where decisions are recorded.
+    pub(crate) ledger: LedgerStatus,
+    /// Whose tokens are believed.
+    pub(crate) issuers: Vec<IssuerStatus>,
+    /// Where it listens.
+    pub(crate) listeners: Listeners,
+}
+
+/// The configuration in force, and what became of the one on disk.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Configuration {
+    /// Its file.
+    pub(crate) path: PathBuf,
+    /// SHA-256 of the text that is in force.
+    pub(crate) revision: String,
+    /// Since when it is.
+    pub(crate) since: Timestamp,
+    /// The change that was refused last, where what is on disk is not what is in force.
+    pub(crate) refused: Option<RefusedChange>,
+}
+
+/// A configuration or policy on disk that was not taken.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RefusedChange {
+    /// When it was refused first.
+    pub(crate) since: Timestamp,
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// The policies in force.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Policies {
+    /// The revision over all of them.
+    pub(crate) revision: String,
+    /// Each of them.
+    pub(crate) bundles: Vec<Bundle>,
+}
+
+/// One source of policy.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Bundle {
+    /// Its name in the configuration.
+    pub(crate) name: String,
+    /// The package it is confined to.
+    pub(crate) package: String,
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+    /// The tools it decides about; for the platform's own, all.
+    #[serde(rename = "for")]
+    pub(crate) tools: Option<Vec<String>>,
+}
+
+/// The catalogue in force.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Tools {
+    /// Its revision.
+    pub(crate) revision: String,
+    /// The tools by name.
+    pub(crate) tools: Vec<String>,
+}
+
+/// The ledger as it is now.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct LedgerStatus {
+    /// Its id.
+    pub(crate) id: String,
+    /// Where it lies.
+    pub(crate) dir: PathBuf,
+    /// Whether it can be written.
+    pub(crate) writable: bool,
+    /// The key that its heads verify under.
+    pub(crate) verifying_key: String,
+    /// The newest signed head.
+    pub(crate) head: Option<HeadStatus>,
+    /// Records since the start.
+    pub(crate) records: u64,
+    /// Records that wait to be durable.
+    pub(crate) queue: usize,
+    /// Failed writes since the start.
+    pub(crate) failures: u64,
+    /// Bytes free on its disk.
+    pub(crate) disk_free_bytes: Option<u64>,
+}
+
+/// A signed head.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct HeadStatus {
+    /// How many lines it covers.
+    pub(crate) size: u64,
+    /// The root over them.
+    pub(crate) root: String,
+}
+
+/// The keys of one issuer.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct IssuerStatus {
+    /// The issuer.
+    pub(crate) issuer: String,
+    /// How many keys can be used.
+    pub(crate) keys: usize,
+    /// How old they are.
+    pub(crate) age_seconds: Option<u64>,
+    /// The keys that are not used, each with the reason.
+    pub(crate) ignored: Vec<String>,
+    /// Why the last fetch failed.
+    pub(crate) last_error: Option<String>,
+}
+
+/// Every listener.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Listeners {
+    /// The agents'.
+    pub(crate) agent: AgentListener,
+    /// Of health and metrics.
+    pub(crate) health: String,
+    /// This one.
+    pub(crate) admin: PathBuf,
+}
+
+/// Where agents connect.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AgentListener {
+    /// Its address.
+    pub(crate) address: String,
+    /// Whether it speaks TLS.
+    pub(crate) tls: bool,
+    /// The effects of calls that are let through with a token that nothing binds to its sender.
+    pub(crate) plain_bearer: &'static [&'static str],
+}
