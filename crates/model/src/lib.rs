@@ -6,7 +6,9 @@
 pub mod id;
 pub mod principal;
 
+pub mod canonical;
 pub mod json;
+pub mod part;
 pub mod path;
 
 pub mod amount;
@@ -40,6 +42,7 @@ pub use fact::{FactValue, Facts};
 pub use id::{Id, Tenant};
 pub use limits::{Limit, Limits};
 pub use parameter::{ParameterKind, ParameterValue, Parameters};
+pub use part::Part;
 pub use path::CanonicalPath;
 pub use pattern::Pattern;
 pub use principal::{Principal, PrincipalKind};

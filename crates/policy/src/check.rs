@@ -4,6 +4,7 @@
 mod answers;
 mod builtins;
 mod graph;
+mod growth;
 mod modules;
 mod names;
 mod reads;
@@ -12,7 +13,7 @@ mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::Catalogue;
+use model::{Catalogue, Part};
 
 use self::{
     graph::Node,
@@ -25,7 +26,6 @@ use crate::{
     bundle::File,
     dispatch::{self, Package},
     library,
-    reads::Reads,
     roots::{Answer, Owner, Path, dotted, problem},
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct Checked {
     /// Every module in the engine, the library and the generated one included.
     pub(crate) modules: Vec<File>,
     /// For each package by its name what it reads of the input.
-    pub(crate) reads: BTreeMap<String, Reads>,
+    pub(crate) reads: BTreeMap<String, Part>,
 }
 
 /// The most problems that are reported at once.
@@ -127,7 +127,7 @@ fn confined(source: &Source, owner: &Owner) -> Result<(), LoadError> {
 type Declared = Vec<(Owner, Path, BTreeSet<Answer>)>;
 
 /// Checks every rule and gives the packages with the sets they declare, the library's aside, and what they read.
-fn rules(modules: &[Module], sources: &[Source]) -> Result<(Declared, BTreeMap<String, Reads>), LoadError> {
+fn rules(modules: &[Module], sources: &[Source]) -> Result<(Declared, BTreeMap<String, Part>), LoadError> {
     let mut problems = Vec::new();
     for module in modules {
         if !module.package.starts_with(&module.owner.root()) {
@@ -151,6 +151,9 @@ fn rules(modules: &[Module], sources: &[Source]) -> Result<(Declared, BTreeMap<S
         }
     }
     graph::check(&nodes, &rules, &mut problems);
+    if problems.is_empty() {
+        growth::check(modules, &rules, sources, &mut problems);
+    }
     if problems.is_empty() {
         let declared = declared(modules);
         let reads = declared.iter().map(|(_, package, _)| (dotted(package), known.of_package(package))).collect();

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Catalogue, Code, Decision, Id, Question, Tool};
+use model::{Catalogue, Code, Decision, Id, Part, Question, Tool, part::WHOLE};
 use regorus::{LimitError, Value, utils::limits::ExecutionTimerConfig};
 
 use crate::{
@@ -16,7 +16,6 @@ use crate::{
     decide::{self, Answers, Failure},
     dispatch::{Package, READY},
     input, member,
-    reads::{Reads, WHOLE},
     roots::{Answer, Owner},
 };
 
@@ -41,7 +40,7 @@ struct Asked {
     /// The platform team's, then those of the teams that config binds to the tool.
     packages: Vec<Package>,
     /// What they read of the input, all together. They are asked with that alone.
-    reads: Reads,
+    reads: Part,
 }
 
 /// What a decision may cost.
@@ -135,14 +134,14 @@ impl std::fmt::Debug for Engine {
 }
 
 /// For each tool that a team is bound to, the packages to ask, and what they read together.
-fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Reads>) -> BTreeMap<Id<Tool>, Asked> {
+fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Part>) -> BTreeMap<Id<Tool>, Asked> {
     let (org, of_teams): (Vec<_>, Vec<_>) = packages.into_iter().partition(|package| package.owner == Owner::Org);
     let mut tools: BTreeMap<Id<Tool>, Asked> = BTreeMap::new();
     for source in sources {
         let of_team = || of_teams.iter().filter(|package| package.owner == Owner::Team(source.name.clone())).cloned();
         for tool in source.tools.iter().flatten() {
             let asked = tools.entry(tool.clone());
-            let asked = asked.or_insert_with(|| Asked { packages: org.clone(), reads: Reads::default() });
+            let asked = asked.or_insert_with(|| Asked { packages: org.clone(), reads: Part::default() });
             asked.packages.extend(of_team());
         }
     }

@@ -7,18 +7,19 @@
 //! or a test writes as JSON is the same input. Whole numbers lie within ±(2^53 - 1), but for nanoseconds.
 
 mod authority;
-mod canonical;
 mod engine_value;
 mod quantity;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    Action, AgentStatus, Demand, Effect, FactValue, Facts, Id, Presence, Principal, PrincipalKind, Question,
+    Action, AgentStatus, Demand, Effect, FactValue, Facts, Id, Part, Presence, Principal, PrincipalKind, Question,
     Sensitivity, Stage, Tenant, Tool,
+    canonical::Form,
     chain::Evidence,
     fact::Known,
     id::{DecisionMark, Run},
+    part::WHOLE,
     question::Protocol,
     registry::{Grant, Task},
 };
@@ -29,7 +30,6 @@ use self::{
     authority::{Detail, Limit, limits},
     quantity::{Leaf, LimitState, moment, nanoseconds},
 };
-use crate::reads::{Reads, WHOLE};
 
 /// The version of the input's shape. It rises when a member changes its meaning or goes away.
 pub const VERSION: u32 = 1;
@@ -210,7 +210,7 @@ struct TaskInput<'a> {
 
 /// Why a question could not be put to the engine.
 #[derive(Debug, thiserror::Error)]
-#[error("the policy input has {0}, which it may not have")]
+#[error("the policy input cannot be made: {0}")]
 pub struct InvalidInput(String);
 
 impl<'a> Input<'a> {
@@ -349,7 +349,7 @@ pub fn value(question: &Question) -> Result<regorus::Value, InvalidInput> {
 }
 
 /// The part `wanted` of it.
-pub(crate) fn part(question: &Question, wanted: &Reads) -> Result<regorus::Value, InvalidInput> {
+pub(crate) fn part(question: &Question, wanted: &Part) -> Result<regorus::Value, InvalidInput> {
     Input::of(question).serialize(engine_value::ToEngine(wanted))
 }
 
@@ -360,9 +360,10 @@ pub fn canonical_json(question: &Question) -> Result<Vec<u8>, InvalidInput> {
 }
 
 /// The part `wanted` of it.
-pub(crate) fn canonical_part(question: &Question, wanted: &Reads) -> Result<Vec<u8>, InvalidInput> {
+pub(crate) fn canonical_part(question: &Question, wanted: &Part) -> Result<Vec<u8>, InvalidInput> {
     let mut out = Vec::with_capacity(4096);
-    Input::of(question).serialize(canonical::ToCanonical { out: &mut out, wanted })?;
+    model::canonical::write(&Input::of(question), Form::Wide, wanted, &mut out)
+        .map_err(|error| InvalidInput(error.to_string()))?;
     Ok(out)
 }
 

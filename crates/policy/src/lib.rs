@@ -17,7 +17,6 @@ mod dispatch;
 mod error;
 mod library;
 mod member;
-mod reads;
 mod roots;
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::Part;
 use regorus::unstable::{Expr, Rule as ParsedRule, RuleHead, Span};
 
 use super::{
     modules::{Module, Rule},
     walk::{Reference, Uses, reference},
 };
-use crate::{reads::Reads, roots::Path};
+use crate::roots::Path;
 
 /// Where a value comes from: the input, or an argument of the function that a rule defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +30,7 @@ struct Handed {
 /// What the definitions of one rule read themselves, and what they hand on.
 #[derive(Default)]
 pub(super) struct Own {
-    reads: BTreeMap<Origin, Reads>,
+    reads: BTreeMap<Origin, Part>,
     handed: Vec<Handed>,
 }
 
@@ -56,8 +57,8 @@ impl<'a> Known<'a> {
     }
 
     /// What the rules of the package `package` read of the input, with every rule that they may evaluate.
-    pub(super) fn of_package(&self, package: &[String]) -> Reads {
-        let mut reads = Reads::default();
+    pub(super) fn of_package(&self, package: &[String]) -> Part {
+        let mut reads = Part::default();
         let mut open: Vec<&Path> = self.own.keys().filter(|path| path.starts_with(package)).copied().collect();
         let mut seen: BTreeSet<&Path> = open.iter().copied().collect();
         let mut summaries = BTreeMap::new();
@@ -70,15 +71,15 @@ impl<'a> Known<'a> {
     }
 
     /// What the rule `path` reads of what comes from `origin`. The rules do not recurse, or they would not be here.
-    fn of(&self, path: &Path, origin: Origin, summaries: &mut BTreeMap<(Path, Origin), Reads>) -> Reads {
+    fn of(&self, path: &Path, origin: Origin, summaries: &mut BTreeMap<(Path, Origin), Part>) -> Part {
         if let Some(known) = summaries.get(&(path.clone(), origin)) {
             return known.clone();
         }
-        let mut reads = Reads::default();
+        let mut reads = Part::default();
         match self.own.get(path) {
             None => reads.add(&[]),
             Some(own) => {
-                reads.add_all(&[], own.reads.get(&origin).unwrap_or(&Reads::default()));
+                reads.add_all(&[], own.reads.get(&origin).unwrap_or(&Part::default()));
                 for handed in own.handed.iter().filter(|handed| handed.origin == origin) {
                     let below = self.of(&handed.function, Origin::Argument(handed.argument), summaries);
                     reads.add_all(&handed.path, &below);

@@ -2,13 +2,10 @@
 //! and the part of the input that they read: the key is a digest of the tool and exactly that part.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use model::{Code, Decision, Question};
+use model::{Code, Decision, Part, Question};
 use quick_cache::sync::Cache;
 
-use crate::{
-    input::{self, InvalidInput},
-    reads::Reads,
-};
+use crate::input::{self, InvalidInput};
 
 /// The most bytes of text in the reasons of a decision that is kept.
 const MAX_TEXT: usize = 2048;
@@ -30,7 +27,7 @@ impl Memory {
     }
 
     /// What the decision on `question` is found by, given what the policies read; `None` where it is not kept.
-    pub(super) fn key(&self, question: &Question, reads: &Reads) -> Result<Option<Key>, InvalidInput> {
+    pub(super) fn key(&self, question: &Question, reads: &Part) -> Result<Option<Key>, InvalidInput> {
         if self.decisions.is_none() || NEVER_THE_SAME.iter().any(|path| reads.touches(path)) {
             return Ok(None);
         }

@@ -10,13 +10,14 @@ use serde::{
     ser::{self, Impossible},
 };
 
+use model::{Part, part::WHOLE};
+
 use super::InvalidInput;
-use crate::reads::{Reads, WHOLE};
 
 /// Serialises the part that is read into [`Value`]. Takes what the input is made of and refuses the rest: there are
 /// no floats in it.
 #[derive(Clone, Copy)]
-pub(super) struct ToEngine<'a>(pub(super) &'a Reads);
+pub(super) struct ToEngine<'a>(pub(super) &'a Part);
 
 impl ser::Error for InvalidInput {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
@@ -183,7 +184,7 @@ impl ser::SerializeTuple for Items {
 /// An object in the making.
 pub(super) struct Members<'a> {
     members: Object,
-    wanted: &'a Reads,
+    wanted: &'a Part,
     name: Option<Value>,
 }
 
@@ -200,17 +201,12 @@ impl Members<'_> {
     }
 }
 
-/// The name of a member of a map.
-pub(super) fn name<T: Serialize + ?Sized>(name: &T) -> Result<Value, InvalidInput> {
-    name.serialize(ToEngine(&WHOLE))
-}
-
 impl ser::SerializeMap for Members<'_> {
     type Ok = Value;
     type Error = InvalidInput;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), InvalidInput> {
-        self.name = Some(name(key)?);
+        self.name = Some(key.serialize(ToEngine(&WHOLE))?);
         Ok(())
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use model::{FactValue, Question, Sensitivity, Stage, question::LimitState};
+use model::{FactValue, Part, Question, Sensitivity, Stage, question::LimitState};
 
 use super::super::tests::source;
-use crate::{Bounds, Engine, Source, fixture, input, reads::Reads};
+use crate::{Bounds, Engine, Source, fixture, input};
 
 /// A change of one thing that a policy can see.
 type Change = fn(&mut Question);
@@ -137,7 +137,7 @@ fn however_a_policy_reaches_a_part_of_the_input_a_change_of_it_is_seen() {
     }
 }
 
-fn reads(body: &str) -> Reads {
+fn reads(body: &str) -> Part {
     engine(body, 1).tools.remove(&fixture::id("orders")).unwrap().reads
 }
 

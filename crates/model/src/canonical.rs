@@ -1,0 +1,368 @@
+//! One sequence of bytes for one value: JSON without white space, members sorted, strings escaped no more than they
+//! must be (RFC 8785), whole numbers only. Written straight from typed data, whole or of one [`Part`] of it.
+
+use std::{borrow::Cow, cmp::Ordering, ops::Range};
+
+use serde::{
+    Serialize, Serializer,
+    ser::{self, Impossible},
+};
+
+use crate::{Part, amount::MAX_SAFE_INTEGER, part::WHOLE};
+
+/// What a document may hold, and how its members are sorted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// RFC 8785: members by the UTF-16 units of their names, integers within ±(2^53 - 1), which every reader takes
+    /// exactly.
+    Exact,
+    /// Members by the bytes of their names, integers of 64 bits: what is only ever compared with its like.
+    Wide,
+}
+
+/// A value that has no such form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritable {
+    /// A number that would be rounded by somebody.
+    #[error("the number {0} cannot be written exactly")]
+    Number(String),
+    /// Not the data that documents are made of.
+    #[error("not serialisable: {0}")]
+    Shape(String),
+}
+
+impl ser::Error for Unwritable {
+    fn custom<T: std::fmt::Display>(message: T) -> Self {
+        Self::Shape(message.to_string())
+    }
+}
+
+/// Writes the `part` of `value` to the end of `out`.
+///
+/// # Errors
+/// Where the part has a number that `form` cannot hold, or something that is no JSON. `out` is not to be used then.
+pub fn write(value: &(impl Serialize + ?Sized), form: Form, part: &Part, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    value.serialize(Writer { out, form, part })
+}
+
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    form: Form,
+    part: &'a Part,
+}
+
+type Written = Result<(), Unwritable>;
+
+fn refused<T>(what: &str) -> Result<T, Unwritable> {
+    Err(Unwritable::Shape(what.to_owned()))
+}
+
+fn text(out: &mut Vec<u8>, text: &str) -> Written {
+    serde_json::to_writer(out, text).map_err(|error| Unwritable::Shape(error.to_string()))
+}
+
+impl Form {
+    const fn largest(self) -> u64 {
+        match self {
+            Self::Exact => MAX_SAFE_INTEGER.unsigned_abs(),
+            Self::Wide => i64::MAX.unsigned_abs(),
+        }
+    }
+
+    fn order(self, one: &str, other: &str) -> Ordering {
+        match self {
+            Self::Exact if !(one.is_ascii() && other.is_ascii()) => one.encode_utf16().cmp(other.encode_utf16()),
+            Self::Exact | Self::Wide => one.cmp(other),
+        }
+    }
+}
+
+impl<'a> Writer<'a> {
+    fn literal(self, text: &str) -> Written {
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    fn object(self, members: usize) -> Members<'a> {
+        let start = self.out.len();
+        let written = Vec::with_capacity(members);
+        Members { out: self.out, form: self.form, part: self.part, start, written, sorted: true, name: None }
+    }
+}
+
+impl<'a> Serializer for Writer<'a> {
+    type Ok = ();
+    type Error = Unwritable;
+    type SerializeSeq = Items<'a>;
+    type SerializeTuple = Items<'a>;
+    type SerializeTupleStruct = Items<'a>;
+    type SerializeTupleVariant = Impossible<(), Unwritable>;
+    type SerializeMap = Members<'a>;
+    type SerializeStruct = Members<'a>;
+    type SerializeStructVariant = Impossible<(), Unwritable>;
+
+    fn serialize_bool(self, value: bool) -> Written {
+        self.literal(if value { "true" } else { "false" })
+    }
+    fn serialize_i8(self, value: i8) -> Written {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i16(self, value: i16) -> Written {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i32(self, value: i32) -> Written {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_i64(self, value: i64) -> Written {
+        if value.unsigned_abs() > self.form.largest() {
+            return Err(Unwritable::Number(value.to_string()));
+        }
+        self.literal(&value.to_string())
+    }
+    fn serialize_u8(self, value: u8) -> Written {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_u16(self, value: u16) -> Written {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_u32(self, value: u32) -> Written {
+        self.serialize_i64(value.into())
+    }
+    fn serialize_u64(self, value: u64) -> Written {
+        match i64::try_from(value) {
+            Ok(value) => self.serialize_i64(value),
+            Err(_) => Err(Unwritable::Number(value.to_string())),
+        }
+    }
+    fn serialize_f32(self, value: f32) -> Written {
+        self.serialize_f64(value.into())
+    }
+    fn serialize_f64(self, value: f64) -> Written {
+        Err(Unwritable::Number(value.to_string()))
+    }
+    fn serialize_char(self, value: char) -> Written {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
+    }
+    fn serialize_str(self, value: &str) -> Written {
+        text(self.out, value)
+    }
+    fn serialize_bytes(self, _: &[u8]) -> Written {
+        refused("bytes")
+    }
+    fn serialize_none(self) -> Written {
+        self.literal("null")
+    }
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Written {
+        value.serialize(self)
+    }
+    fn serialize_unit(self) -> Written {
+        self.literal("null")
+    }
+    fn serialize_unit_struct(self, _: &'static str) -> Written {
+        self.literal("null")
+    }
+    fn serialize_unit_variant(self, _: &'static str, _: u32, name: &'static str) -> Written {
+        self.serialize_str(name)
+    }
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Written {
+        value.serialize(self)
+    }
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        name: &'static str,
+        value: &T,
+    ) -> Written {
+        let mut object = self.object(1);
+        object.member(Cow::Borrowed(name), value)?;
+        object.close()
+    }
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Unwritable> {
+        self.out.push(b'[');
+        Ok(Items { out: self.out, form: self.form, first: true })
+    }
+    fn serialize_tuple(self, length: usize) -> Result<Items<'a>, Unwritable> {
+        self.serialize_seq(Some(length))
+    }
+    fn serialize_tuple_struct(self, _: &'static str, length: usize) -> Result<Items<'a>, Unwritable> {
+        self.serialize_seq(Some(length))
+    }
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, Unwritable> {
+        refused("a tuple with a name")
+    }
+    fn serialize_map(self, length: Option<usize>) -> Result<Members<'a>, Unwritable> {
+        Ok(self.object(length.unwrap_or_default()))
+    }
+    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Members<'a>, Unwritable> {
+        Ok(self.object(length))
+    }
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, Unwritable> {
+        refused("a structure with a name")
+    }
+}
+
+/// An array in the making.
+struct Items<'a> {
+    out: &'a mut Vec<u8>,
+    form: Form,
+    first: bool,
+}
+
+impl Items<'_> {
+    fn item<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        value.serialize(Writer { out: self.out, form: self.form, part: &WHOLE })
+    }
+
+    fn close(self) -> Written {
+        self.out.push(b']');
+        Ok(())
+    }
+}
+
+impl ser::SerializeSeq for Items<'_> {
+    type Ok = ();
+    type Error = Unwritable;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        self.item(value)
+    }
+
+    fn end(self) -> Written {
+        self.close()
+    }
+}
+
+impl ser::SerializeTuple for Items<'_> {
+    type Ok = ();
+    type Error = Unwritable;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        self.item(value)
+    }
+
+    fn end(self) -> Written {
+        self.close()
+    }
+}
+
+impl ser::SerializeTupleStruct for Items<'_> {
+    type Ok = ();
+    type Error = Unwritable;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        self.item(value)
+    }
+
+    fn end(self) -> Written {
+        self.close()
+    }
+}
+
+/// An object in the making: its members one behind the other, sorted at the end if they did not come so.
+struct Members<'a> {
+    out: &'a mut Vec<u8>,
+    form: Form,
+    part: &'a Part,
+    start: usize,
+    /// Each member's name, and where `,"name":value` is.
+    written: Vec<(Cow<'static, str>, Range<usize>)>,
+    sorted: bool,
+    name: Option<String>,
+}
+
+impl Members<'_> {
+    fn member<T: Serialize + ?Sized>(&mut self, name: Cow<'static, str>, value: &T) -> Written {
+        let Some(part) = self.part.member(&name) else { return Ok(()) };
+        let from = self.out.len();
+        self.out.push(b',');
+        text(self.out, &name)?;
+        self.out.push(b':');
+        value.serialize(Writer { out: self.out, form: self.form, part })?;
+        let last = self.written.last();
+        self.sorted &= last.is_none_or(|(last, _)| self.form.order(last, &name) == Ordering::Less);
+        self.written.push((name, from..self.out.len()));
+        Ok(())
+    }
+
+    fn close(mut self) -> Written {
+        if !self.sorted {
+            self.sort()?;
+        }
+        match self.out.get_mut(self.start) {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
+        }
+        self.out.push(b'}');
+        Ok(())
+    }
+
+    fn sort(&mut self) -> Written {
+        self.written.sort_by(|(one, _), (other, _)| self.form.order(one, other));
+        if self.written.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
+            return refused("two members of one name");
+        }
+        let mut sorted = Vec::with_capacity(self.out.len().saturating_sub(self.start));
+        for (_, range) in &self.written {
+            sorted.extend_from_slice(self.out.get(range.clone()).unwrap_or_default());
+        }
+        self.out.truncate(self.start);
+        self.out.append(&mut sorted);
+        Ok(())
+    }
+}
+
+impl ser::SerializeMap for Members<'_> {
+    type Ok = ();
+    type Error = Unwritable;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, name: &T) -> Written {
+        match serde_json::to_value(name) {
+            Ok(serde_json::Value::String(name)) => self.name = Some(name),
+            _ => return refused("a member name that is not text"),
+        }
+        Ok(())
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        match self.name.take() {
+            Some(name) => self.member(Cow::Owned(name), value),
+            None => refused("a value without a name"),
+        }
+    }
+
+    fn end(self) -> Written {
+        self.close()
+    }
+}
+
+impl ser::SerializeStruct for Members<'_> {
+    type Ok = ();
+    type Error = Unwritable;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
+        self.member(Cow::Borrowed(name), value)
+    }
+
+    fn end(self) -> Written {
+        self.close()
+    }
+}
+
+#[cfg(test)]
+mod tests;
