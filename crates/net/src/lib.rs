@@ -22,13 +22,13 @@ pub use body::Body;
 pub use client::tls::{ClientTls, ClientTlsConfig, ClientTlsError};
 pub use client::{ClientOptions, HttpClient, NotSentReason, SendError};
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
-pub use listen::{Endpoint, ListenError, Listener, LocalAddress, UnixListener, bind, bind_unix};
+pub use listen::{Complaints, Endpoint, ListenError, Listener, LocalAddress, UnixListener, bind, bind_unix};
 pub use peer::{Peer, PeerAddress, PeerCertificate, PeerCredentials, PeerIdentity};
 pub use secret::{SecretError, SecretSource};
 pub use serve::{Census, ServeLimits, serve};
 pub use share::{Full, Place, Sharer, Shares};
 pub use tasks::{Task, TaskEnd, Tasks};
-pub use tls::server::{ClientCertificates, ServerTls, ServerTlsConfig, ServerTlsError};
+pub use tls::server::{ClientCertificates, Expiry, ServerTls, ServerTlsConfig, ServerTlsError};
 pub use tls::{Roots, TlsError, client_config, install_crypto};
 pub use url::{Plaintext, UrlError, UrlTrust, check_operator_url};
 

@@ -3,6 +3,8 @@
 //! A listener is bound before anything is announced ready, so that a taken port is an error at start.
 
 mod complaints;
+mod heads;
+mod observed;
 mod stream;
 mod unix;
 
@@ -15,12 +17,14 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
+pub use complaints::Complaints;
 pub use unix::{UnixListener, bind_unix};
 
 use crate::peer::{Peer, PeerAddress};
-use crate::tls::server::{HandshakeError, ServerTls};
+use crate::tls::server::{HandshakeError, ServerTls, Shaken, Standing};
 
-pub(crate) use complaints::Complaints;
+pub(crate) use heads::HeadFault;
+pub(crate) use observed::{Observation, Observed};
 pub(crate) use stream::Stream;
 
 /// How long to wait when the process is out of file descriptors: trying at once would only burn a core.
@@ -143,22 +147,32 @@ pub(crate) enum Accepted {
 
 impl Accepted {
     /// Shakes hands where that is to be done. Takes as long as the peer likes, up to a deadline.
-    pub(crate) async fn ready(self) -> Result<(Stream, Peer), (PeerAddress, HandshakeError)> {
+    pub(crate) async fn ready(self) -> Result<Ready, (PeerAddress, HandshakeError)> {
         match self {
-            Self::Tcp(stream, address) => Ok((Stream::Tcp(stream), Peer::tcp(address))),
+            Self::Tcp(stream, address) => {
+                Ok(Ready { stream: Stream::Tcp(stream), peer: Peer::tcp(address), standing: None })
+            }
             Self::Unix(stream, address) => {
-                Ok((Stream::Unix(stream), Peer { address, secure: false, certificate: None }))
+                let peer = Peer { address, secure: false, certificate: None };
+                Ok(Ready { stream: Stream::Unix(stream), peer, standing: None })
             }
             Self::Tls(stream, address, tls) => {
                 let address = PeerAddress::Tcp(address);
-                let (stream, certificate) = tls.accept(stream).await.map_err(|error| (address, error))?;
-                Ok((
-                    Stream::Tls(Box::new(stream)),
-                    Peer { address, secure: true, certificate: certificate.map(Arc::new) },
-                ))
+                let Shaken { stream, client } = tls.accept(stream).await.map_err(|error| (address, error))?;
+                let (certificate, standing) = client.unzip();
+                let peer = Peer { address, secure: true, certificate: certificate.map(Arc::new) };
+                Ok(Ready { stream: Stream::Tls(Box::new(stream)), peer, standing: standing.map(Arc::new) })
             }
         }
     }
+}
+
+/// A connection that is ready for HTTP.
+pub(crate) struct Ready {
+    pub(crate) stream: Stream,
+    pub(crate) peer: Peer,
+    /// Of its client certificate, if it has one.
+    pub(crate) standing: Option<Arc<Standing>>,
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

@@ -35,14 +35,17 @@ pub use census::Census;
 use self::activity::{Activity, Watched};
 use self::patience::Patient;
 use self::settings::Spawn;
-use crate::listen::{Accepted, Complaints, Endpoint, HeadFault, Observation, Observed};
+use crate::listen::{Accepted, Complaints, Endpoint, HeadFault, Observation, Observed, Ready};
 use crate::peer::PeerAddress;
 use crate::share::{Place, Sharer, Shares};
-use crate::{Body, Peer, Tasks};
+use crate::tls::server::Standing;
+use crate::{Body, Peer, Tasks, clock};
 
 /// How long a connection that was asked to end, and on which nothing happens, may take to do so.
 const PARTING: Duration = Duration::from_secs(5);
 
+/// How long answers may go on after the client's certificate has ended, or its authority was taken away.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long a peer that has stopped sending may wait for its answer.
 const HALF_CLOSED: Duration = Duration::from_secs(30);
 
@@ -176,7 +179,7 @@ where
             () = soft.cancelled() => return,
         };
         match ready {
-            Ok(Ok((stream, peer))) => self.http(stream, peer).await,
+            Ok(Ok(ready)) => self.http(ready).await,
             Ok(Err((peer, error))) => {
                 self.limits.census.unshaken();
                 tracing::debug!(%peer, %error, "no connection");
@@ -185,20 +188,21 @@ where
         }
     }
 
-    async fn http(&self, stream: crate::listen::Stream, peer: Peer) {
+    async fn http(&self, Ready { stream, peer, standing }: Ready) {
         let soft = self.tasks.shutdown_token();
         let address = peer.address;
         let ServeLimits { max_headers, header_timeout, idle_timeout, stall_timeout, .. } = self.limits;
         let handler = self.handler.clone();
         // More than hyper's buffer takes, so that the two never disagree about a long line.
         let (observed, observation) = Observed::new(stream, 4 * settings::head_bytes(&self.limits));
-        let stopped = observation.clone();
+        let (stopped, client) = (observation.clone(), standing.clone());
         let activity = Arc::new(Activity::default());
         let requests = Arc::clone(&activity);
         let service = service_fn(move |request: Request<Incoming>| {
             let open = requests.open();
             let handled = match observation.check(&request) {
                 Err(fault) => Err(misread(fault)),
+                Ok(()) if client.as_ref().is_some_and(|client| !client.holds(clock::now())) => Err(misdirected()),
                 // hyper counts fields on HTTP/1.1 only.
                 Ok(()) if request.headers().len() > max_headers => Err(too_many_headers()),
                 Ok(()) => Ok(handler(peer.clone(), request)),
@@ -218,6 +222,7 @@ where
             outcome = connection.as_mut() => Some(outcome),
             () = soft.cancelled() => None,
             () = activity.idle(idle_timeout) => None,
+            () = over(standing.as_deref()) => None,
             () = left_alone(&stopped) => return tracing::debug!(peer = %address, "nobody took the answer"),
         };
         if outcome.is_none() {
@@ -227,12 +232,27 @@ where
                 biased;
                 outcome = connection.as_mut() => Some(outcome),
                 () = activity.idle(PARTING.min(idle_timeout)) => None,
+                () = long_over(standing.as_deref()) => None,
             };
         }
         if let Some(Err(error)) = outcome {
             tracing::debug!(peer = %address, %error, "connection ended");
         }
     }
+}
+
+/// Once the client's certificate is no longer good.
+async fn over(standing: Option<&Standing>) {
+    match standing {
+        Some(standing) => standing.over().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// And then once more, when answers that were on their way had time to end.
+async fn long_over(standing: Option<&Standing>) {
+    over(standing).await;
+    tokio::time::sleep(LAST_ANSWERS).await;
 }
 
 /// A peer that has stopped sending may wait for its answer, and may be gone: nothing tells the two apart.
@@ -249,6 +269,14 @@ fn misread(fault: HeadFault) -> Response<Body> {
     fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     // Where the next request would begin is not sure.
     fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// RFC 9110 §15.5.20: the request is as good as before on another connection, if its client has a certificate that is.
+fn misdirected() -> Response<Body> {
+    let mut response = Response::new(Body::full("The client certificate of this connection is no longer good.\n"));
+    *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     response
 }
 

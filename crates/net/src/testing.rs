@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -82,7 +82,7 @@ pub(crate) async fn raw_exchange(address: SocketAddr, request: &[u8]) -> String 
     read_to_close(&mut stream).await
 }
 
-pub(crate) async fn read_to_close(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_to_close(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut answer = Vec::new();
     // A reset after the answer is a close too.
     tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("the server did not close").ok();

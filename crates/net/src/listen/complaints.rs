@@ -1,21 +1,21 @@
-//! How often it is said that connections cannot be accepted: often enough to be seen, not so often that the log is
-//! nothing else, because whoever opens the connections decides how many fail.
+//! How often a failure is said that others can cause, such as connections that cannot be accepted: often enough to be seen, not so often that the log is
+//! nothing else, because they decide how many there are.
 
 use std::time::{Duration, Instant};
 
 /// The least time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// The failures of one listener.
+/// The failures of one kind.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
+pub struct Complaints {
     said: Option<Instant>,
     unsaid: u64,
 }
 
 impl Complaints {
     /// Counts a failure at `now`; how many there were since the last line, where it is time for one.
-    pub(crate) fn due(&mut self, now: Instant) -> Option<u64> {
+    pub fn due(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < INTERVAL) {
             return None;

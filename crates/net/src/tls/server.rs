@@ -1,9 +1,13 @@
 //! TLS for a listener: its certificate, whose client certificates it believes, and how both change while it runs.
 //!
 //! A change makes a whole new configuration for the handshakes that come after it; connections that are up keep
-//! theirs. Files that cannot be used leave the last good ones in force.
+//! theirs for as long as their client's certificate is good by the new one. Files that cannot be used leave the last
+//! good ones in force.
 
-use std::collections::BTreeSet;
+mod clients;
+mod standing;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,21 +16,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
+use jiff::Timestamp;
 use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
+use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{TlsError, authorities};
-use crate::peer::{CertificateError, PeerCertificate};
+use self::clients::Clients;
+use super::TlsError;
+use crate::peer::{CertificateError, PeerCertificate, is_spiffe_id};
 use crate::secret::readable_by_others;
 use crate::{SecretError, SecretSource, Tasks};
+
+pub(crate) use standing::Standing;
 
 /// How long a peer may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -43,17 +52,47 @@ pub struct ServerTlsConfig {
     pub certificate: PathBuf,
     /// Its private key, in PEM. A file may be its owner's alone.
     pub key: SecretSource,
-    /// The PEM file of the authorities whose client certificates are believed. Without it no client certificate is
-    /// asked for, and no token that is bound to one can be used.
+    /// The PEM file of the authorities whose client certificates are believed, except for SPIFFE IDs. Without it and
+    /// `trust_domains` no client certificate is asked for, and no token that is bound to one can be used.
     #[serde(default)]
     pub client_authorities: Option<PathBuf>,
-    /// Whether a client has to have a certificate. Only with `client_authorities`.
+    /// The PEM file of the authorities of each SPIFFE trust domain, by its name (`example.org`). A client certificate
+    /// with a SPIFFE ID is believed if one of the authorities of its own trust domain signed it, and from no other.
+    #[serde(default)]
+    pub trust_domains: BTreeMap<String, PathBuf>,
+    /// Whether a client has to have a certificate. Only with `client_authorities` or `trust_domains`.
     #[serde(default)]
     pub client: Option<ClientCertificates>,
     /// Only client certificates with one of these names: a SPIFFE ID, or a subject as in `CN=support, O=acme`. Without
     /// it every certificate of the authorities is good.
     #[serde(default)]
     pub client_names: Option<BTreeSet<String>>,
+}
+
+impl ServerTlsConfig {
+    /// Whether clients are asked for a certificate.
+    #[must_use]
+    pub fn asks_clients(&self) -> bool {
+        self.client_authorities.is_some() || !self.trust_domains.is_empty()
+    }
+
+    /// The files of certificates, which are no secret and decide who is believed.
+    pub fn certificates(&self) -> impl Iterator<Item = &Path> {
+        let listed = self.client_authorities.iter().chain(self.trust_domains.values());
+        [&self.certificate].into_iter().chain(listed).map(PathBuf::as_path)
+    }
+
+    /// Places every relative path in it below `base`.
+    pub fn place(&mut self, base: &Path) {
+        let key = match &mut self.key {
+            SecretSource::File(path) => Some(path),
+            SecretSource::Env(_) => None,
+        };
+        let listed = self.client_authorities.iter_mut().chain(self.trust_domains.values_mut());
+        for path in [&mut self.certificate].into_iter().chain(key).chain(listed) {
+            *path = base.join(&*path);
+        }
+    }
 }
 
 /// Whether a client has to have a certificate.
@@ -101,8 +140,11 @@ pub enum ServerTlsError {
     #[error("certificate and key cannot be used: {0}")]
     Pair(#[source] rustls::Error),
     /// A setting about clients whose certificates nobody signs.
-    #[error("`client` and `client_names` need `client_authorities`")]
+    #[error("`client` and `client_names` need `client_authorities` or `trust_domains`")]
     ClientsWithoutAuthorities,
+    /// No name of a SPIFFE trust domain.
+    #[error("trust_domains: `{0}` is not the name of a SPIFFE trust domain")]
+    TrustDomain(String),
 }
 
 /// Why there is no connection.
@@ -114,8 +156,6 @@ pub(crate) enum HandshakeError {
     Failed(#[source] io::Error),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    #[error("the client certificate is of `{0}`, who is not among `client_names`")]
-    Name(String),
 }
 
 /// A listener's TLS, in its present state.
@@ -124,9 +164,29 @@ pub struct ServerTls {
     config: ServerTlsConfig,
     /// What the environment held at start; a file is read anew.
     given_key: Option<SecretString>,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<State>,
+    /// Told of each new state.
+    changes: watch::Sender<()>,
     /// A digest of the files that were tried last, usable or not.
     tried: Mutex<Vec<u8>>,
+}
+
+/// What handshakes are made with.
+#[derive(Debug)]
+struct State {
+    server: Arc<ServerConfig>,
+    /// `None` where clients are not asked who they are.
+    clients: Option<Arc<Clients>>,
+    expiry: Expiry,
+}
+
+/// When certificates end that somebody has to renew before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The first of the listener's own.
+    pub certificate: Option<Timestamp>,
+    /// The first of the authorities that clients are believed by.
+    pub authorities: Option<Timestamp>,
 }
 
 impl ServerTls {
@@ -135,8 +195,12 @@ impl ServerTls {
     /// # Errors
     /// When a file cannot be read, is open to others, or cannot be used.
     pub fn load(config: ServerTlsConfig, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ServerTlsError> {
-        if config.client_authorities.is_none() && (config.client.is_some() || config.client_names.is_some()) {
+        if !config.asks_clients() && (config.client.is_some() || config.client_names.is_some()) {
             return Err(ServerTlsError::ClientsWithoutAuthorities);
+        }
+        let broken = |name: &&String| name.contains('/') || !is_spiffe_id(&format!("spiffe://{name}/workload"));
+        if let Some(name) = config.trust_domains.keys().find(broken) {
+            return Err(ServerTlsError::TrustDomain(name.clone()));
         }
         let given_key = match &config.key {
             SecretSource::File(_) => None,
@@ -145,10 +209,17 @@ impl ServerTls {
         let files = Files::read(&config, given_key.as_ref())?;
         let built = files.build(&config)?;
         let tried = Mutex::new(files.digest());
-        Ok(Self { config, given_key, current: ArcSwap::from_pointee(built), tried })
+        Ok(Self { config, given_key, current: ArcSwap::from_pointee(built), changes: watch::Sender::new(()), tried })
     }
 
-    /// Reads the files again. `true` when they changed, and connections from now on are made with what they hold.
+    /// When what is in force has to be renewed.
+    #[must_use]
+    pub fn expiry(&self) -> Expiry {
+        self.current.load().expiry
+    }
+
+    /// Reads the files again. `true` when they changed: connections from now on are made with what they hold, and those
+    /// whose client is not believed any more end.
     ///
     /// # Errors
     /// As [`Self::load`]; then the last good ones stay in force.
@@ -163,6 +234,7 @@ impl ServerTls {
             *tried = digest;
         }
         self.current.store(Arc::new(files.build(&self.config)?));
+        self.changes.send_replace(());
         Ok(true)
     }
 
@@ -206,26 +278,27 @@ impl ServerTls {
         }
     }
 
-    /// Shakes hands, and says what the client's certificate says.
-    pub(crate) async fn accept(
-        &self,
-        stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, Option<PeerCertificate>), HandshakeError> {
-        let acceptor = TlsAcceptor::from(self.current.load_full());
+    /// Shakes hands, and says what the client's certificate says and whether it stays good.
+    pub(crate) async fn accept(self: Arc<Self>, stream: TcpStream) -> Result<Shaken, HandshakeError> {
+        let state = self.current.load_full();
+        let acceptor = TlsAcceptor::from(Arc::clone(&state.server));
         let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
             .await
             .map_err(|_| HandshakeError::Slow)?
             .map_err(HandshakeError::Failed)?;
-        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let certificate = leaf.map(PeerCertificate::read).transpose()?;
-        if let (Some(names), Some(certificate)) = (&self.config.client_names, &certificate) {
-            let name = certificate.identity.to_string();
-            if !names.contains(&name) {
-                return Err(HandshakeError::Name(name));
-            }
-        }
-        Ok((stream, certificate))
+        let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+        let client = match chain.first() {
+            None => None,
+            Some(leaf) => Some((PeerCertificate::read(leaf)?, Standing::new(self, state, chain))),
+        };
+        Ok(Shaken { stream, client })
     }
+}
+
+/// A connection over TLS, and whose it is.
+pub(crate) struct Shaken {
+    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) client: Option<(PeerCertificate, Standing)>,
 }
 
 /// What the files held at one moment.
@@ -233,6 +306,7 @@ struct Files {
     certificate: Vec<u8>,
     key: SecretString,
     authorities: Option<Vec<u8>>,
+    trust_domains: BTreeMap<String, Vec<u8>>,
 }
 
 impl Files {
@@ -251,20 +325,26 @@ impl Files {
             certificate: read(&config.certificate)?,
             key,
             authorities: config.client_authorities.as_deref().map(read).transpose()?,
+            trust_domains: config
+                .trust_domains
+                .iter()
+                .map(|(domain, path)| Ok((domain.clone(), read(path)?)))
+                .collect::<Result<_, ServerTlsError>>()?,
         })
     }
 
     fn digest(&self) -> Vec<u8> {
         let mut context = digest::Context::new(&digest::SHA256);
-        let authorities = self.authorities.as_deref().unwrap_or_default();
-        for part in [self.certificate.as_slice(), self.key.expose_secret().as_bytes(), authorities] {
+        let secret = self.key.expose_secret().as_bytes();
+        let listed = self.authorities.iter().chain(self.trust_domains.values()).map(Vec::as_slice);
+        for part in [self.certificate.as_slice(), secret].into_iter().chain(listed) {
             // Each by itself first, so that no part can run into the next.
             context.update(digest::digest(&digest::SHA256, part).as_ref());
         }
         context.finish().as_ref().to_vec()
     }
 
-    fn build(&self, config: &ServerTlsConfig) -> Result<ServerConfig, ServerTlsError> {
+    fn build(&self, config: &ServerTlsConfig) -> Result<State, ServerTlsError> {
         let crypto = Arc::new(provider::default_provider());
         let chain = CertificateDer::pem_slice_iter(&self.certificate)
             .collect::<Result<Vec<_>, _>>()
@@ -274,36 +354,37 @@ impl Files {
         }
         let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes());
         let key = key.map_err(|_| ServerTlsError::NoKey)?;
+        let expiry = Expiry {
+            certificate: chain.iter().filter_map(standing::end).min(),
+            authorities: self
+                .authorities
+                .iter()
+                .chain(self.trust_domains.values())
+                .filter_map(|pem| first_end(pem))
+                .min(),
+        };
+        let clients = Clients::new(self, config, &crypto)?.map(Arc::new);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&crypto))
             .with_safe_default_protocol_versions()
             .map_err(ServerTlsError::Pair)?;
-        let builder = match &self.authorities {
+        let builder = match &clients {
             None => builder.with_no_client_auth(),
-            Some(pem) => builder.with_client_cert_verifier(verifier(pem, config.client.unwrap_or_default(), crypto)?),
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as Arc<_>),
         };
         let mut server = builder.with_single_cert(chain, key).map_err(ServerTlsError::Pair)?;
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        if self.authorities.is_some() {
+        if clients.is_some() {
             // A resumed session is not verified again, so a certificate would outlive its end.
             server.session_storage = Arc::new(NoServerSessionStorage {});
             server.send_tls13_tickets = 0;
         }
-        Ok(server)
+        Ok(State { server: Arc::new(server), clients, expiry })
     }
 }
 
-fn verifier(
-    pem: &[u8],
-    client: ClientCertificates,
-    crypto: Arc<CryptoProvider>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, ServerTlsError> {
-    let roots = Arc::new(authorities(pem).map_err(ServerTlsError::Authorities)?);
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, crypto);
-    let builder = match client {
-        ClientCertificates::Require => builder,
-        ClientCertificates::Accept => builder.allow_unauthenticated(),
-    };
-    builder.build().map_err(ServerTlsError::Verifier)
+/// When the first of the certificates in `pem` ends.
+fn first_end(pem: &[u8]) -> Option<Timestamp> {
+    CertificateDer::pem_slice_iter(pem).flatten().filter_map(|certificate| standing::end(&certificate)).min()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ServerTlsError> {

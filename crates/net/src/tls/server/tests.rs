@@ -16,6 +16,7 @@ use tokio_rustls::client::TlsStream as ClientStream;
 use super::*;
 use crate::body::collect;
 use crate::testing::{PATIENCE, get, loopback, read_to_close};
+use crate::tls::authorities;
 use crate::{Body, Endpoint, Peer, ServeLimits, bind, serve};
 
 /// Signs certificates.
@@ -41,6 +42,17 @@ impl Authority {
     }
 
     fn sign(&self, name: &str) -> Pair {
+        self.sign_with(name, |_| {})
+    }
+
+    /// Ends after so long.
+    fn sign_for(&self, name: &str, life: Duration) -> Pair {
+        self.sign_with(name, |params| {
+            params.not_after = (std::time::SystemTime::from(crate::clock::now()) + life).into()
+        })
+    }
+
+    fn sign_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
         let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -48,6 +60,7 @@ impl Authority {
         if name.starts_with("spiffe:") {
             params.subject_alt_names.push(SanType::URI(name.try_into().unwrap()));
         }
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Pair { certificate: certificate.pem(), der: certificate.der().clone(), key }
@@ -75,9 +88,17 @@ fn config(directory: &Path) -> ServerTlsConfig {
         certificate: directory.join("certificate.pem"),
         key: SecretSource::File(directory.join("key.pem")),
         client_authorities: None,
+        trust_domains: BTreeMap::new(),
         client: None,
         client_names: None,
     }
+}
+
+/// The same authority for subjects and for `example.org`.
+fn believe(config: &mut ServerTlsConfig) {
+    let clients = config.certificate.with_file_name("clients.pem");
+    config.trust_domains = [("example.org".to_owned(), clients.clone())].into();
+    config.client_authorities = Some(clients);
 }
 
 fn none(_: &str) -> Option<String> {
@@ -101,7 +122,7 @@ impl World {
 
     async fn with_clients(client: ClientCertificates) -> Self {
         Self::new(|config, _| {
-            config.client_authorities = Some(config.certificate.with_file_name("clients.pem"));
+            believe(config);
             config.client = Some(client);
         })
         .await
@@ -193,7 +214,7 @@ async fn where_a_certificate_is_required_there_is_no_connection_without_one() {
 #[tokio::test]
 async fn only_the_names_that_are_listed_connect() {
     let world = World::new(|config, _| {
-        config.client_authorities = Some(config.certificate.with_file_name("clients.pem"));
+        believe(config);
         config.client_names = Some(["spiffe://example.org/agent".to_owned(), "CN=batch".to_owned()].into());
     })
     .await;
@@ -205,27 +226,126 @@ async fn only_the_names_that_are_listed_connect() {
 }
 
 #[tokio::test]
+async fn nobody_signs_for_the_names_of_another_trust_domain() {
+    let (one, two, plain) = (Authority::new(), Authority::new(), Authority::new());
+    let world = World::new(|config, _| {
+        let write = |name: &str, authority: &Authority| {
+            let path = config.certificate.with_file_name(name);
+            fs::write(&path, &authority.pem).unwrap();
+            path
+        };
+        config.client_authorities = Some(write("plain.pem", &plain));
+        config.trust_domains = [("one.example", &one), ("two.example", &two)]
+            .map(|(name, authority)| (name.to_owned(), write(&format!("{name}.pem"), authority)))
+            .into();
+    })
+    .await;
+    let told = |name: &str| Some(format!("HTTP/1.1 {name}"));
+    for (authority, name, believed) in [
+        (&one, "spiffe://one.example/agent", true),
+        (&two, "spiffe://two.example/agent", true),
+        (&plain, "agent", true),
+        (&two, "spiffe://one.example/agent", false),
+        (&one, "spiffe://two.example/agent", false),
+        (&plain, "spiffe://one.example/agent", false),
+        (&one, "spiffe://three.example/agent", false),
+        (&one, "spiffe://one.example.two.example/agent", false),
+        (&one, "agent", false),
+    ] {
+        let expected = if !believed {
+            None
+        } else if name == "agent" {
+            told("CN=agent")
+        } else {
+            told(name)
+        };
+        assert_eq!(world.ask(Some(&authority.sign(name))).await, expected, "{name}");
+    }
+}
+
+/// A connection of `pair`, and what its first call was answered with.
+async fn connected(world: &World, pair: &Pair) -> (http1::SendRequest<Body>, String) {
+    let stream = world.connect(world.client(Some(pair), &["http/1.1"])).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    world.tasks.spawn("client", connection);
+    let answer = text(sender.send_request(get("/")).await.unwrap()).await;
+    (sender, answer)
+}
+
+/// Until the connection is closed; meanwhile nothing may be asked.
+async fn closed(sender: &mut http1::SendRequest<Body>) {
+    tokio::time::timeout(PATIENCE, async {
+        while sender.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the connection stays open");
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_the_authority_of_its_client_is_taken_away_and_others_go_on() {
+    let world = World::with_clients(ClientCertificates::Accept).await;
+    let (mut old, answer) = connected(&world, &world.authority.sign("agent")).await;
+    assert_eq!(answer, "HTTP/1.1 CN=agent");
+    let anonymous = world.connect(world.client(None, &["http/1.1"])).await.unwrap();
+    let (mut anonymous, connection) = http1::handshake(TokioIo::new(anonymous)).await.unwrap();
+    world.tasks.spawn("client", connection);
+
+    // Another authority beside it changes nothing for those who are connected.
+    let added = Authority::new();
+    let both = format!("{}{}", world.authority.pem, added.pem);
+    fs::write(world.directory.path().join("clients.pem"), both).unwrap();
+    assert!(world.tls.reload().unwrap());
+    assert_eq!(text(old.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 CN=agent");
+    let (mut new, answer) = connected(&world, &added.sign("new")).await;
+    assert_eq!(answer, "HTTP/1.1 CN=new");
+
+    fs::write(world.directory.path().join("clients.pem"), &added.pem).unwrap();
+    assert!(world.tls.reload().unwrap());
+    // At once: either it is closed already, or what it asks is refused.
+    if let Ok(response) = old.send_request(get("/")).await {
+        assert_eq!(response.status(), 421);
+    }
+    closed(&mut old).await;
+    assert_eq!(text(new.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 CN=new");
+    assert_eq!(text(anonymous.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 nobody");
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_clients_certificate() {
+    let world = World::with_clients(ClientCertificates::Require).await;
+    let short = world.authority.sign_for("agent", Duration::from_secs(2));
+    let (mut sender, answer) = connected(&world, &short).await;
+    assert_eq!(answer, "HTTP/1.1 CN=agent");
+    let stream = world.connect(world.client(Some(&short), &["h2"])).await.unwrap();
+    let (mut two, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = world.tasks.spawn("client", connection);
+    assert_eq!(text(two.send_request(get("https://localhost/")).await.unwrap()).await, "HTTP/2.0 CN=agent");
+    closed(&mut sender).await;
+    tokio::time::timeout(PATIENCE, connection.join()).await.expect("the connection stays open").unwrap().ok();
+    assert_eq!(world.ask(Some(&short)).await, None, "nor is there a new one");
+}
+
+#[tokio::test]
 async fn new_files_hold_for_new_connections_and_old_ones_go_on() {
     let world = World::with_clients(ClientCertificates::Accept).await;
-    let agent = world.authority.sign("agent");
-    let stream = world.connect(world.client(Some(&agent), &["http/1.1"])).await.unwrap();
-    assert_eq!(subject(&stream), "CN=first");
-    let (mut old, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    world.tasks.spawn("client", connection);
-    assert_eq!(text(old.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 CN=agent");
-
+    let (mut old, answer) = connected(&world, &world.authority.sign("agent")).await;
+    assert_eq!(answer, "HTTP/1.1 CN=agent");
     assert!(!world.tls.reload().unwrap(), "nothing changed");
-    write(world.directory.path(), &world.authority.sign("second"));
-    let clients = Authority::new();
-    fs::write(world.directory.path().join("clients.pem"), &clients.pem).unwrap();
+    let before = world.tls.expiry();
+    let second = world.authority.sign_for("second", Duration::from_secs(600));
+    write(world.directory.path(), &second);
     assert!(world.tls.reload().unwrap());
     assert!(!world.tls.reload().unwrap());
 
     let stream = world.connect(world.client(None, &["http/1.1"])).await.unwrap();
     assert_eq!(subject(&stream), "CN=second");
-    assert_eq!(world.ask(Some(&agent)).await, None, "its authority is no longer ours");
-    assert_eq!(world.ask(Some(&clients.sign("new"))).await.unwrap(), "HTTP/1.1 CN=new");
     assert_eq!(text(old.send_request(get("/")).await.unwrap()).await, "HTTP/1.1 CN=agent");
+    let after = world.tls.expiry();
+    assert_eq!(before.authorities, after.authorities);
+    let left = after.certificate.unwrap().duration_since(crate::clock::now()).as_secs();
+    assert!((500..=601).contains(&left) && before.certificate > after.certificate, "{left} {before:?}");
 }
 
 #[tokio::test]
@@ -300,6 +420,10 @@ fn what_cannot_work_is_refused_at_the_start_with_the_reason() {
         ServerTlsError::Certificate(TlsError::NoCertificate)
     ));
     assert!(matches!(refuse(&|c| c.client_authorities = Some(other.clone())), ServerTlsError::Authorities(_)));
+    for name in ["", "Example.org", "spiffe://example.org", "example.org/a", "a b"] {
+        let error = refuse(&|c| c.trust_domains = [(name.to_owned(), c.certificate.clone())].into());
+        assert!(matches!(&error, ServerTlsError::TrustDomain(told) if told == name), "{name}: {error}");
+    }
     assert!(matches!(refuse(&|c| c.key = SecretSource::Env("UNSET".to_owned())), ServerTlsError::Key(_)));
     let error = refuse(&|c| c.key = SecretSource::File(other.clone()));
     assert!(matches!(error, ServerTlsError::NoKey) && !error.to_string().contains("text"), "{error}");
