@@ -3,6 +3,8 @@
 //! It follows no redirect, reads no proxy from the environment, keeps no cookie and repeats nothing. What
 //! a caller has to know after a failure is whether the request can have reached the other side.
 
+pub(crate) mod tls;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,10 @@ use http::{Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
 
+use self::tls::{ClientTls, Shown};
 use crate::connect::{Connector, Forbidden};
 use crate::url::{UrlTrust, check_learned_url, redacted};
 use crate::{Body, with_causes};
@@ -20,11 +25,14 @@ use crate::{Body, with_causes};
 /// How often a quiet HTTP/2 server with open requests is asked whether it lives, and how long it may take.
 const HTTP2_PING: Duration = Duration::from_secs(15);
 
+/// TLS sessions that a pool keeps for resumption.
+const SESSIONS: usize = 32;
+
 /// How a client connects and what it keeps.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Whom it believes: see [`crate::tls::client_config`].
-    pub tls: rustls::ClientConfig,
+    pub tls: ClientConfig,
     /// Who wrote the URLs it will be given. Connections are never shared between clients, so a learned
     /// URL cannot ride on a connection that an operator's URL opened.
     pub trust: UrlTrust,
@@ -42,7 +50,7 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// Defaults: 5 s to connect, 15 s idle, 64 unused connections per host, 64 KiB of response head.
     #[must_use]
-    pub fn new(tls: rustls::ClientConfig, trust: UrlTrust) -> Self {
+    pub fn new(tls: ClientConfig, trust: UrlTrust) -> Self {
         Self {
             tls,
             trust,
@@ -107,27 +115,107 @@ impl SendError {
 /// A pool of connections. Clones share it.
 #[derive(Clone)]
 pub struct HttpClient {
-    inner: Arc<ArcSwap<Client<Connector, Body>>>,
+    pool: Arc<ArcSwap<Pool>>,
+    /// Whom all clients of one family believe.
+    believed: Arc<ArcSwap<ClientConfig>>,
+    /// What this one's server is shown and held to beside that.
+    own: Option<Arc<ClientTls>>,
     options: Arc<ClientOptions>,
-    trust: UrlTrust,
+}
+
+/// Connections that were all made with the same TLS configuration.
+struct Pool {
+    client: Client<Connector, Body>,
+    believed: Arc<ClientConfig>,
+    shown: Option<Arc<Shown>>,
 }
 
 impl HttpClient {
     /// A client without connections yet. Must be used inside a tokio runtime.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
-        let trust = options.trust;
-        let inner = Arc::new(ArcSwap::from_pointee(Self::pool(&options, options.tls.clone())));
-        Self { inner, options: Arc::new(options), trust }
+        let believed = Arc::new(ArcSwap::from_pointee(options.tls.clone()));
+        Self::with(believed, None, Arc::new(options))
     }
 
-    /// Believes what `tls` says from the next request on, in every clone. Requests under way are finished; no
+    /// A client of the same family with connections of its own, which no other client's requests travel on. It
+    /// believes whom the family believes, unless `own` says otherwise.
+    #[must_use]
+    pub fn apart(&self, own: Option<Arc<ClientTls>>) -> Self {
+        Self::with(Arc::clone(&self.believed), own, Arc::clone(&self.options))
+    }
+
+    fn with(believed: Arc<ArcSwap<ClientConfig>>, own: Option<Arc<ClientTls>>, options: Arc<ClientOptions>) -> Self {
+        let shown = own.as_ref().map(|own| own.current());
+        let pool = Arc::new(ArcSwap::from_pointee(Pool::new(&options, believed.load_full(), shown)));
+        Self { pool, believed, own, options }
+    }
+
+    /// The whole family believes what `tls` says from the next request on. Requests under way are finished; no
     /// connection that was opened before is used again.
-    pub fn believe(&self, tls: rustls::ClientConfig) {
-        self.inner.store(Arc::new(Self::pool(&self.options, tls)));
+    pub fn believe(&self, tls: ClientConfig) {
+        self.believed.store(Arc::new(tls));
     }
 
-    fn pool(options: &ClientOptions, tls: rustls::ClientConfig) -> Client<Connector, Body> {
+    /// The connections that may be used now: none that was made when somebody else was believed, or shown.
+    fn pool(&self) -> Arc<Pool> {
+        let pool = self.pool.load_full();
+        let shown = self.own.as_ref().map(|own| own.current());
+        let same_shown = match (&pool.shown, &shown) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        if same_shown && Arc::ptr_eq(&pool.believed, &self.believed.load()) {
+            return pool;
+        }
+        let pool = Arc::new(Pool::new(&self.options, self.believed.load_full(), shown));
+        self.pool.store(Arc::clone(&pool));
+        pool
+    }
+
+    /// Sends one request, once, and returns when the response's head is there; its body streams.
+    /// `header_timeout` covers everything until then, connecting included.
+    ///
+    /// The URL must be absolute. The request's HTTP version is ours to choose and is ignored; `Host` is
+    /// added unless present. Dropping the future gives the request up, possibly half sent.
+    ///
+    /// # Errors
+    /// Says whether the request can have reached the other side.
+    pub async fn send(
+        &self,
+        mut request: Request<Body>,
+        header_timeout: Duration,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.check(request.uri())?;
+        let url = request.uri().clone();
+        // A version copied from an inbound request would be refused on a connection of another version.
+        *request.version_mut() = Version::HTTP_11;
+        let sending = self.pool().client.request(request);
+        match tokio::time::timeout(header_timeout, sending).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(classified(redacted(&url), &error)),
+            Err(_) => Err(SendError::Timeout { url: redacted(&url), after: header_timeout }),
+        }
+    }
+
+    fn check(&self, url: &Uri) -> Result<(), SendError> {
+        let refused = |cause: String| SendError::NotSent { url: redacted(url), reason: NotSentReason::Refused, cause };
+        match self.options.trust {
+            UrlTrust::Learned => check_learned_url(url).map_err(|error| refused(error.to_string())),
+            UrlTrust::Operator if url.scheme().is_none() || url.host().is_none_or(str::is_empty) => {
+                Err(refused("not an absolute URL".to_owned()))
+            }
+            UrlTrust::Operator => Ok(()),
+        }
+    }
+}
+
+impl Pool {
+    fn new(options: &ClientOptions, believed: Arc<ClientConfig>, shown: Option<Arc<Shown>>) -> Self {
+        let mut tls = shown.as_ref().map_or_else(|| ClientConfig::clone(&believed), |shown| shown.over(&believed));
+        // No session of another pool is resumed in this one: a resumed session is neither verified again nor shown a
+        // certificate.
+        tls.resumption = Resumption::in_memory_sessions(SESSIONS);
         let head = options.max_response_header_bytes.max(8 * 1024);
         let connector = Connector::new(tls, options.trust, options.connect_timeout);
         // Connections run on tokio directly and not as `Tasks`: an unused one would hold up shutdown.
@@ -146,49 +234,13 @@ impl HttpClient {
             .http2_keep_alive_timeout(HTTP2_PING)
             .http1_max_buf_size(head)
             .http2_max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
-        builder.build(connector)
-    }
-
-    /// Sends one request, once, and returns when the response's head is there; its body streams.
-    /// `header_timeout` covers everything until then, connecting included.
-    ///
-    /// The URL must be absolute. The request's HTTP version is ours to choose and is ignored; `Host` is
-    /// added unless present. Dropping the future gives the request up, possibly half sent.
-    ///
-    /// # Errors
-    /// Says whether the request can have reached the other side.
-    pub async fn send(
-        &self,
-        mut request: Request<Body>,
-        header_timeout: Duration,
-    ) -> Result<Response<Incoming>, SendError> {
-        self.check(request.uri())?;
-        let url = redacted(request.uri());
-        // A version copied from an inbound request would be refused on a connection of another version.
-        *request.version_mut() = Version::HTTP_11;
-        let sending = self.inner.load().request(request);
-        match tokio::time::timeout(header_timeout, sending).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(classified(url, &error)),
-            Err(_) => Err(SendError::Timeout { url, after: header_timeout }),
-        }
-    }
-
-    fn check(&self, url: &Uri) -> Result<(), SendError> {
-        let refused = |cause: String| SendError::NotSent { url: redacted(url), reason: NotSentReason::Refused, cause };
-        match self.trust {
-            UrlTrust::Learned => check_learned_url(url).map_err(|error| refused(error.to_string())),
-            UrlTrust::Operator if url.scheme().is_none() || url.host().is_none_or(str::is_empty) => {
-                Err(refused("not an absolute URL".to_owned()))
-            }
-            UrlTrust::Operator => Ok(()),
-        }
+        Self { client: builder.build(connector), believed, shown }
     }
 }
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("HttpClient").field("trust", &self.trust).finish_non_exhaustive()
+        formatter.debug_struct("HttpClient").field("trust", &self.options.trust).finish_non_exhaustive()
     }
 }
 

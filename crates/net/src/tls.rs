@@ -6,11 +6,11 @@ pub mod server;
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 /// Which certificate authorities a client believes.
@@ -55,14 +55,19 @@ pub fn install_crypto() {
 /// # Errors
 /// When the authorities cannot be read or used.
 pub fn client_config(roots: Roots) -> Result<ClientConfig, TlsError> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Setup)?;
+    let builder = client_builder()?;
     let builder = match roots {
         Roots::Platform => builder.with_platform_verifier().map_err(TlsError::Platform)?,
         Roots::Pem(pem) => builder.with_root_certificates(authorities(&pem)?),
     };
     Ok(builder.with_no_client_auth())
+}
+
+/// A client's configuration that believes nobody yet.
+pub(crate) fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Setup)
 }
 
 fn authorities(pem: &[u8]) -> Result<RootCertStore, TlsError> {
