@@ -12,7 +12,9 @@ use std::{
     collections::BTreeMap,
 };
 
-use regorus::unstable::{ArithOp, BinOp, Expr, Literal, LiteralStmt, Query, Rule as Parsed, RuleAssign, RuleHead, Span};
+use regorus::unstable::{
+    ArithOp, BinOp, Expr, Literal, LiteralStmt, Query, Rule as Parsed, RuleAssign, RuleHead, Span,
+};
 
 use self::{
     scope::{Bound, Collected, Scope},
@@ -42,6 +44,9 @@ pub(super) fn check(modules: &[Module], rules: &Rules<'_>, sources: &[Source], p
     problems.extend(growth.problems.into_inner());
 }
 
+/// A rule, how many loops deep it is read, and what it is given.
+type Asked<'a> = (&'a Path, u8, Vec<Weight>);
+
 struct Growth<'a> {
     rules: &'a Rules<'a>,
     sources: &'a [Source],
@@ -51,7 +56,7 @@ struct Growth<'a> {
     /// Every rule's definitions, each with the place of its module.
     definitions: BTreeMap<&'a Path, Vec<(usize, &'a Rule)>>,
     /// What each rule weighs, at a level and, for a function, with arguments of some weights.
-    known: RefCell<BTreeMap<(&'a Path, u8, Vec<Weight>), Weight>>,
+    known: RefCell<BTreeMap<Asked<'a>, Weight>>,
     problems: RefCell<Vec<Problem>>,
     steps: Cell<u32>,
     line: Cell<u32>,
@@ -130,7 +135,8 @@ impl<'a> Growth<'a> {
         outer: &Scope<'a, '_>,
         inner: &Scope<'a, '_>,
     ) -> Weight {
-        let value = assign.map_or(Weight::constant(outer.level), |assign| self.weigh(&assign.value, inner, inner.level));
+        let value =
+            assign.map_or(Weight::constant(outer.level), |assign| self.weigh(&assign.value, inner, inner.level));
         match head {
             RuleHead::Set { key, .. } => {
                 key.iter().fold(Weight::NONE, |all, key| all.and(self.weigh(key, inner, inner.level)))
@@ -235,14 +241,7 @@ impl<'a> Growth<'a> {
     }
 
     /// What a comprehension collects: `terms`, once for each way that its query holds.
-    fn collect(
-        &self,
-        terms: &[&'a Expr],
-        repeats: bool,
-        query: &'a Query,
-        scope: &Scope<'a, '_>,
-        level: u8,
-    ) -> Weight {
+    fn collect(&self, terms: &[&'a Expr], repeats: bool, query: &'a Query, scope: &Scope<'a, '_>, level: u8) -> Weight {
         let mut around = Scope::empty(scope.module, level);
         around.around = Some(scope);
         let kind = if repeats { Collected::Repeated(terms) } else { Collected::Distinct(terms) };

@@ -11,14 +11,41 @@ pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight], level: u8)
     let text = |place: usize| given.get(place).and_then(|argument| text(argument)).unwrap_or_default();
     match name {
         // A number, a truth, or something as small.
-        "count" | "contains" | "endswith" | "startswith" | "indexof" | "strings.count" | "strings.any_prefix_match"
-        | "strings.any_suffix_match" | "is_array" | "is_boolean" | "is_null" | "is_number" | "is_object" | "is_set"
-        | "is_string" | "type_name" | "regex.match" | "regex.is_valid" | "regex.template_match" | "glob.match"
-        | "net.cidr_is_valid" | "net.cidr_contains" | "semver.compare" | "semver.is_valid" | "hex.is_valid"
-        | "base64.is_valid" | "object.subset" | "time.clock" | "time.date" | "time.diff" | "time.weekday"
-        | "time.add_date" | "time.parse_duration_ns" | "time.parse_ns" | "time.parse_rfc3339_ns" => {
-            Weight::constant(level)
-        }
+        "count"
+        | "contains"
+        | "endswith"
+        | "startswith"
+        | "indexof"
+        | "strings.count"
+        | "strings.any_prefix_match"
+        | "strings.any_suffix_match"
+        | "is_array"
+        | "is_boolean"
+        | "is_null"
+        | "is_number"
+        | "is_object"
+        | "is_set"
+        | "is_string"
+        | "type_name"
+        | "regex.match"
+        | "regex.is_valid"
+        | "regex.template_match"
+        | "glob.match"
+        | "net.cidr_is_valid"
+        | "net.cidr_contains"
+        | "semver.compare"
+        | "semver.is_valid"
+        | "hex.is_valid"
+        | "base64.is_valid"
+        | "object.subset"
+        | "time.clock"
+        | "time.date"
+        | "time.diff"
+        | "time.weekday"
+        | "time.add_date"
+        | "time.parse_duration_ns"
+        | "time.parse_ns"
+        | "time.parse_rfc3339_ns" => Weight::constant(level),
         // A part of what it is given.
         "array.slice" | "array.reverse" | "sort" | "max" | "min" | "trim" | "trim_left" | "trim_prefix"
         | "trim_right" | "trim_space" | "trim_suffix" | "substring" | "strings.reverse" | "lower" | "upper"
@@ -47,7 +74,9 @@ pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight], level: u8)
 
 fn text(expression: &Expr) -> Option<String> {
     match expression {
-        Expr::String { value, .. } | Expr::RawString { value, .. } => value.as_string().ok().map(|text| text.to_string()),
+        Expr::String { value, .. } | Expr::RawString { value, .. } => {
+            value.as_string().ok().map(|text| text.to_string())
+        }
         _ => None,
     }
 }
