@@ -48,7 +48,7 @@ impl Authority {
     /// Ends after so long.
     fn sign_for(&self, name: &str, life: Duration) -> Pair {
         self.sign_with(name, |params| {
-            params.not_after = (std::time::SystemTime::from(crate::clock::now()) + life).into()
+            params.not_after = (std::time::SystemTime::from(crate::clock::now()) + life).into();
         })
     }
 
