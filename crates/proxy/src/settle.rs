@@ -286,6 +286,11 @@ impl Download {
         Self { inner, flow: settlement.flow(), settlement, ended: false }
     }
 
+    /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
+    fn is_whole(&self) -> bool {
+        self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0)
+    }
+
     fn end(&mut self, outcome: Outcome) {
         if !self.ended {
             self.ended = true;
@@ -310,7 +315,7 @@ impl http_body::Body for Download {
                     return Poll::Ready(None);
                 };
                 self.flow.down.fetch_add(data.len() as u64, Ordering::Relaxed);
-                if self.inner.is_end_stream() {
+                if self.is_whole() {
                     self.end(Outcome::Completed);
                 }
                 Poll::Ready(Some(Ok(Frame::data(data))))
@@ -338,7 +343,7 @@ impl http_body::Body for Download {
 impl Drop for Download {
     /// A response without a body is never asked for a frame.
     fn drop(&mut self) {
-        if self.inner.is_end_stream() {
+        if self.is_whole() {
             self.end(Outcome::Completed);
         }
     }
