@@ -1,17 +1,18 @@
 //! Personal values: on the line a salted commitment, in the companion file the value and its salt, so that
 //! erasing a person leaves a chain that still verifies.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use aws_lc_rs::rand;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use model::canonical::Unwritable;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
     canonical::{self, Unrecordable},
-    chain::{Hash, sha256},
+    chain::{Hash, hash_parts},
 };
 
 /// The version of the record format, member `v` of each line.
@@ -19,11 +20,15 @@ pub(crate) const VERSION: u64 = 1;
 
 const SALT_BYTES: usize = 16;
 
-/// A record before it has its place in the chain: its members as canonical text, and its companion values.
+/// A record before it has its place in the chain: its members as canonical text one behind the other, and its
+/// companion values likewise.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
-    members: BTreeMap<&'static str, String>,
-    values: BTreeMap<String, String>,
+    text: Vec<u8>,
+    members: Vec<(&'static str, Range<usize>)>,
+    rows: Vec<u8>,
+    values: Vec<(&'static str, Range<usize>)>,
+    salts: Salts,
 }
 
 /// One row of a companion file.
@@ -48,7 +53,13 @@ pub(crate) struct Salted {
 
 impl Draft {
     pub(crate) fn new(kind: &str) -> Result<Self, Unrecordable> {
-        let mut draft = Self { members: BTreeMap::new(), values: BTreeMap::new() };
+        let mut draft = Self {
+            text: Vec::with_capacity(2048),
+            members: Vec::with_capacity(40),
+            rows: Vec::new(),
+            values: Vec::new(),
+            salts: Salts::default(),
+        };
         draft.plain("kind", &kind)?;
         draft.plain("v", &VERSION)?;
         Ok(draft)
@@ -56,7 +67,9 @@ impl Draft {
 
     /// A member that stands on the line as it is.
     pub(crate) fn plain(&mut self, name: &'static str, value: &impl Serialize) -> Result<(), Unrecordable> {
-        self.members.insert(name, canonical::text(value)?);
+        let start = self.text.len();
+        canonical::write(value, &mut self.text)?;
+        self.member(name, start..self.text.len());
         Ok(())
     }
 
@@ -67,63 +80,117 @@ impl Draft {
 
     /// A member whose value lies in the companion file; the line holds its commitment.
     pub(crate) fn personal(&mut self, name: &'static str, value: &impl Serialize) -> Result<(), Unrecordable> {
-        let value = canonical::text(value)?;
-        let salt = salt()?;
-        let commitment = commitment(&salt, &value);
-        self.members.insert(name, format!("{{\"commitment\":\"{commitment}\"}}"));
-        let salt = URL_SAFE_NO_PAD.encode(salt);
-        self.values.insert(format!("/{name}"), format!("{{\"salt\":\"{salt}\",\"value\":{value}}}"));
+        let salt = self.salts.next()?;
+        let start = self.rows.len();
+        self.rows.extend_from_slice(b"{\"salt\":\"");
+        push_base64(&mut self.rows, &salt);
+        self.rows.extend_from_slice(b"\",\"value\":");
+        let from = self.rows.len();
+        canonical::write(value, &mut self.rows)?;
+        let committed = hash_parts(&[&salt, self.rows.get(from..).unwrap_or_default()]);
+        self.rows.push(b'}');
+        self.values.push((name, start..self.rows.len()));
+
+        let start = self.text.len();
+        self.text.extend_from_slice(b"{\"commitment\":\"");
+        push_base64(&mut self.text, &committed);
+        self.text.extend_from_slice(b"\"}");
+        self.member(name, start..self.text.len());
         Ok(())
+    }
+
+    fn member(&mut self, name: &'static str, range: Range<usize>) {
+        // Written again where a record is given another place.
+        match self.members.iter_mut().find(|(known, _)| *known == name) {
+            Some(member) => member.1 = range,
+            None => self.members.push((name, range)),
+        }
     }
 
     /// The line, without its newline.
     pub(crate) fn line(&mut self, seq: u64, time: Timestamp, prev: &Hash) -> Result<String, Unrecordable> {
+        let kept = self.text.len();
         self.plain("seq", &seq)?;
         self.plain("time", &time)?;
-        self.plain("prev", &URL_SAFE_NO_PAD.encode(prev))?;
+        let start = self.text.len();
+        self.text.push(b'"');
+        push_base64(&mut self.text, prev);
+        self.text.push(b'"');
+        self.member("prev", start..self.text.len());
         // Names are ASCII, so byte order is RFC 8785's order of UTF-16 units.
-        Ok(object(self.members.iter().map(|(name, value)| (*name, value.as_str()))))
+        self.members.sort_unstable_by_key(|(name, _)| *name);
+        let line = object(&self.members, "", &self.text)?;
+        self.text.truncate(kept);
+        Ok(line)
     }
 
     /// The companion row, without its newline; `None` where nothing is personal.
-    pub(crate) fn row(&self, seq: u64) -> Option<String> {
+    pub(crate) fn row(&self, seq: u64) -> Result<Option<String>, Unrecordable> {
         if self.values.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let values = object(self.values.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        Some(format!("{{\"seq\":{seq},\"values\":{values}}}"))
+        let mut values = self.values.clone();
+        values.sort_unstable_by_key(|(name, _)| *name);
+        let values = object(&values, "/", &self.rows)?;
+        Ok(Some(format!("{{\"seq\":{seq},\"values\":{values}}}")))
     }
 }
 
-/// The members in their order as a JSON object. Names are our own and need no escaping.
-fn object<'a>(members: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut text = String::with_capacity(2048);
-    text.push('{');
-    for (index, (name, value)) in members.enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        text.push('"');
-        text.push_str(name);
-        text.push_str("\":");
-        text.push_str(value);
+/// The members as a JSON object, each name after `prefix`. Names are our own and need no escaping.
+fn object(members: &[(&'static str, Range<usize>)], prefix: &str, text: &[u8]) -> Result<String, Unrecordable> {
+    let mut out = Vec::with_capacity(text.len() + 16 * members.len() + 2);
+    let mut before = b'{';
+    for (name, range) in members {
+        out.extend_from_slice(&[before, b'"']);
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        out.extend_from_slice(text.get(range.clone()).unwrap_or_default());
+        before = b',';
     }
-    text.push('}');
-    text
+    out.push(b'}');
+    String::from_utf8(out).map_err(|error| Unwritable::Shape(error.to_string()).into())
 }
 
-fn salt() -> Result<[u8; SALT_BYTES], Unrecordable> {
-    let mut salt = [0; SALT_BYTES];
-    rand::fill(&mut salt).map_err(|_| Unrecordable::Salt)?;
-    Ok(salt)
+/// base64url without padding (RFC 4648 §5).
+fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Room for the 43 characters of a hash.
+    let mut text = [0; 64];
+    if let Ok(length) = URL_SAFE_NO_PAD.encode_slice(bytes, &mut text) {
+        out.extend_from_slice(text.get(..length).unwrap_or_default());
+    }
+}
+
+/// Salts, drawn several at once: asking the generator costs more than what it gives.
+#[derive(Clone, Default)]
+struct Salts {
+    drawn: Vec<[u8; SALT_BYTES]>,
+}
+
+/// How many salts are drawn at once: as many as a decided call takes.
+const SALTS_AT_ONCE: usize = 8;
+
+impl Salts {
+    fn next(&mut self) -> Result<[u8; SALT_BYTES], Unrecordable> {
+        if self.drawn.is_empty() {
+            let mut drawn = [[0; SALT_BYTES]; SALTS_AT_ONCE];
+            rand::fill(drawn.as_flattened_mut()).map_err(|_| Unrecordable::Salt)?;
+            self.drawn.extend(drawn);
+        }
+        self.drawn.pop().ok_or(Unrecordable::Salt)
+    }
+}
+
+/// Never printed: who knows a salt can guess what was committed to.
+impl std::fmt::Debug for Salts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Salts")
+    }
 }
 
 /// base64url(SHA-256(salt || canonical value)).
 pub(crate) fn commitment(salt: &[u8], canonical_value: &str) -> String {
-    let mut bytes = Vec::with_capacity(salt.len() + canonical_value.len());
-    bytes.extend_from_slice(salt);
-    bytes.extend_from_slice(canonical_value.as_bytes());
-    URL_SAFE_NO_PAD.encode(sha256(&bytes))
+    URL_SAFE_NO_PAD.encode(hash_parts(&[salt, canonical_value.as_bytes()]))
 }
 
 /// The commitment that stands in place of a personal value.
@@ -155,7 +222,7 @@ mod tests {
         assert!(!line.contains("9821") && line.contains("\"tool\":\"customers\""));
         let fields: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(canonical::text(&fields).unwrap(), line, "a line is canonical");
-        let row: Row = serde_json::from_str(&draft.row(7).unwrap()).unwrap();
+        let row: Row = serde_json::from_str(&draft.row(7).unwrap().unwrap()).unwrap();
         let expected = committed(&fields["path"]).unwrap();
         assert!(row.values["/path"].matches(expected));
         let changed = Salted { value: json!("/customers/9822"), ..row.values["/path"].clone() };

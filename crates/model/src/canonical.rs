@@ -65,7 +65,7 @@ impl Form {
     const fn largest(self) -> u64 {
         match self {
             Self::Exact => MAX_SAFE_INTEGER.unsigned_abs(),
-            Self::Wide => i64::MAX.unsigned_abs(),
+            Self::Wide => i64::MIN.unsigned_abs(),
         }
     }
 
