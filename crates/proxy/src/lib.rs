@@ -27,6 +27,9 @@ mod trail;
 
 pub mod config;
 
+#[cfg(any(test, feature = "bench"))]
+#[doc(hidden)]
+pub mod bench;
 #[cfg(test)]
 mod testing;
 

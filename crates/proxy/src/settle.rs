@@ -153,6 +153,8 @@ impl Drop for Settlement {
     /// The end of a call is written by a task of its own: whoever waited for the response may be gone.
     fn drop(&mut self) {
         let Some(open) = self.open.take().filter(|open| open.armed) else { return };
+        #[cfg(any(test, feature = "bench"))]
+        let began = net::clock::monotonic();
         let record = open.record();
         open.sidecar.metrics.settled(&open.tool, open.outcome);
         tracing::event!(
@@ -178,6 +180,8 @@ impl Drop for Settlement {
                 }
             }
         });
+        #[cfg(any(test, feature = "bench"))]
+        crate::bench::took("settle", net::clock::monotonic().saturating_duration_since(began));
     }
 }
 

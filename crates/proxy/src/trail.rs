@@ -74,8 +74,10 @@ impl Trail {
     /// The stage the call is in took until now.
     pub(crate) fn leave(&mut self) {
         let now = net::clock::monotonic();
-        let took = now.saturating_duration_since(self.entered).as_micros();
-        *self.timings.entry(self.stage).or_default() += u64::try_from(took).unwrap_or(u64::MAX);
+        let took = now.saturating_duration_since(self.entered);
+        *self.timings.entry(self.stage).or_default() += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        #[cfg(any(test, feature = "bench"))]
+        crate::bench::took(self.stage, took);
         self.entered = now;
     }
 
