@@ -11,7 +11,7 @@ sys.dont_write_bytecode = True
 
 from report import to_nginx
 
-WIDTH, LEFT, RIGHT, BAR, STEP = 760, 250, 150, 16, 26
+WIDTH, LEFT, RIGHT, BAR, STEP = 760, 270, 140, 16, 26
 
 STYLE = """
   .ground { fill: #ffffff; stroke: #d0d7de } .text { fill: #1f2328 } .faint { fill: #59636e }

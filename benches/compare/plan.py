@@ -34,7 +34,7 @@ PLAIN_PROXY = (Case("nginx", "nginx"), Case("nginx refund", "nginx", "refund"))
 HAPROXY = Case("HAProxy, ES256 and rules", "haproxy")
 ENVOY_CACHE = Case("Envoy, JWT cache and RBAC", "envoy-cache", remembers=True)
 ENVOY = Case("Envoy, ES256 and RBAC", "envoy")
-ALLOW = (Case("Countersign, plain allow", "plain"), Case("Countersign refund, plain allow", "plain", "refund"))
+ALLOW = (Case("Countersign, plain allow", "plain", remembers=True), Case("Countersign refund, plain allow", "plain", "refund", remembers=True))
 DEMO = (Case("Countersign", "demo", remembers=True), Case("Countersign refund", "demo", "refund", remembers=True))
 AGAIN = (Case("Countersign, the same call again", "demo", "read again"), Case("Countersign refund, the same again", "demo", "refund again"))
 EVENTS = Case("Countersign, each call exported as events", "events")
@@ -60,7 +60,7 @@ def quick():
 def usual():
     return [
         Group("64", "64 connections, one token", (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *ALLOW, *DEMO, *AGAIN, EVENTS)),
-        Group("new", "64 connections, a new token each call", new((*PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *DEMO))),
+        Group("new", "64 connections, a new token each call", new((*PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, ALLOW[0], *DEMO))),
         Group("half", "a fixed rate, half of what Countersign's refund can do", COMMON, paced=True),
     ]
 

