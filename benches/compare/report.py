@@ -58,14 +58,15 @@ def processes(result, shape):
     rows = [[name, f"{one['ready_ms']:.0f}", f"{one['idle_mib']:.1f}", f"{one['loaded_mib']:.1f}"] for name, one in result["memory"].items()]
     yield from shape("Processes", ("", "listens or ready, ms", "idle, MiB resident", "after the load, MiB"), rows)
     for name, size in result["ledger_bytes_per_call"].items():
-        yield f"ledger of {name}: {size:.0f} bytes a call"
+        yield f"The ledger of `{name}` is whole and has every call; {size:.0f} bytes each."
+        yield ""
 
 
 def warnings(result):
     noisy = [row["others"] for table in result["tables"] for row in table["rows"] if row["others"] > NOISE]
     if noisy:
-        yield (f"NOISY: in {len(noisy)} rows other processes had {min(noisy) * 100:.0f} to {max(noisy) * 100:.0f} % of the proxy's "
-               "core; latency and throughput say little, CPU per call somewhat more")
+        yield (f"NOISY: in {len(noisy)} of {sum(len(table['rows']) for table in result['tables'])} rows other processes had up to "
+               f"{max(noisy) * 100:.0f} % of the proxy's core; latency and throughput say little, CPU per call somewhat more")
     for table in result["tables"]:
         for row in table["rows"]:
             if row["late"] > 0:

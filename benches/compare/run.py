@@ -160,7 +160,8 @@ class World:
             })
         memory = {name: {"idle_mib": subject.idle_mib, "loaded_mib": subject.process.resident_mib(), "ready_ms": subject.ready_ms}
                   for name, subject in self.subjects.items() if name != "tool"}
-        ledger = {name: self.subjects[name].ledger_bytes() / calls for name, calls in self.calls.items() if calls}
+        say("stopping, and verifying each ledger")
+        ledger = {name: self.subjects[name].holds(calls) for name, calls in self.calls.items()}
         return {"about": self.about | {"seconds": self.options.seconds, "rounds": self.options.rounds},
                 "skipped": self.skipped, "tables": tables, "memory": memory, "ledger_bytes_per_call": ledger}
 

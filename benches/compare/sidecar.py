@@ -1,5 +1,6 @@
 """Countersign with everything on: its configuration as an operator writes it, and the collector its traces go to."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -94,7 +95,7 @@ class Sidecar:
     """A running sidecar on a ledger of its own."""
 
     def __init__(self, binary, directory, name, tool_port, core, collector, policy="demo", preload=None, events=False):
-        self.directory = pathlib.Path(directory) / name
+        self.binary, self.directory = binary, pathlib.Path(directory) / name
         self.port, self.health = free_port(), free_port()
         self.idle_mib = None
         self.write(directory, tool_port, policy)
@@ -137,6 +138,17 @@ class Sidecar:
             except (OSError, urllib.error.URLError):
                 time.sleep(0.001)
         raise Failed(f"the sidecar is not ready: {self.process.log.read_text(errors='replace')[-2000:]}")
+
+    def holds(self, calls):
+        """Stops it and sees that its ledger is whole and has two records of each call: nothing was skipped for speed."""
+        size = self.ledger_bytes()
+        self.process.stop()
+        command = [self.binary, "audit", "verify", "--json", "--from", self.directory / "ledger"]
+        told = subprocess.run(command, capture_output=True, text=True)
+        records = json.loads(told.stdout)["report"]["records"] if told.returncode == 0 else 0
+        if records < 2 * calls:
+            raise Failed(f"the ledger of {self.directory.name} holds {records} records of {calls} calls: {told.stdout}{told.stderr}")
+        return size / calls
 
     def ledger_bytes(self):
         return sum(file.stat().st_size for file in (self.directory / "ledger").iterdir() if file.name != "reserve")
