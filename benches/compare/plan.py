@@ -41,6 +41,7 @@ EVENTS = Case("Countersign, each call exported as events", "events")
 
 COMMON = (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ALLOW[0], *DEMO)
 FSYNC_MS = (1, 3, 10)
+BUILDS = ("demo", "plain")  # the sidecars that can be asked in two builds at once
 
 
 def new(cases):
@@ -78,6 +79,25 @@ def full():
         Group("fsync 1", "1 connection, a slower disk",
               (*PLAIN_PROXY, *DEMO, *(case for at in FSYNC_MS for case in slow(at))), connections=1),
     ]
+
+
+def narrowed(groups, tables=None, cases=None, against=False):
+    """Only these tables, only cases with such a name beside nginx, and Countersign's also by another build."""
+    kept = []
+    for group in groups:
+        if tables and group.name not in tables:
+            continue
+        wanted = [case for case in group.cases if not cases or case in PLAIN_PROXY or any(part in case.name for part in cases)]
+        if against:
+            wanted = [each for case in wanted for each in (case, *older(case))]
+        kept.append(replace(group, cases=tuple(wanted)))
+    return kept
+
+
+def older(case):
+    """The same asked of the build that is compared with."""
+    if case.subject in BUILDS:
+        yield replace(case, name=f"{case.name}, before", subject=f"{case.subject}-before")
 
 
 def subjects(groups):

@@ -9,7 +9,7 @@ Rounds are interleaved, because machines are noisy; medians are printed. What co
 process and its ratio to nginx in the same run. A peer that is not installed is left out, and said so.
 
     cargo build --profile dist
-    benches/compare/run.py --quick           # under a minute: nginx, Envoy, Countersign at 64 connections
+    benches/compare/run.py --quick           # about a minute: nginx, Envoy, Countersign at 64 connections
     benches/compare/run.py                   # also new tokens, HAProxy, half load
     benches/compare/run.py --full --json > result.json
     benches/compare/publish.py result.json   # into README.md and docs/performance.md, with the chart
@@ -45,8 +45,7 @@ NEW_TOKENS_PER_SECOND = 8000
 def main():
     options = arguments()
     groups = plan.quick() if options.quick else plan.full() if options.full else plan.usual()
-    if options.only:
-        groups = [group for group in groups if group.name in options.only.split(",")]
+    groups = plan.narrowed(groups, options.only, options.cases, bool(options.against))
     expected = plan.duration(groups, options.rounds, options.seconds)
     say(f"{options.rounds} rounds of {options.seconds:g} s a case: about {int(expected // 60)} min {int(expected % 60)} s")
     parent = sidecar.ROOT / "target"
@@ -68,7 +67,10 @@ def arguments():
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="64 connections and one token only")
     size.add_argument("--full", action="store_true", help="everything, some eight minutes")
-    parser.add_argument("--only", help="these tables only, by name: 64, 1, 512, new, half, fsync, 'fsync 1'")
+    listed = lambda text: text.split(",")
+    parser.add_argument("--only", type=listed, help="these tables only, by name: 64, 1, 512, new, half, fsync, 'fsync 1'")
+    parser.add_argument("--cases", type=listed, help="only rows with such a name (Countersign,Envoy), beside nginx")
+    parser.add_argument("--against", type=pathlib.Path, help="an older sidecar, measured in the same rounds")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long one measurement takes (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is made (%(default)s)")
     parser.add_argument("--rate", type=float, help="calls a second for the table at half load, instead of half of what it can do")
@@ -120,8 +122,12 @@ class World:
         for milliseconds in plan.FSYNC_MS:
             if f"slow-{milliseconds}" in wanted:
                 own[f"slow-{milliseconds}"] = {"preload": (slow_disk(directory), milliseconds * 1000)}
+        builds = {name: binary for name in own}
+        if options.against:
+            own |= {f"{name}-before": own[name] for name in plan.BUILDS}
+            builds |= {f"{name}-before": sidecar.binary_at(options.against) for name in plan.BUILDS}
         for name in [name for name in own if name in wanted]:
-            self.add(name, lambda: sidecar.Sidecar(binary, directory, name, tool, core, collector, **own[name]), needed=True)
+            self.add(name, lambda: sidecar.Sidecar(builds[name], directory, name, tool, core, collector, **own[name]), needed=True)
         self.about = {
             "machine": machine.description(),
             "version": sidecar.version(binary),
