@@ -23,6 +23,7 @@ mod demo;
 mod differential;
 mod house;
 mod keys;
+mod listener;
 mod path;
 mod policy;
 mod record;

@@ -1,6 +1,8 @@
 //! The agent's connection: TLS with certificates that change underneath, tokens bound to a client certificate, and the
 //! Unix socket where the kernel says who calls.
 
+mod clients;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -10,6 +12,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::SystemTime,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -43,7 +46,12 @@ impl Authority {
     }
 
     /// Writes `NAME.pem` and `NAME-key.pem`; a name that is a SPIFFE ID makes an X.509-SVID.
-    fn sign(&self, setup: &Setup, file: &str, name: &str) -> Identity {
+    fn sign(&self, directory: &Path, file: &str, name: &str) -> Identity {
+        self.sign_until(directory, file, name, None)
+    }
+
+    /// The same, good only so long.
+    fn sign_until(&self, directory: &Path, file: &str, name: &str, end: Option<SystemTime>) -> Identity {
         let mut params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -51,14 +59,23 @@ impl Authority {
         if name.starts_with("spiffe://") {
             params.subject_alt_names = vec![SanType::URI(name.try_into().unwrap())];
         }
+        if let Some(end) = end {
+            params.not_after = end.into();
+        }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Identity {
-            certificate: setup.write_secret(&format!("{file}.pem"), &certificate.pem()),
-            key: setup.write_secret(&format!("{file}-key.pem"), &key.serialize_pem()),
+            certificate: private(directory.join(format!("{file}.pem")), &certificate.pem()),
+            key: private(directory.join(format!("{file}-key.pem")), &key.serialize_pem()),
             thumbprint: BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, certificate.der())),
         }
     }
+}
+
+fn private(path: PathBuf, text: &str) -> PathBuf {
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
 }
 
 /// A sidecar behind TLS that takes no bearer tokens, and two agents with certificates of its authority.
@@ -77,6 +94,7 @@ fn listener(client: &str) -> Value {
             "certificate": "listener.pem",
             "key": {"file": "listener-key.pem"},
             "client_authorities": "authority.pem",
+            "trust_domains": {"example.org": "authority.pem"},
             "client": client,
         },
     })
@@ -92,9 +110,9 @@ impl Secured {
         );
         let authority = Authority::new();
         setup.write_secret("authority.pem", &authority.pem);
-        authority.sign(&setup, "listener", "listener");
-        let support = authority.sign(&setup, "support", "spiffe://example.org/agent/support");
-        let other = authority.sign(&setup, "other", "other");
+        authority.sign(setup.directory(), "listener", "listener");
+        let support = authority.sign(setup.directory(), "support", "spiffe://example.org/agent/support");
+        let other = authority.sign(setup.directory(), "other", "other");
         let path = setup.directory().join("authority.pem");
         Self { sidecar: setup.start(), authority: path, support, other }
     }
@@ -182,7 +200,7 @@ fn where_a_client_certificate_is_required_nobody_connects_without_one_of_ours() 
     assert!(secured.read(&token, None).attempt().is_err());
     // A certificate that says the same and that somebody else signed.
     let elsewhere = Setup::new(&world.openid, &world.tool);
-    let stranger = Authority::new().sign(&elsewhere, "support", "spiffe://example.org/agent/support");
+    let stranger = Authority::new().sign(elsewhere.directory(), "support", "spiffe://example.org/agent/support");
     assert!(secured.read(&token, Some(&stranger)).attempt().is_err());
     assert!(Curl::get(secured.url("/orders/v1/orders/17").replace("https", "http")).attempt().is_err());
 }
@@ -195,10 +213,10 @@ fn certificates_change_under_load_and_no_call_is_lost() {
     setup.config["listen"]["agent"]["bearer"] = json!("all");
     let authority = Authority::new();
     setup.write_secret("authority.pem", &authority.pem);
-    let first = authority.sign(&setup, "listener", "first");
+    let first = authority.sign(setup.directory(), "listener", "first");
     let trusted = setup.directory().join("authority.pem");
     // Made now, put in place while calls run.
-    let second = authority.sign(&setup, "second", "second");
+    let second = authority.sign(setup.directory(), "second", "second");
     let sidecar = setup.start();
     let url = |path: &str| format!("https://127.0.0.1:{}{path}", sidecar.port());
     let curl =
@@ -292,13 +310,40 @@ fn a_user_who_is_not_listed_gets_no_answer_from_the_unix_socket() {
 }
 
 #[test]
+fn where_others_could_put_their_own_socket_the_sidecar_does_not_start() {
+    let Some(world) = world() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool);
+    let shared = setup.directory().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    setup.config["listen"]["agent"] = json!({"unix": "shared/agent.sock", "bearer": "all"});
+    let path = setup.write();
+    let ran = process::run(process::countersign().arg("sidecar").arg("--config").arg(&path));
+    assert_eq!(ran.code, Some(69), "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("shared") && ran.stderr.contains("chmod go-w"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(&shared).unwrap().count(), 0);
+
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o755)).unwrap();
+    let sidecar = setup.start();
+    let call = Curl::get("http://localhost/orders/v1/orders/17").bearer(&world.openid.delegated("alice"));
+    call.argument("--unix-socket").argument(text(&shared.join("agent.sock"))).send().went(200);
+    // One that takes no connections any more is not waited for, and not replaced.
+    sidecar.daemon.signal("STOP");
+    let second = process::run(process::countersign().arg("sidecar").arg("--config").arg(path));
+    sidecar.daemon.signal("CONT");
+    assert_ne!(second.code, Some(0), "{}{}", second.stdout, second.stderr);
+    let call = Curl::get("http://localhost/orders/v1/orders/17").bearer(&world.openid.delegated("alice"));
+    call.argument("--unix-socket").argument(text(&shared.join("agent.sock"))).send().went(200);
+}
+
+#[test]
 fn a_listener_that_cannot_work_is_refused_with_what_to_change() {
     let Some(world) = world() else { return };
     let refused = |change: &dyn Fn(&mut Value, &Setup)| {
         let mut setup = Setup::new(&world.openid, &world.tool);
         let authority = Authority::new();
         setup.write_secret("authority.pem", &authority.pem);
-        authority.sign(&setup, "listener", "listener");
+        authority.sign(setup.directory(), "listener", "listener");
         let mut agent = listener("require");
         change(&mut agent, &setup);
         setup.config["listen"]["agent"] = agent;
@@ -313,14 +358,28 @@ fn a_listener_that_cannot_work_is_refused_with_what_to_change() {
     });
     assert!(open_key.contains("listen.agent.tls") && open_key.contains("chmod 600"), "{open_key}");
     let mixed = refused(&|_, setup| {
-        Authority::new().sign(setup, "other", "other");
+        Authority::new().sign(setup.directory(), "other", "other");
         fs::rename(setup.directory().join("other-key.pem"), setup.directory().join("listener-key.pem")).unwrap();
     });
     assert!(mixed.contains("certificate and key"), "{mixed}");
-    let clients = refused(&|agent, _| agent["tls"]["client_authorities"] = Value::Null);
+    let clients = refused(&|agent, _| {
+        agent["tls"]["client_authorities"] = Value::Null;
+        agent["tls"]["trust_domains"] = json!({});
+    });
     assert!(clients.contains("client_authorities"), "{clients}");
+    let domain = refused(&|agent, _| agent["tls"]["trust_domains"] = json!({"spiffe://example.org": "authority.pem"}));
+    assert!(domain.contains("trust_domains") && domain.contains("spiffe://example.org"), "{domain}");
+    let bundle = refused(&|agent, _| agent["tls"]["trust_domains"] = json!({"example.org": "missing.pem"}));
+    assert!(bundle.contains("missing.pem"), "{bundle}");
+    let writable = refused(&|_, setup| {
+        let authorities = setup.directory().join("authority.pem");
+        fs::set_permissions(authorities, fs::Permissions::from_mode(0o666)).unwrap();
+    });
+    assert!(writable.contains("authority.pem") && writable.contains("chmod"), "{writable}");
     let two = refused(&|agent, _| agent["unix"] = json!("agent.sock"));
     assert!(two.contains("exactly one of `tcp` and `unix`"), "{two}");
+    let unnamed = refused(&|agent, _| *agent = json!({"unix": "agent.sock", "allow_uids": [65534]}));
+    assert!(unnamed.contains("65534"), "{unnamed}");
     let everybody = refused(&|agent, _| *agent = json!({"unix": "agent.sock", "mode": "0666"}));
     assert!(everybody.contains("allow_uids"), "{everybody}");
 }
