@@ -21,6 +21,7 @@ mod config;
 mod corpus;
 mod demo;
 mod differential;
+mod faults;
 mod house;
 mod keys;
 mod listener;

@@ -1,11 +1,12 @@
 //! Child processes that never outlive the test, however it ends.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     time::Instant,
 };
 
@@ -169,19 +170,61 @@ impl Ran {
 
 /// The product's command, in an environment without settings of whoever runs the tests.
 pub(crate) fn countersign() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let mut command = Command::new(program());
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
-/// The same, where no file can grow beyond so many bytes: writing more fails as on a full disk.
+/// The product. Another build of it, where somebody asks about the one that ships.
+fn program() -> OsString {
+    std::env::var_os("COUNTERSIGN_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_countersign").into())
+}
+
+/// The same, where no file can grow beyond so many bytes: writing more fails as on a full disk, and comes with a signal
+/// that ends a process which does not see to it.
 pub(crate) fn limited(bytes: u64) -> Command {
     let mut command = Command::new("sh");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    // The signal that comes with the limit would end the process; ignored, the write fails. The shell counts in blocks of 512.
-    command.args(["-c", "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"", &(bytes / 512).to_string()]);
-    command.arg(env!("CARGO_BIN_EXE_countersign"));
+    // The shell counts in blocks of 512.
+    command.args(["-c", "ulimit -S -f \"$0\"; exec \"$@\"", &(bytes / 512).to_string()]);
+    command.arg(program());
     command
+}
+
+/// Whether this process may become any user, mount file systems and make network namespaces.
+pub(crate) fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
+/// `program` as the user `uid`, with no other rights than that user has. Only root can.
+pub(crate) fn as_user(uid: u32, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let id = uid.to_string();
+    command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
+    command.arg("--no-new-privs").arg(program);
+    command
+}
+
+/// The product's command as the user `uid`. Where the repository is nobody else's to look into, from a copy.
+pub(crate) fn countersign_as(uid: u32) -> Command {
+    static COPY: OnceLock<Option<tempfile::TempDir>> = OnceLock::new();
+    let original = program();
+    let copy = COPY.get_or_init(|| {
+        let reachable = as_user(uid, &original).arg("--version").output().is_ok_and(|ran| ran.status.success());
+        if reachable {
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(directory.path(), readable).unwrap();
+        std::fs::copy(&original, directory.path().join("countersign")).unwrap();
+        Some(directory)
+    });
+    match copy {
+        Some(directory) => as_user(uid, directory.path().join("countersign")),
+        None => as_user(uid, original),
+    }
 }
 
 /// Runs `command` to its end, which it has to reach.

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use serde_json::{Value, json};
@@ -64,6 +65,10 @@ pub(crate) struct Setup {
     pub(crate) environment: Vec<(String, String)>,
     /// The size, in bytes, beyond which no file of the process grows: a disk that fills up.
     pub(crate) file_size_limit: Option<u64>,
+    /// The user it runs as, who then owns everything of it; only where the tests are root.
+    pub(crate) user: Option<u32>,
+    /// Arguments for the command besides its configuration.
+    pub(crate) arguments: Vec<String>,
     directory: tempfile::TempDir,
 }
 
@@ -81,6 +86,8 @@ impl Setup {
             platform: PLATFORM.to_owned(),
             environment: Vec::new(),
             file_size_limit: None,
+            user: None,
+            arguments: Vec::new(),
             directory,
         };
         setup.config["listen"] = json!({
@@ -152,13 +159,25 @@ impl Setup {
 
     fn spawn(&self) -> Daemon {
         let path = self.write();
-        let mut command = match self.file_size_limit {
-            None => process::countersign(),
-            Some(bytes) => process::limited(bytes),
+        let mut command = match (self.user, self.file_size_limit) {
+            (Some(user), _) => {
+                give_away(self.directory.path(), user);
+                process::countersign_as(user)
+            }
+            (None, None) => process::countersign(),
+            (None, Some(bytes)) => process::limited(bytes),
         };
-        command.arg("sidecar").arg("--config").arg(path).envs(self.environment.iter().cloned());
+        command.arg("sidecar").arg("--config").arg(path).args(&self.arguments);
+        command.envs(self.environment.iter().cloned());
         Daemon::start(&mut command, &self.directory.path().join("sidecar.log"))
     }
+}
+
+/// Makes `user` the owner of everything below `directory`.
+fn give_away(directory: &Path, user: u32) {
+    let status =
+        Command::new("chown").args(["--recursive", "--no-dereference", &user.to_string()]).arg(directory).status();
+    assert!(status.unwrap().success());
 }
 
 fn config(issuer: &str, tool: &Tool) -> Value {
@@ -300,8 +319,13 @@ impl Sidecar {
 
     /// Starts it again on what is on disk, after it ended.
     pub(crate) fn restart(&mut self) {
-        self.daemon = self.setup.spawn();
+        self.restart_unready();
         self.until_ready();
+    }
+
+    /// The same without waiting until it is ready.
+    pub(crate) fn restart_unready(&mut self) {
+        self.daemon = self.setup.spawn();
     }
 
     /// `countersign audit query` over its ledger, one record a line.

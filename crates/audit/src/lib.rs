@@ -30,6 +30,6 @@ mod writer;
 pub use config::{LedgerConfig, LedgerSettings};
 pub use error::LedgerError;
 pub use heads::{Head, VerifyingKey};
-pub use log::{Ledger, LedgerStats, Receipt};
+pub use log::{Ledger, LedgerStats, PATIENCE, Receipt};
 pub use read::Entry;
 pub use record::{CallDecided, CallSettled, Event};

@@ -5,10 +5,11 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
+    time::{Duration, Instant},
 };
 
 use model::{Id, Verdict, id::DecisionMark};
@@ -34,6 +35,10 @@ const RESERVE_FILE: &str = "reserve";
 /// Random bytes of a ledger's id.
 const ID_BYTES: usize = 8;
 
+/// How long a record may take to become durable before whoever waits for it is told that it is not. The longest that
+/// disks take which work.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// A ledger that is being written. Clones are the same ledger.
 #[derive(Clone)]
 pub struct Ledger {
@@ -53,6 +58,8 @@ struct Inner {
 /// What the writer's thread tells everyone.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
+    /// Since when the writer is at one piece of work; `None` while it waits for some.
+    pub(crate) working: Mutex<Option<Instant>>,
     pub(crate) healthy: AtomicBool,
     pub(crate) records: AtomicU64,
     pub(crate) commits: AtomicU64,
@@ -177,6 +184,10 @@ impl Ledger {
         if !record.names_a_principal() {
             return Err(LedgerError::NoPrincipal);
         }
+        // Whoever comes while the disk hangs would only lengthen the queue.
+        if self.hangs() {
+            return Err(LedgerError::Unavailable("the disk does not answer".to_owned()));
+        }
         let id = record.id().clone();
         let verdict = record.decision.verdict;
         let mark = match verdict {
@@ -209,9 +220,15 @@ impl Ledger {
         self.append(Append { draft, mark: Mark::None, subject: None }).await.map(drop)
     }
 
-    /// Whether the last write succeeded. A ledger that is not healthy tries again by itself.
+    /// Whether the last write succeeded, and none hangs. A ledger that is not healthy tries again by itself.
     pub fn healthy(&self) -> bool {
-        self.inner.shared.healthy.load(Ordering::Acquire)
+        self.inner.shared.healthy.load(Ordering::Acquire) && !self.hangs()
+    }
+
+    /// Whether the disk has not answered for longer than anybody waits for it.
+    fn hangs(&self) -> bool {
+        let working = *self.inner.shared.working.lock().unwrap_or_else(PoisonError::into_inner);
+        working.is_some_and(|since| net::clock::monotonic().saturating_duration_since(since) > PATIENCE)
     }
 
     /// The newest head that was signed, as it lies on disk; `None` before the first.

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     io,
     path::PathBuf,
-    sync::{Arc, Weak, atomic::Ordering, mpsc},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering, mpsc},
     time::Instant,
 };
 
@@ -153,6 +153,7 @@ impl Writer {
                     return;
                 }
             };
+            self.working(true);
             if !waiting.is_empty() {
                 self.answer(waiting);
             }
@@ -164,7 +165,13 @@ impl Writer {
                 return;
             }
             self.tend();
+            self.working(false);
         }
+    }
+
+    fn working(&self, works: bool) {
+        let since = works.then(net::clock::monotonic);
+        *self.shared.working.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// The next request, or `None` when a head or a retry is due first.

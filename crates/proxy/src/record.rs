@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use audit::{
     CallDecided, Event, LedgerError, Receipt,
-    record::{Digest, EntryMode, Mode, Partial, Revisions, Subject},
+    record::{Digest, EntryMode, Mode, Outcome, Partial, Revisions, Subject},
 };
 use jiff::Timestamp;
 use model::{Code, Decision, Question, Reason, Refusal, Verdict};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{approve::Permit, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
 
@@ -28,11 +28,22 @@ pub(crate) async fn record(
     let record = decided(permit.decision().clone(), None, snapshot, trail, sidecar);
     let settlement = Settlement::new(sidecar, trail, trace);
     let ledger = sidecar.ledger.clone();
-    let writing = sidecar.tasks.spawn("record", async move {
-        let receipt = ledger.decided(record).await.map_err(|error| Box::new(unwritten(&error)))?;
-        Ok((receipt, settlement.armed()))
+    let (told, durable) = oneshot::channel();
+    let _writing = sidecar.tasks.spawn("record", async move {
+        let written = match ledger.decided(record).await {
+            Ok(receipt) => Ok((receipt, settlement.armed())),
+            Err(error) => Err(Box::new(unwritten(&error))),
+        };
+        if let Err(Ok((_, mut settlement))) = told.send(written) {
+            // Nobody waited for it, so nothing was sent.
+            settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);
+        }
     });
-    writing.join().await.unwrap_or_else(|error| Err(Box::new(unavailable(&error))))
+    match tokio::time::timeout(audit::PATIENCE, durable).await {
+        Ok(Ok(written)) => written,
+        Ok(Err(_)) => Err(Box::new(unavailable(&"the record was given up at the end of the process"))),
+        Err(_) => Err(Box::new(unavailable(&"the disk does not answer"))),
+    }
 }
 
 /// A call that is not on record does not go. Only where the disk is to blame is it worth trying again.
@@ -68,16 +79,22 @@ pub(crate) async fn refusal(
         sidecar.metrics.unrecorded();
         return;
     }
-    let mut written = sidecar.ledger.decided(record).await;
+    let mut written = soon(sidecar, record).await;
     if let Err(LedgerError::TooLarge(_)) = written {
         let record = decided(decision, Some(Box::new(refusal.clone())), snapshot, trail, sidecar);
-        written = sidecar.ledger.decided(without_values(record)).await;
+        written = soon(sidecar, without_values(record)).await;
     }
     if let Err(error) = written {
         sidecar.metrics.unrecorded();
         sidecar.unrecorded.add(refusal.code);
         tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, %error, "a refusal could not be recorded");
     }
+}
+
+/// Nobody waits for a refusal longer than for a permit. What the ledger was given it still writes.
+async fn soon(sidecar: &Sidecar, record: CallDecided) -> Result<Receipt, LedgerError> {
+    let late = |_| LedgerError::Unavailable("the disk does not answer".to_owned());
+    tokio::time::timeout(audit::PATIENCE, sidecar.ledger.decided(record)).await.map_err(late)?
 }
 
 /// The digest of the exact input that policy was asked with.

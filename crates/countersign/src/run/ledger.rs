@@ -11,6 +11,9 @@ use opentelemetry::global;
 
 use crate::failure::{Exit, Failure};
 
+/// How long the last records and the seal may take.
+const CLOSING: Duration = Duration::from_secs(10);
+
 /// The buckets of an fsync, in seconds: from a local disk's to a failing one's.
 const FSYNC_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
@@ -39,6 +42,13 @@ pub(super) async fn open(
     })?;
     watch(&ledger);
     Ok(ledger)
+}
+
+/// Closes it. A disk that does not answer keeps no process alive: the next start mends what it finds.
+pub(super) async fn close(ledger: &Ledger) {
+    if tokio::time::timeout(CLOSING, ledger.close()).await.is_err() {
+        tracing::error!(seconds = CLOSING.as_secs(), "the disk does not answer, and the ledger is not closed");
+    }
 }
 
 fn watch(ledger: &Ledger) {

@@ -300,7 +300,7 @@ impl Running {
     }
 
     async fn finish(self, drained: bool) {
-        self.ledger.close().await;
+        ledger::close(&self.ledger).await;
         self.background.drain(BACKGROUND).await;
         tracing::info!(drained, "stopped");
     }
