@@ -3,6 +3,8 @@
 import json
 import pathlib
 import subprocess
+import urllib.error
+import urllib.request
 
 from machine import Failed, pinned
 from peers import needs
@@ -38,6 +40,25 @@ class Load:
         if result["broken"] or result["unanswered"] or not result["measured"]:
             raise Failed(f"{result['broken']} connections broke, {result['unanswered']} calls got no answer")
         return result
+
+
+def check_that_it_checks(name, port, tokens):
+    """A proxy that is measured takes a good token and refuses one with a broken signature; else it is no comparison."""
+    token = pathlib.Path(tokens).read_text().splitlines()[0]
+    middle = len(token) - 40
+    broken = token[:middle] + ("A" if token[middle] != "A" else "B") + token[middle + 1:]
+    told = [status(port, one) for one in (token, broken)]
+    if told[0] != 200 or told[1] not in (401, 403):
+        raise Failed(f"{name} answers {told[0]} to a good token and {told[1]} to a broken one")
+
+
+def status(port, token):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/orders/v1/orders/17", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refused:
+        return refused.code
 
 
 def slow_disk(directory):

@@ -10,11 +10,16 @@ from machine import Failed, Process, free_port
 
 ANSWER = '{"id":"17","customer":{"id":"alice"},"status":"open","total":{"amount":"420.00","currency":"USD"}}'
 
+# So that it runs as anybody.
+PLACES = """client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
+  uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;"""
+
 TOOL = """
 worker_processes 1; daemon off; pid {dir}/tool.pid; error_log {dir}/tool.log crit;
 events {{ worker_connections 8192; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
+  {places}
   server {{ listen 127.0.0.1:{port} backlog=4096;
     location / {{ default_type application/json; return 200 '{answer}'; }} }}
 }}
@@ -25,6 +30,7 @@ worker_processes 1; daemon off; pid {dir}/nginx.pid; error_log {dir}/nginx.log c
 events {{ worker_connections 8192; }}
 http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 600s;
+  {places}
   upstream tool {{ server 127.0.0.1:{tool}; keepalive 1024; keepalive_requests 100000000; keepalive_timeout 600s; }}
   server {{ listen 127.0.0.1:{port} backlog=4096;
     location /orders/ {{ proxy_pass http://tool/; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
@@ -72,7 +78,8 @@ class Peer:
 
 
 def needs(command, hint):
-    found = shutil.which(command)
+    # Where servers lie is not on everybody's PATH.
+    found = shutil.which(command) or shutil.which(command, path="/usr/sbin:/usr/local/sbin")
     if not found:
         raise Failed(f"{command} is not installed ({hint})")
     return found
@@ -86,12 +93,14 @@ def nginx_process(directory, name, text, core):
 
 def tool(directory, core):
     port = free_port()
-    return Peer(nginx_process(directory, "tool", TOOL.format(dir=directory, port=port, answer=ANSWER), core), port)
+    text = TOOL.format(dir=directory, port=port, answer=ANSWER, places=PLACES.format(dir=directory))
+    return Peer(nginx_process(directory, "tool", text, core), port)
 
 
 def nginx(directory, tool_port, core):
     port = free_port()
-    return Peer(nginx_process(directory, "nginx", NGINX.format(dir=directory, port=port, tool=tool_port), core), port)
+    text = NGINX.format(dir=directory, port=port, tool=tool_port, places=PLACES.format(dir=directory))
+    return Peer(nginx_process(directory, "nginx", text, core), port)
 
 
 def haproxy(directory, tool_port, core):

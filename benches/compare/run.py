@@ -35,7 +35,7 @@ import peers
 import plan
 import report
 import sidecar
-from load import Load, Mint, slow_disk
+from load import Load, Mint, check_that_it_checks, slow_disk
 from machine import Core, Failed, say
 
 # Tokens for one measurement in which none may come twice: more than a sidecar on one core gets through.
@@ -128,6 +128,9 @@ class World:
             builds |= {f"{name}-before": sidecar.binary_at(options.against) for name in plan.BUILDS}
         for name in [name for name in own if name in wanted]:
             self.add(name, lambda: sidecar.Sidecar(builds[name], directory, name, tool, core, collector, **own[name]), needed=True)
+        tokens = self.mint.tokens(1)
+        for name in self.subjects.keys() - {"tool", "nginx"}:
+            check_that_it_checks(name, self.subjects[name].port, tokens)
         self.about = {
             "machine": machine.description(),
             "version": sidecar.version(binary),
