@@ -67,10 +67,11 @@ def bar(row, table, y, largest):
     length = max(2.0, row["cpu_us"] / largest * (WIDTH - LEFT - RIGHT))
     name = "nginx, forwarding only" if row["subject"] == "nginx" else row["name"]
     ratio = to_nginx(row, table)
+    more = f" · {ratio:.1f}×" if ratio and kind != "forward" else ""
     return [
         text(LEFT - 12, y + 13, name, "text", 'text-anchor="end"'),
         f'<rect class="{kind}" x="{LEFT}" y="{y + 1}" width="{length:.1f}" height="{BAR}" rx="2"/>',
-        text(LEFT + length + 8, y + 13, f"{row['cpu_us']:.0f} µs" + (f" · {ratio:.1f}×" if ratio and kind != "forward" else ""), "faint"),
+        text(LEFT + length + 8, y + 13, f"{row['cpu_us']:.0f} µs{more}", "faint"),
     ]
 
 

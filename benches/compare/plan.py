@@ -34,9 +34,11 @@ PLAIN_PROXY = (Case("nginx", "nginx"), Case("nginx refund", "nginx", "refund"))
 HAPROXY = Case("HAProxy, ES256 and rules", "haproxy")
 ENVOY_CACHE = Case("Envoy, JWT cache and RBAC", "envoy-cache", remembers=True)
 ENVOY = Case("Envoy, ES256 and RBAC", "envoy")
-ALLOW = (Case("Countersign, plain allow", "plain", remembers=True), Case("Countersign refund, plain allow", "plain", "refund", remembers=True))
+ALLOW = (Case("Countersign, plain allow", "plain", remembers=True),
+         Case("Countersign refund, plain allow", "plain", "refund", remembers=True))
 DEMO = (Case("Countersign", "demo", remembers=True), Case("Countersign refund", "demo", "refund", remembers=True))
-AGAIN = (Case("Countersign, the same call again", "demo", "read again"), Case("Countersign refund, the same again", "demo", "refund again"))
+AGAIN = (Case("Countersign, the same call again", "demo", "read again"),
+         Case("Countersign refund, the same again", "demo", "refund again"))
 EVENTS = Case("Countersign, each call exported as events", "events")
 
 COMMON = (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ALLOW[0], *DEMO)
@@ -50,7 +52,8 @@ def new(cases):
 
 def slow(milliseconds):
     at = f"slow-{milliseconds}"
-    return (Case(f"Countersign, fsync +{milliseconds} ms", at), Case(f"Countersign refund, fsync +{milliseconds} ms", at, "refund"))
+    return (Case(f"Countersign, fsync +{milliseconds} ms", at),
+            Case(f"Countersign refund, fsync +{milliseconds} ms", at, "refund"))
 
 
 def quick():
@@ -60,7 +63,8 @@ def quick():
 
 def usual():
     return [
-        Group("64", "64 connections, one token", (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *ALLOW, *DEMO, *AGAIN, EVENTS)),
+        Group("64", "64 connections, one token",
+              (DIRECT, *PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, *ALLOW, *DEMO, *AGAIN, EVENTS)),
         Group("new", "64 connections, a new token each call", new((*PLAIN_PROXY, HAPROXY, ENVOY_CACHE, ENVOY, ALLOW[0], *DEMO))),
         Group("half", "a fixed rate, half of what Countersign's refund can do", COMMON, paced=True),
     ]

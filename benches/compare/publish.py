@@ -42,8 +42,9 @@ def short(result):
         cells = [found(tables.get(table), name) for table in ("64", "new", "half")]
         if cells[0]:
             one, new, half = cells
-            rows.append([name, cost(one, tables["64"]), cost(new, tables.get("new")), f"{half['p99_us'] / 1e3:.2f} ms" if half else "",
-                         f"{result['memory'][one['subject']]['idle_mib']:.0f} MiB"])
+            latency = f"{half['p99_us'] / 1e3:.2f} ms" if half else ""
+            memory = f"{result['memory'][one['subject']]['idle_mib']:.0f} MiB"
+            rows.append([name, cost(one, tables["64"]), cost(new, tables.get("new")), latency, memory])
     columns = ("", "CPU per call", "with a new token each call", "99 % answered within, half load", "memory, idle")
     return "\n".join(report.rows_of(columns, rows))
 

@@ -55,7 +55,8 @@ def to_nginx(row, table):
 
 
 def processes(result, shape):
-    rows = [[name, f"{one['ready_ms']:.0f}", f"{one['idle_mib']:.1f}", f"{one['loaded_mib']:.1f}"] for name, one in result["memory"].items()]
+    rows = [[name, *(f"{one[key]:.1f}" for key in ("ready_ms", "idle_mib", "loaded_mib"))]
+            for name, one in result["memory"].items()]
     yield from shape("Processes", ("", "listens or ready, ms", "idle, MiB resident", "after the load, MiB"), rows)
     for name, size in result["ledger_bytes_per_call"].items():
         yield f"The ledger of `{name}` is whole and has every call; {size:.0f} bytes each."
@@ -77,7 +78,8 @@ def terminal(title, columns, rows):
     widths = [max(len(line[index]) for line in [columns, *rows]) for index in range(len(columns))]
     yield title
     for line in [columns, *rows]:
-        yield "  " + "  ".join(cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(line, widths)))
+        padded = [cell.rjust(width) for cell, width in zip(line, widths)]
+        yield "  " + "  ".join([line[0].ljust(widths[0]), *padded[1:]])
     yield ""
 
 

@@ -167,8 +167,10 @@ class World:
                 "name": group.name, "title": group.title, "connections": group.connections, "rate": rate,
                 "rows": [summary(case, rows[case.name]) for case in cases],
             })
-        memory = {name: {"idle_mib": subject.idle_mib, "loaded_mib": subject.process.resident_mib(), "ready_ms": subject.ready_ms}
-                  for name, subject in self.subjects.items() if name != "tool"}
+        memory = {
+            name: {"idle_mib": one.idle_mib, "loaded_mib": one.process.resident_mib(), "ready_ms": one.ready_ms}
+            for name, one in self.subjects.items() if name != "tool"
+        }
         say("stopping, and verifying each ledger")
         ledger = {name: self.subjects[name].holds(calls) for name, calls in self.calls.items()}
         return {"about": self.about | {"seconds": self.options.seconds, "rounds": self.options.rounds},
