@@ -22,6 +22,8 @@ use crate::{LoadError, PolicySource};
 pub const MAX_REGO_BYTES: u64 = 512 * 1024;
 /// The largest data document, in bytes.
 pub const MAX_DATA_BYTES: u64 = 32 * 1024 * 1024;
+/// The most values of one data document.
+pub const MAX_DATA_VALUES: usize = 1_000_000;
 /// The most files of one source.
 pub const MAX_FILES: usize = 1_000;
 /// The deepest directory below a source's own.

@@ -8,7 +8,7 @@ use regorus::{
     value::{Array, Object},
 };
 
-use super::unfit;
+use super::{MAX_DATA_VALUES, unfit};
 use serde::{Deserialize, Serialize};
 
 use crate::{LoadError, roots::dotted};
@@ -26,6 +26,9 @@ impl Data {
     /// Reads the text of `path`, called `name`, in the directory `below`.
     pub(super) fn parse(path: &FilePath, name: &str, below: &[String], text: &str) -> Result<Self, LoadError> {
         let value = if name.ends_with(".json") {
+            if values(text) > MAX_DATA_VALUES {
+                return Err(unfit(path, format!("more than {MAX_DATA_VALUES} names and values")));
+            }
             let json = Json::parse(text.as_bytes()).map_err(|error| unfit(path, error.to_string()))?;
             of_json(&json)
         } else {
@@ -74,6 +77,23 @@ impl Data {
 
 fn is_name(value: &Value, name: &str) -> bool {
     value.as_string().is_ok_and(|text| **text == *name)
+}
+
+/// The most names and values that `text` can have as JSON, told before it is read: each takes many times its text. The
+/// YAML parser has such a limit of its own.
+fn values(text: &str) -> usize {
+    let mut within = false;
+    let mut escaped = false;
+    let mut count = 1;
+    for byte in text.bytes() {
+        match byte {
+            b'"' if !escaped => within = !within,
+            b',' | b':' | b'[' | b'{' if !within => count += 1,
+            _ => {}
+        }
+        escaped = byte == b'\\' && !escaped;
+    }
+    count
 }
 
 fn of_json(json: &Json) -> Result<Value, String> {

@@ -85,3 +85,31 @@ fn a_data_document_that_two_readers_could_read_differently_is_refused() {
         assert!(read(&directory(&[POLICY, ("data.yaml", text)])).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_data_document_that_would_fill_the_memory_or_the_stack_is_refused_by_name() {
+    let json = |text: String| {
+        let found = directory(&[POLICY, ("data.json", &text)]);
+        let said = refusal(&found);
+        assert!(said.contains("data.json"), "{said}");
+        said
+    };
+    let array = |inner: &str, count: usize| format!("{{\"a\":[{}1]}}", inner.repeat(count));
+    assert!(json(array("[],", 600_000)).contains("names and values"));
+    assert!(json(array("\"\\\"\",[],", 600_000)).contains("names and values"));
+    json(format!("{{\"a\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000)));
+    assert!(json(format!("{{\"a\": 1, \"b\": \"{}\"}}", "x".repeat(33 << 20))).contains("larger than"));
+    json("{\"a\": 1e1000000000}".to_owned());
+    let wordy = array("\"a, b: [c], {d}\",", 100_000);
+    read(&directory(&[POLICY, ("data.json", &wordy)])).unwrap();
+
+    let yaml = |text: String| {
+        let said = refusal(&directory(&[POLICY, ("data.yaml", &text)]));
+        assert!(said.contains("data.yaml"), "{said}");
+    };
+    yaml(format!("a:\n{}", "- []\n".repeat(600_000)));
+    yaml(format!("a: {}1{}", "[".repeat(10_000), "]".repeat(10_000)));
+    let each = |n: usize| format!("a{}: &a{} [{}]\n", n + 1, n + 1, vec![format!("*a{n}"); 10].join(", "));
+    yaml(format!("a0: &a0 [x]\n{}", (0..12).map(each).collect::<String>()));
+    yaml("a: 1e1000000000".to_owned());
+}

@@ -18,7 +18,7 @@ use regorus::unstable::{
 
 use self::{
     scope::{Bound, Collected, Scope},
-    weight::{MAX_COPIES, MAX_LEVELS, Weight},
+    weight::{MAX_BYTES, MAX_LEVELS, MAX_NUMBER, MAX_PRODUCT, Rounds, Weight},
 };
 use super::{
     modules::{Module, Rule, Rules},
@@ -39,13 +39,13 @@ pub(super) fn check(modules: &[Module], rules: &Rules<'_>, sources: &[Source], p
     let growth = Growth::of(modules, rules, sources);
     for (&path, definitions) in &growth.definitions {
         let arguments = definitions.iter().filter_map(|(_, rule)| rule.arguments).max().unwrap_or_default();
-        growth.rule(path, 0, &vec![Weight::ONE; arguments]);
+        growth.rule(path, Rounds::NONE, &vec![Weight::INPUT; arguments]);
     }
     problems.extend(growth.problems.into_inner());
 }
 
-/// A rule, how many loops deep it is read, and what it is given.
-type Asked<'a> = (&'a Path, u8, Vec<Weight>);
+/// A rule, the loops that it is read in, and what it is given.
+type Asked<'a> = (&'a Path, Rounds, Vec<Weight>);
 
 struct Growth<'a> {
     rules: &'a Rules<'a>,
@@ -55,7 +55,7 @@ struct Growth<'a> {
     modules: &'a [Module],
     /// Every rule's definitions, each with the place of its module.
     definitions: BTreeMap<&'a Path, Vec<(usize, &'a Rule)>>,
-    /// What each rule weighs, at a level and, for a function, with arguments of some weights.
+    /// What each rule weighs, in some loops and, for a function, with arguments of some weights.
     known: RefCell<BTreeMap<Asked<'a>, Weight>>,
     problems: RefCell<Vec<Problem>>,
     steps: Cell<u32>,
@@ -83,15 +83,15 @@ impl<'a> Growth<'a> {
         }
     }
 
-    /// What the rule `path` weighs where it is read `level` loops deep.
-    fn rule(&self, path: &'a Path, level: u8, arguments: &[Weight]) -> Weight {
-        let key = (path, level, arguments.to_vec());
+    /// What the rule `path` weighs where it is read in the loops `rounds`.
+    fn rule(&self, path: &'a Path, rounds: Rounds, arguments: &[Weight]) -> Weight {
+        let key = (path, rounds, arguments.to_vec());
         if let Some(known) = self.known.borrow().get(&key) {
             return *known;
         }
         let definitions = self.definitions.get(path).map(Vec::as_slice).unwrap_or_default();
         let weight = definitions.iter().fold(Weight::NONE, |all, (module, rule)| {
-            let one = self.definition(*module, &rule.parsed, level, arguments);
+            let one = self.definition(*module, &rule.parsed, rounds, arguments);
             // The members of a set may come from all of its rules, a value only from one.
             if is_collection(&rule.parsed) { all.and(one) } else { all.or(one) }
         });
@@ -100,9 +100,9 @@ impl<'a> Growth<'a> {
         weight
     }
 
-    fn definition(&self, module: usize, rule: &'a Parsed, level: u8, arguments: &[Weight]) -> Weight {
+    fn definition(&self, module: usize, rule: &'a Parsed, rounds: Rounds, arguments: &[Weight]) -> Weight {
         let (head, bodies) = match rule {
-            Parsed::Default { value, .. } => return self.weigh(value, &Scope::empty(module, level), level),
+            Parsed::Default { value, .. } => return self.weigh(value, &Scope::empty(module, rounds), rounds),
             Parsed::Spec { head, bodies, .. } => (head, bodies),
         };
         let (assign, parameters) = match head {
@@ -110,7 +110,7 @@ impl<'a> Growth<'a> {
             RuleHead::Set { .. } => (None, [].as_slice()),
             RuleHead::Func { args, assign, .. } => (assign.as_ref(), args.as_slice()),
         };
-        let mut scope = Scope::empty(module, level);
+        let mut scope = Scope::empty(module, rounds);
         scope.parameters(parameters, arguments);
         if bodies.is_empty() {
             return self.head(head, assign, &scope, &Scope::within(&scope, &[], Collected::One, self));
@@ -123,7 +123,9 @@ impl<'a> Growth<'a> {
             self.statements(&body.query, &inner);
             // An `else` has a value of its own.
             let assigned = if place == 0 { assign } else { body.assign.as_ref() };
-            weight = weight.or(self.head(head, assigned, &scope, &inner));
+            let head = self.head(head, assigned, &scope, &inner);
+            let own = inner.rounds.beyond(rounds);
+            weight = weight.or(if is_collection(rule) { head.collected(own) } else { head });
         }
         weight
     }
@@ -135,14 +137,14 @@ impl<'a> Growth<'a> {
         outer: &Scope<'a, '_>,
         inner: &Scope<'a, '_>,
     ) -> Weight {
-        let value =
-            assign.map_or(Weight::constant(outer.level), |assign| self.weigh(&assign.value, inner, inner.level));
+        let value = assign
+            .map_or(Weight::SCALAR.repeated(outer.rounds), |assign| self.weigh(&assign.value, inner, inner.rounds));
         match head {
             RuleHead::Set { key, .. } => {
-                key.iter().fold(Weight::NONE, |all, key| all.and(self.weigh(key, inner, inner.level)))
+                key.iter().fold(Weight::NONE, |all, key| all.and(self.weigh(key, inner, inner.rounds)))
             }
             RuleHead::Compr { refr, .. } | RuleHead::Func { refr, .. } => {
-                scope::indices(refr).into_iter().fold(value, |all, key| all.and(self.weigh(key, inner, inner.level)))
+                scope::indices(refr).into_iter().fold(value, |all, key| all.and(self.weigh(key, inner, inner.rounds)))
             }
         }
     }
@@ -155,7 +157,7 @@ impl<'a> Growth<'a> {
 
     fn statement(&self, statement: &'a LiteralStmt, scope: &Scope<'a, '_>) {
         let look = |expression: &'a Expr| {
-            self.weigh(expression, scope, scope.level);
+            self.weigh(expression, scope, scope.rounds);
         };
         match &statement.literal {
             Literal::SomeVars { .. } => {}
@@ -163,7 +165,7 @@ impl<'a> Growth<'a> {
             Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => look(expr),
             Literal::Every { key, value, domain, query, .. } => {
                 look(domain);
-                let mut each = Scope::empty(scope.module, scope.level);
+                let mut each = Scope::empty(scope.module, scope.rounds);
                 each.around = Some(scope);
                 for name in key.iter().chain([value]) {
                     each.bind(name.text(), Bound::Part(domain));
@@ -173,86 +175,98 @@ impl<'a> Growth<'a> {
         }
     }
 
-    /// What `expression` weighs where it is read `level` loops deep.
-    fn weigh(&self, expression: &'a Expr, scope: &Scope<'a, '_>, level: u8) -> Weight {
+    /// What `expression` weighs where it is read in the loops `rounds`.
+    fn weigh(&self, expression: &'a Expr, scope: &Scope<'a, '_>, rounds: Rounds) -> Weight {
         if self.steps.get() >= MAX_STEPS {
-            return Weight::ONE;
+            return Weight::SCALAR;
         }
         self.steps.set(self.steps.get() + 1);
         if self.steps.get() == MAX_STEPS {
             self.report(expression.span(), "the policies are too entangled to tell how large what they make gets");
         }
-        let of = |expression: &'a Expr| self.weigh(expression, scope, level);
-        let all = |expressions: &mut dyn Iterator<Item = &'a Expr>| {
-            let sum = |all: Weight, one: &'a Expr| {
-                let weight = of(one);
-                // What is written out is bounded by the text.
-                if is_constant(one) { all.or(Weight { copies: 0, ..weight }) } else { all.and(weight) }
-            };
-            expressions.fold(Weight::NONE, sum).or(Weight::constant(level))
+        let of = |expression: &'a Expr| self.weigh(expression, scope, rounds);
+        let truth = |parts: &[&'a Expr]| {
+            for part in parts {
+                of(part);
+            }
+            Weight::SCALAR.repeated(rounds)
         };
         let weight = match expression {
-            Expr::String { .. }
-            | Expr::RawString { .. }
-            | Expr::Number { .. }
-            | Expr::Bool { .. }
-            | Expr::Null { .. } => return Weight::constant(level),
-            Expr::Var { span, .. } => return self.name(span.text(), scope, level),
-            Expr::RefDot { .. } | Expr::RefBrack { .. } => return self.reference(expression, scope, level),
-            Expr::Array { items, .. } | Expr::Set { items, .. } => all(&mut items.iter().map(AsRef::as_ref)),
-            Expr::Object { fields, .. } => {
-                all(&mut fields.iter().flat_map(|(_, name, value)| [name.as_ref(), value.as_ref()]))
+            Expr::String { span, .. } | Expr::RawString { span, .. } => {
+                return Weight::text(span.text().len()).repeated(rounds);
             }
-            Expr::ArrayCompr { term, query, .. } => self.collect(&[term], true, query, scope, level),
-            Expr::SetCompr { term, query, .. } => self.collect(&[term], false, query, scope, level),
-            Expr::ObjectCompr { key, value, query, .. } => self.collect(&[key, value], false, query, scope, level),
+            Expr::Number { span, .. } => return Weight::number(span.text().len() as u64).repeated(rounds),
+            Expr::Bool { .. } | Expr::Null { .. } => return Weight::SCALAR.repeated(rounds),
+            Expr::Var { span, .. } => return self.name(span.text(), scope, rounds),
+            Expr::RefDot { .. } | Expr::RefBrack { .. } => return self.reference(expression, scope, rounds),
+            Expr::Array { items, .. } | Expr::Set { items, .. } => {
+                let all = items.iter().fold(Weight::SCALAR, |all, item| all.and(of(item)));
+                all.of_members(items.len() as u64)
+            }
+            Expr::Object { fields, .. } => {
+                let all = fields.iter().fold(Weight::SCALAR, |all, (_, name, value)| all.and(of(name)).and(of(value)));
+                all.of_members(fields.len() as u64)
+            }
+            Expr::ArrayCompr { term, query, .. } => self.collect(&[term], true, query, scope, rounds),
+            Expr::SetCompr { term, query, .. } => self.collect(&[term], false, query, scope, rounds),
+            Expr::ObjectCompr { key, value, query, .. } => self.collect(&[key, value], false, query, scope, rounds),
             Expr::Call { fcn, params, .. } => {
                 let given: Vec<&Expr> = params.iter().map(AsRef::as_ref).collect();
-                self.call(fcn, &given, scope, level)
+                self.call(fcn, &given, scope, rounds)
             }
             Expr::UnaryExpr { expr, .. } => of(expr),
-            Expr::BinExpr { op: BinOp::Union, lhs, rhs, .. } | Expr::ArithExpr { op: ArithOp::Mul, lhs, rhs, .. } => {
-                of(lhs).and(of(rhs))
+            Expr::ArithExpr { op: ArithOp::Mul, lhs, rhs, .. } => {
+                let bytes = of(lhs).number.saturating_add(of(rhs).number);
+                return self.number(expression.span(), bytes, MAX_NUMBER).repeated(rounds);
             }
+            Expr::BinExpr { op: BinOp::Union, lhs, rhs, .. } => of(lhs).and(of(rhs)),
             Expr::BinExpr { op: BinOp::Intersection, lhs, rhs, .. }
             | Expr::ArithExpr { op: ArithOp::Add | ArithOp::Sub | ArithOp::Div | ArithOp::Mod, lhs, rhs, .. } => {
                 of(lhs).or(of(rhs))
             }
-            Expr::BoolExpr { lhs, rhs, .. } => {
-                of(lhs);
-                of(rhs);
-                Weight::constant(level)
-            }
+            Expr::BoolExpr { lhs, rhs, .. } => truth(&[lhs, rhs]),
             Expr::Membership { key, value, collection, .. } => {
-                for part in key.iter().chain([value, collection]) {
-                    of(part);
-                }
-                Weight::constant(level)
+                let key = key.as_ref().unwrap_or(value);
+                truth(&[key, value, collection])
             }
             Expr::AssignExpr { lhs, rhs, .. } => {
-                self.once(rhs, scope, level);
-                if !matches!(lhs.as_ref(), Expr::Var { .. }) {
-                    of(lhs);
-                }
-                Weight::constant(level)
+                self.once(rhs, scope, rounds);
+                if matches!(lhs.as_ref(), Expr::Var { .. }) { Weight::SCALAR } else { truth(&[lhs]) }
             }
         };
         self.bounded(expression.span(), weight)
     }
 
+    /// A number of so many bytes, unless multiplying for it would take too long.
+    fn number(&self, span: &Span, bytes: u64, most: u64) -> Weight {
+        if bytes > most {
+            self.report(span, "multiplies numbers that grow with each step");
+            return Weight::SCALAR;
+        }
+        Weight::number(bytes)
+    }
+
     /// What a comprehension collects: `terms`, once for each way that its query holds.
-    fn collect(&self, terms: &[&'a Expr], repeats: bool, query: &'a Query, scope: &Scope<'a, '_>, level: u8) -> Weight {
-        let mut around = Scope::empty(scope.module, level);
+    fn collect(
+        &self,
+        terms: &[&'a Expr],
+        repeats: bool,
+        query: &'a Query,
+        scope: &Scope<'a, '_>,
+        rounds: Rounds,
+    ) -> Weight {
+        let mut around = Scope::empty(scope.module, rounds);
         around.around = Some(scope);
         let kind = if repeats { Collected::Repeated(terms) } else { Collected::Distinct(terms) };
         let inner = Scope::within(&around, &query.stmts, kind, self);
         self.statements(query, &inner);
-        terms.iter().fold(Weight::NONE, |all, term| all.and(self.weigh(term, &inner, inner.level)))
+        let terms = terms.iter().fold(Weight::SCALAR, |all, term| all.and(self.weigh(term, &inner, inner.rounds)));
+        terms.collected(inner.rounds.beyond(rounds))
     }
 
     /// The same as [`Self::weigh`], remembered: several names may stand for parts of one expression.
-    fn once(&self, expression: &'a Expr, scope: &Scope<'a, '_>, level: u8) -> Weight {
-        let key = (std::ptr::from_ref(expression), level);
+    fn once(&self, expression: &'a Expr, scope: &Scope<'a, '_>, rounds: Rounds) -> Weight {
+        let key = (std::ptr::from_ref(expression), rounds);
         let known = scope.known.borrow().get(&key).copied();
         if let Some(known) = known {
             return known;
@@ -261,10 +275,10 @@ impl<'a> Growth<'a> {
         scope.known.borrow_mut().insert(key, Weight::NONE);
         let weight = if self.line.get() >= MAX_LINE {
             self.report(expression.span(), "too long a line of names, each made from the next");
-            Weight::ONE
+            Weight::SCALAR
         } else {
             self.line.set(self.line.get() + 1);
-            let weight = self.weigh(expression, scope, level);
+            let weight = self.weigh(expression, scope, rounds);
             self.line.set(self.line.get() - 1);
             weight
         };
@@ -272,47 +286,42 @@ impl<'a> Growth<'a> {
         weight
     }
 
-    fn name(&self, name: &str, scope: &Scope<'a, '_>, level: u8) -> Weight {
+    fn name(&self, name: &str, scope: &Scope<'a, '_>, rounds: Rounds) -> Weight {
         let local = scope.find(name).map(|(bounds, within)| {
             let weighed = bounds.iter().map(|bound| match bound {
-                Bound::Known(weight) => weight.raised(level.saturating_sub(within.level)),
-                Bound::To(expression) => {
-                    self.once(expression, within, within.level).raised(level.saturating_sub(within.level))
-                }
-                Bound::Part(whole) => {
-                    let outside = within.level.saturating_sub(within.loops.min(1));
-                    let part = self.once(whole, within, outside).raised(u8::from(within.loops > 1));
-                    part.raised(level.saturating_sub(within.level))
-                }
+                Bound::Known(weight) => *weight,
+                Bound::To(expression) => self.once(expression, within, within.rounds),
+                Bound::Part(whole) => self.once(whole, within, within.outside).part().repeated(within.crossed),
             });
-            weighed.fold(Weight::NONE, Weight::or)
+            weighed.fold(Weight::NONE, Weight::or).repeated(rounds.beyond(within.rounds))
         });
         // A rule's name counts as the rule, whatever else it stands for.
-        let global = self.global(name, &[], scope, level);
-        local.map_or(global, |local| local.or(global)).or(Weight::constant(level))
+        let global = self.global(name, &[], false, scope.module).repeated(rounds);
+        local.map_or(global, |local| local.or(global)).or(Weight::SCALAR.repeated(rounds))
     }
 
-    fn reference(&self, expression: &'a Expr, scope: &Scope<'a, '_>, level: u8) -> Weight {
+    fn reference(&self, expression: &'a Expr, scope: &Scope<'a, '_>, rounds: Rounds) -> Weight {
         for index in scope::indices(expression) {
-            self.weigh(index, scope, level);
+            self.weigh(index, scope, rounds);
         }
         let Some(found) = reference(expression) else {
-            return scope::root(expression).map_or(Weight::constant(level), |root| self.weigh(root, scope, level));
+            return scope::root(expression).map_or(Weight::SCALAR, |root| self.weigh(root, scope, rounds).part());
         };
         if scope.find(&found.root).is_some() {
-            return self.name(&found.root, scope, level);
+            return self.name(&found.root, scope, rounds).part();
         }
-        self.global(&found.root, &found.path, scope, level).or(Weight::constant(level))
+        let whole = self.global(&found.root, &found.path, found.dynamic, scope.module).repeated(rounds);
+        if found.dynamic { whole.part() } else { whole }
     }
 
-    /// What a path that begins with a name of the module weighs; nothing where it is no rule and no document.
-    fn global(&self, root: &str, below: &[String], scope: &Scope<'a, '_>, level: u8) -> Weight {
-        let Some(path) = self.path(root, below, scope.module) else { return Weight::constant(level) };
+    /// What a path that begins with a name of the module weighs.
+    fn global(&self, root: &str, below: &[String], dynamic: bool, module: usize) -> Weight {
+        let Some(path) = self.path(root, below, module) else { return Weight::INPUT };
         let touched = self.rules.touched(&path).into_iter().filter_map(|path| self.definitions.get_key_value(path));
         let values = touched.filter(|(_, rules)| rules.iter().all(|(_, rule)| rule.arguments.is_none()));
-        let weight = values.fold(Weight::NONE, |all, (path, _)| all.and(self.rule(path, 0, &[]).raised(level)));
+        let weight = values.fold(Weight::SCALAR, |all, (path, _)| all.or(self.rule(path, Rounds::NONE, &[])));
         let documents = self.sources.iter().flat_map(|source| &source.data).filter_map(|data| data.at(&path));
-        documents.fold(weight, |all, document| all.and(Weight::of_document(document).raised(level)))
+        documents.fold(weight, |all, document| all.and(Weight::of_document(document, dynamic)))
     }
 
     /// Where under `data` a name of the module leads; `None` for the input.
@@ -330,27 +339,29 @@ impl<'a> Growth<'a> {
         Some(start.into_iter().chain(below.iter().cloned()).collect())
     }
 
-    fn call(&self, function: &'a Expr, given: &[&'a Expr], scope: &Scope<'a, '_>, level: u8) -> Weight {
-        let weights: Vec<Weight> = given.iter().map(|argument| self.weigh(argument, scope, level)).collect();
-        let Some(found) = reference(function) else { return Weight::constant(level) };
+    fn call(&self, function: &'a Expr, given: &[&'a Expr], scope: &Scope<'a, '_>, rounds: Rounds) -> Weight {
+        let weights: Vec<Weight> = given.iter().map(|argument| self.weigh(argument, scope, rounds)).collect();
+        let Some(found) = reference(function) else { return Weight::SCALAR };
         let path = self.path(&found.root, &found.path, scope.module);
         if let Some((path, rules)) = path.and_then(|path| self.definitions.get_key_value(&path)) {
             let takes = rules.iter().filter_map(|(_, rule)| rule.arguments).max().unwrap_or_default();
-            return self.rule(path, level, weights.get(..takes).unwrap_or(&weights));
+            return self.rule(path, rounds, weights.get(..takes).unwrap_or(&weights));
         }
-        builtins::result(&found.whole().join("."), given, &weights, level)
+        let result = builtins::result(&found.whole().join("."), given, &weights);
+        if result.number > MAX_PRODUCT { self.number(function.span(), result.number, MAX_PRODUCT) } else { result }
     }
 
     /// `weight`, unless it is too much: that is reported once, where it comes to be.
     fn bounded(&self, span: &Span, weight: Weight) -> Weight {
-        if weight.copies > MAX_COPIES {
-            self.report(span, format!("holds more than {MAX_COPIES} copies of what it is made from"));
+        if weight.bytes > MAX_BYTES {
+            let most = MAX_BYTES / (1024 * 1024);
+            self.report(span, format!("could grow to more than {most} MiB, whatever it is made from"));
         } else if weight.levels > MAX_LEVELS {
-            self.report(span, format!("collects what other loops collected, more than {MAX_LEVELS} times over"));
+            self.report(span, format!("repeats in loops what other loops repeated, more than {MAX_LEVELS} times over"));
         } else {
             return weight;
         }
-        Weight::ONE
+        Weight::SCALAR
     }
 
     fn report(&self, span: &Span, message: impl Into<String>) {
@@ -377,13 +388,6 @@ fn collected(head: &RuleHead) -> Vec<&Expr> {
             scope::indices(refr).into_iter().chain(value).collect()
         }
     }
-}
-
-fn is_constant(expression: &Expr) -> bool {
-    matches!(
-        expression,
-        Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. } | Expr::Bool { .. } | Expr::Null { .. }
-    )
 }
 
 fn imports(module: &Module) -> BTreeMap<String, Option<Path>> {

@@ -38,7 +38,7 @@ fn a_policy_that_does_not_load_does_not_pass_and_its_place_is_named() {
 fn a_policy_that_spends_its_budget_is_named_by_its_actions() {
     let report = report(
         "allow contains {\"code\": \"slow\"} if {\n    input.action.effect == \"write\"\n    \
-         count([1 | some a in numbers.range(1, 5000); some b in numbers.range(1, 5000); a == b]) > 0\n}",
+         some a in numbers.range(1, 5000)\n    some b in numbers.range(1, 5000)\n    a + b < 0\n}",
     );
     assert_eq!(report.unwrap().slow, ["refunds.create"]);
 }

@@ -5,8 +5,8 @@ use regorus::unstable::Expr;
 use super::weight::Weight;
 
 /// The weight of the result of the builtin `name`. One that is not known here gives all it is given.
-pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight], level: u8) -> Weight {
-    let all = weights.iter().fold(Weight::constant(level), |all, one| all.or(*one));
+pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight]) -> Weight {
+    let all = weights.iter().fold(Weight::SCALAR, |all, one| all.or(*one)).part();
     let sum = weights.iter().fold(Weight::NONE, |all, one| all.and(*one));
     let text = |place: usize| given.get(place).and_then(|argument| text(argument)).unwrap_or_default();
     match name {
@@ -45,7 +45,9 @@ pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight], level: u8)
         | "time.add_date"
         | "time.parse_duration_ns"
         | "time.parse_ns"
-        | "time.parse_rfc3339_ns" => Weight::constant(level),
+        | "time.parse_rfc3339_ns" => Weight::SCALAR,
+        // The numbers are written out.
+        "numbers.range" | "numbers.range_step" => Weight::numbers(span(given)),
         // A part of what it is given.
         "array.slice" | "array.reverse" | "sort" | "max" | "min" | "trim" | "trim_left" | "trim_prefix"
         | "trim_right" | "trim_space" | "trim_suffix" | "substring" | "strings.reverse" | "lower" | "upper"
@@ -66,10 +68,25 @@ pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight], level: u8)
         "regex.replace" => all.times(text(2).len() + 1),
         "strings.replace_n" => all.times(given.first().map_or(1, |patterns| replacements(patterns))),
         "regex.find_all_string_submatch_n" => all.times(text(0).matches('(').count() + 1),
+        "product" => Weight::number(weights.first().map_or(0, |weight| weight.product())),
+        "bits.lsh" => Weight::number(sum.number + 8),
         // A copy within a document doubles it.
         "json.patch" => sum.times(1 << given.get(1).map_or(0, |patch| copies(patch)).min(31)),
-        _ => sum.or(Weight::constant(level)),
+        _ => sum.or(Weight::SCALAR).part(),
     }
+}
+
+/// How many whole numbers two literals lie apart.
+fn span(given: &[&Expr]) -> u64 {
+    let number = |place: usize| match given.get(place) {
+        Some(Expr::Number { value, .. }) => value.as_i64().ok(),
+        Some(Expr::UnaryExpr { expr, .. }) => match expr.as_ref() {
+            Expr::Number { value, .. } => value.as_i64().ok().map(i64::wrapping_neg),
+            _ => None,
+        },
+        _ => None,
+    };
+    number(0).zip(number(1)).map_or(u64::MAX, |(first, last)| first.abs_diff(last).saturating_add(1))
 }
 
 fn text(expression: &Expr) -> Option<String> {

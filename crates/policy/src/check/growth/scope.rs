@@ -7,7 +7,7 @@ use std::{
 
 use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Ref};
 
-use super::{Growth, Weight};
+use super::{Growth, Rounds, Weight};
 
 /// What a name stands for.
 pub(super) enum Bound<'a> {
@@ -30,22 +30,40 @@ pub(super) enum Collected<'t, 'a> {
     Repeated(&'t [&'a Expr]),
 }
 
+/// A loop of a query.
+struct Loop<'a> {
+    /// The names that it sets.
+    names: Vec<&'a str>,
+    /// What it goes through.
+    over: &'a Expr,
+}
+
 /// The names of a query, inside those of another.
 pub(super) struct Scope<'a, 'p> {
     pub(super) module: usize,
-    /// How many loops collect what is made here.
-    pub(super) level: u8,
-    /// How many loops of this query repeat what it collects.
-    pub(super) loops: u8,
+    /// The loops that collect what is made here.
+    pub(super) rounds: Rounds,
+    /// The same without this query's own.
+    pub(super) outside: Rounds,
+    /// Those of them that are this query's own, where there are several: each repeats what the others go through.
+    pub(super) crossed: Rounds,
     pub(super) around: Option<&'p Self>,
-    /// What expressions weigh here, at a level.
-    pub(super) known: RefCell<BTreeMap<(*const Expr, u8), Weight>>,
+    /// What expressions weigh here, in some loops.
+    pub(super) known: RefCell<BTreeMap<(*const Expr, Rounds), Weight>>,
     names: BTreeMap<String, Vec<Bound<'a>>>,
 }
 
 impl<'a, 'p> Scope<'a, 'p> {
-    pub(super) fn empty(module: usize, level: u8) -> Self {
-        Self { module, level, loops: 0, around: None, known: RefCell::default(), names: BTreeMap::new() }
+    pub(super) fn empty(module: usize, rounds: Rounds) -> Self {
+        Self {
+            module,
+            rounds,
+            outside: rounds,
+            crossed: Rounds::NONE,
+            around: None,
+            known: RefCell::default(),
+            names: BTreeMap::new(),
+        }
     }
 
     pub(super) fn bind(&mut self, name: &str, bound: Bound<'a>) {
@@ -55,7 +73,7 @@ impl<'a, 'p> Scope<'a, 'p> {
     /// The parameters of a function, and the weights of what it is given.
     pub(super) fn parameters(&mut self, parameters: &'a [Ref<Expr>], weights: &[Weight]) {
         for (place, parameter) in parameters.iter().enumerate() {
-            let weight = weights.get(place).copied().unwrap_or(Weight::constant(self.level));
+            let weight = weights.get(place).copied().unwrap_or(Weight::SCALAR);
             for name in names(parameter) {
                 self.bind(name, Bound::Known(weight));
             }
@@ -78,11 +96,11 @@ impl<'a, 'p> Scope<'a, 'p> {
         around: &'p Self,
         statements: &'a [LiteralStmt],
         collected: Collected<'_, 'a>,
-        growth: &Growth<'_>,
+        growth: &Growth<'a>,
     ) -> Self {
-        let mut scope = Self::empty(around.module, around.level);
+        let mut scope = Self::empty(around.module, around.rounds);
         scope.around = Some(around);
-        let mut loops = scope.declared(statements);
+        let mut loops: Vec<Loop<'a>> = scope.declared(statements);
         scope.unified(statements);
         let terms: &[&Expr] = match &collected {
             Collected::One => &[],
@@ -100,23 +118,29 @@ impl<'a, 'p> Scope<'a, 'p> {
         for term in terms {
             scope.indexed(term, growth, &mut loops);
         }
-        let repeating = match &collected {
-            Collected::One => 0,
-            Collected::Repeated(_) => loops.len(),
+        let repeating: Vec<&Expr> = match &collected {
+            Collected::One => Vec::new(),
+            Collected::Repeated(_) => loops.iter().map(|each| each.over).collect(),
             Collected::Distinct(_) => {
                 let needed = scope.needed(terms);
-                let of_statements = loops.iter().take(before);
-                let matters = |names: &&Vec<&str>| names.iter().any(|name| needed.contains(name));
-                of_statements.filter(matters).count() + loops.len() - before
+                let matters = |(place, each): &(usize, &Loop<'_>)| {
+                    *place >= before || each.names.iter().any(|name| needed.contains(name))
+                };
+                loops.iter().enumerate().filter(matters).map(|(_, each)| each.over).collect()
             }
         };
-        scope.loops = u8::try_from(repeating).unwrap_or(u8::MAX);
-        scope.level = around.level.saturating_add(scope.loops.min(1));
+        // What the loops go through is weighed as outside of them: their names are bound, and say what they are part of.
+        let over: Vec<Weight> = repeating.iter().map(|over| growth.once(over, &scope, around.rounds)).collect();
+        scope.known.borrow_mut().clear();
+        scope.rounds = around.rounds.and(&over);
+        if over.len() > 1 {
+            scope.crossed = Rounds::NONE.and(&over);
+        }
         scope
     }
 
-    /// Binds what `some` and `:=` say. Gives the loops, each by its names.
-    fn declared(&mut self, statements: &'a [LiteralStmt]) -> Vec<Vec<&'a str>> {
+    /// Binds what `some` and `:=` say. Gives the loops.
+    fn declared(&mut self, statements: &'a [LiteralStmt]) -> Vec<Loop<'a>> {
         let mut loops = Vec::new();
         for statement in statements {
             match &statement.literal {
@@ -125,7 +149,7 @@ impl<'a, 'p> Scope<'a, 'p> {
                     for name in &found {
                         self.bind(name, Bound::Part(collection));
                     }
-                    loops.push(found);
+                    loops.push(Loop { names: found, over: collection });
                 }
                 Literal::Expr { expr, .. } => visit(expr, &mut |part| {
                     if let Expr::AssignExpr { op: AssignOp::ColEq, lhs, rhs, .. } = part {
@@ -134,7 +158,8 @@ impl<'a, 'p> Scope<'a, 'p> {
                         }
                     }
                     if let Some(walked) = walked(part) {
-                        loops.push(walked.map(names).unwrap_or_default().into_iter().chain(assigned(expr)).collect());
+                        let names = walked.map(names).unwrap_or_default().into_iter().chain(assigned(expr));
+                        loops.push(Loop { names: names.collect(), over: part });
                     }
                 }),
                 Literal::SomeVars { .. } | Literal::NotExpr { .. } | Literal::Every { .. } => {}
@@ -167,11 +192,11 @@ impl<'a, 'p> Scope<'a, 'p> {
     }
 
     /// Binds the names that `expression` looks up with and that nothing binds: each is a loop.
-    fn indexed(&mut self, expression: &'a Expr, growth: &Growth<'_>, loops: &mut Vec<Vec<&'a str>>) {
+    fn indexed(&mut self, expression: &'a Expr, growth: &Growth<'_>, loops: &mut Vec<Loop<'a>>) {
         visit(expression, &mut |part| {
             let Expr::RefBrack { refr, index, .. } = part else { return };
             if is_wildcard(index) {
-                loops.push(assigned(expression));
+                loops.push(Loop { names: assigned(expression), over: refr });
                 return;
             }
             let free = |name: &&str| self.find(name).is_none() && !growth.is_global(name, self.module);
@@ -182,7 +207,8 @@ impl<'a, 'p> Scope<'a, 'p> {
             for name in &free {
                 self.bind(name, Bound::Part(refr));
             }
-            loops.push(free.into_iter().chain(assigned(expression)).collect());
+            let names = free.into_iter().chain(assigned(expression)).collect();
+            loops.push(Loop { names, over: refr });
         });
     }
 

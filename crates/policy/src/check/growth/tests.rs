@@ -55,24 +55,26 @@ fn what_doubles_with_each_step_is_refused() {
         "[y | some y in [@, @]]",
         "{\"k\": [@, [@]]}.k",
     ] {
-        let expected = if step.starts_with("concat(@") { "argument 1" } else { "copies" };
+        let expected = if step.starts_with("concat(@") { "argument 1" } else { "MiB" };
         refused(&line(40, step), expected);
         refused(&rules(12, step), expected);
     }
-    refused(&rules(12, "@ * @"), "copies");
-    refused("f(x) := concat(\"\", [x, x])\ny := f(f(f(f(f(f(f(f(f(f(input.tool))))))))))", "copies");
+    refused(&rules(12, "@ * @").replace("input.call.path", "7"), "multiplies");
+    refused(&rules(12, "[@, @ * @][1]"), "multiplies");
+    refused(&rules(12, "product([@, @])"), "multiplies");
+    refused("f(x) := concat(\"\", [x, x])\ny := f(f(f(f(f(f(f(f(f(f(input.tool))))))))))", "MiB");
     let functions: String = (0..40).map(|n| format!("f{n}(x) := f{}([x, x])\n", n + 1)).collect();
-    refused(&format!("{functions}f40(x) := count(x)\ny := f0(input.tool)"), "copies");
-    refused(&format!("y := concat(\"\", [{}])", vec!["input.tool"; 300].join(",\n")), "copies");
-    refused(&format!("y := replace(input.tool, \"a\", `{}`)", "bbb\n".repeat(600)), "copies");
+    refused(&format!("{functions}f40(x) := count(x)\ny := f0(input.tool)"), "MiB");
+    refused(&format!("y := concat(\"\", [{}])", vec!["input.tool"; 300].join(",\n")), "MiB");
+    refused(&format!("y := replace(input.tool, \"a\", `{}`)", "bbb\n".repeat(600)), "MiB");
 }
 
 #[test]
 fn a_name_that_is_bound_twice_or_the_other_way_round_does_not_hide_growth() {
     let unified: String = (0..40).map(|n| format!("\t[x{n}, x{n}] = x{}\n", n + 1)).collect();
-    refused(&format!("y if {{\n\tx0 = input.tool\n{unified}\tcount(x40) > 1\n}}"), "copies");
+    refused(&format!("y if {{\n\tx0 = input.tool\n{unified}\tcount(x40) > 1\n}}"), "MiB");
     let backwards: String = (0..40).rev().map(|n| format!("\tx{} = [x{n}, x{n}]\n", n + 1)).collect();
-    refused(&format!("y if {{\n\tcount(x40) > 1\n{backwards}\tx0 = input.tool\n}}"), "copies");
+    refused(&format!("y if {{\n\tcount(x40) > 1\n{backwards}\tx0 = input.tool\n}}"), "MiB");
     let shadowed: String = (0..40).fold("input.tool".to_owned(), |inner, n| match n % 8 {
         7 => inner,
         _ => format!("[[x, x] | x := {inner}][0]"),
@@ -83,15 +85,31 @@ fn a_name_that_is_bound_twice_or_the_other_way_round_does_not_hide_growth() {
 #[test]
 fn loops_that_repeat_what_loops_collected_are_refused() {
     let collect = |from: &str| format!("[{from} | some _ in numbers.range(1, 10000)]");
-    refused(&rules(4, &collect("@")), "collects");
-    refused(&rules(4, "{[i, @] | some i in numbers.range(1, 10000)}"), "collects");
+    refused(&rules(4, &collect("@")), "loops");
+    refused(&rules(4, "{[i, @] | some i in numbers.range(1, 10000)}"), "loops");
     refused(
-        "a[i] := input if some i in numbers.range(1, 9)\nb[i] := a if some i in numbers.range(1, 9)\nc[i] := b if some i in numbers.range(1, 9)",
-        "collects",
+        "a[i] := input if some i in input.chain\nb[i] := a if some i in input.chain\nc[i] := b if some i in input.chain",
+        "loops",
     );
-    let nested = "[[[[1 | some _ in numbers.range(1, 99)] | some _ in numbers.range(1, 99)] | some _ in \
-                  numbers.range(1, 99)] | some _ in numbers.range(1, 99)]";
-    refused(&format!("x := {nested}"), "collects");
+    let nested =
+        "[[[[1 | some _ in input.chain] | some _ in input.chain] | some _ in input.chain] | some _ in input.chain]";
+    refused(&format!("x := {nested}"), "loops");
+}
+
+#[test]
+fn what_only_the_policys_own_text_repeats_is_counted() {
+    let text = format!("text := `{}`\n", format!("{}\n", "a".repeat(900)).repeat(400));
+    for body in [
+        "x := concat(\"\", [text | some _ in numbers.range(1, 3000)])",
+        "x := count(json.marshal([text | some _ in numbers.range(1, 3000)]))",
+        "a := [1 | some _ in numbers.range(1, 9999)]\nx := [a | some _ in numbers.range(1, 9999)]",
+        "x := {[i, j, k] | some i in numbers.range(1, 999); some j in numbers.range(1, 999); some k in numbers.range(1, 999)}",
+        "a[i] := text if some i in numbers.range(1, 999)",
+        "f(t) := [t | some _ in numbers.range(1, 999)]\nx := f(text)",
+        "f(t) := [text | some _ in numbers.range(1, 9)]\nx := [f(i) | some i in numbers.range(1, 99)]",
+    ] {
+        refused(&format!("{text}{body}"), "MiB");
+    }
 }
 
 #[test]
@@ -129,6 +147,10 @@ fn what_people_write_is_let_through() {
          \tsome name in [\"amount\", \"reason\"]\n\tis_null(input.action.parameters[name])\n}",
         "allowed[tool] contains action if { some tool in [\"a\", \"b\"]; some action in [\"c\", \"d\"] }\n\
          x if input.action.name in allowed[input.tool]",
+        "x := [sprintf(\"%d-%s\", [i, input.tool]) | some i in numbers.range(1, 12)]",
+        "x := {k: twice | some k in [\"amount\", \"fee\"]; twice := input.action.parameters[k].minor * 2}",
+        "x := max([three | some hop in input.chain; three := hop.limit.minor * 3]) * 2",
+        "table := {{\"a\": i, \"b\": [i, i]} | some i in numbers.range(1, 500)}\nx := {row.a | some row in table; row.b[_] == 3}",
         "x if every hop in input.chain { hop.kind in {\"user\", \"agent\"} }",
     ] {
         if let Err(error) = load(body) {
