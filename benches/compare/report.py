@@ -64,6 +64,7 @@ def processes(result, shape):
 
 
 def warnings(result):
+    yield from (f"FAILED {failure}" for failure in result["failed"])
     noisy = [row["others"] for table in result["tables"] for row in table["rows"] if row["others"] > NOISE]
     if noisy:
         yield (f"NOISY: in {len(noisy)} of {sum(len(table['rows']) for table in result['tables'])} rows other processes had up to "

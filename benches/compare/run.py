@@ -54,7 +54,9 @@ def main():
     world = World(options, directory)
     try:
         world.start(plan.subjects(groups))
-        print_result(world.measure(groups), options)
+        result = world.measure(groups)
+        print(json.dumps(result, indent=1) if options.json else report.text(result))
+        return 1 if result["failed"] else 0
     except Failed as failure:
         sys.exit(f"compare: {failure}")
     finally:
@@ -87,16 +89,12 @@ def arguments():
     return options
 
 
-def print_result(result, options):
-    print(json.dumps(result, indent=1) if options.json else report.text(result))
-
-
 class World:
     """Everything that this run started."""
 
     def __init__(self, options, directory):
         self.options, self.directory = options, directory
-        self.processes, self.subjects, self.skipped = [], {}, []
+        self.processes, self.subjects, self.skipped, self.failed = [], {}, [], []
         self.calls = {}  # of each sidecar, for the size of its ledger
 
     def start(self, wanted):
@@ -161,8 +159,14 @@ class World:
             rows = {case.name: [] for case in cases}
             for number in range(self.options.rounds):
                 say(f"{group.title}: round {number + 1} of {self.options.rounds}")
-                for case in cases:
-                    rows[case.name].append(self.one(group, case, rate))
+                for case in list(cases):
+                    try:
+                        rows[case.name].append(self.one(group, case, rate))
+                    except Failed as failure:
+                        # The others' rounds are good all the same.
+                        self.failed.append(f"{group.title}: {case.name}: {failure}")
+                        say(f"FAILED {self.failed[-1]}")
+                        cases.remove(case)
             tables.append({
                 "name": group.name, "title": group.title, "connections": group.connections, "rate": rate,
                 "rows": [summary(case, rows[case.name]) for case in cases],
@@ -174,7 +178,7 @@ class World:
         say("stopping, and verifying each ledger")
         ledger = {name: self.subjects[name].holds(calls) for name, calls in self.calls.items()}
         return {"about": self.about | {"seconds": self.options.seconds, "rounds": self.options.rounds},
-                "skipped": self.skipped, "tables": tables, "memory": memory, "ledger_bytes_per_call": ledger}
+                "skipped": self.skipped, "failed": self.failed, "tables": tables, "memory": memory, "ledger_bytes_per_call": ledger}
 
     def one(self, group, case, rate):
         """One measurement of one case."""
@@ -222,4 +226,4 @@ def summary(case, rounds):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -147,7 +147,7 @@ class Sidecar:
         told = subprocess.run(command, capture_output=True, text=True)
         records = json.loads(told.stdout)["report"]["records"] if told.returncode == 0 else 0
         if records < 2 * calls:
-            raise Failed(f"the ledger of {self.directory.name} holds {records} records of {calls} calls: {told.stdout}{told.stderr}")
+            raise Failed(f"the ledger of {self.directory.name} has {records} records of {calls} calls: {told.stdout}{told.stderr}")
         return size / calls
 
     def ledger_bytes(self):
