@@ -19,7 +19,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use event::{Event, TokenIssued, TokenRefused};
+pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
     call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},

@@ -4,11 +4,11 @@
 pub(crate) mod hosts;
 pub(crate) mod probe;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use net::{Body, Listener, ServeLimits, Tasks};
+use net::{Body, Endpoint, LocalAddress, ServeLimits, Tasks};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -56,13 +56,24 @@ impl Readiness {
 }
 
 /// Serves health until shutdown begins. `ready` is asked at each `/readyz`.
-pub(crate) fn serve<R>(listener: Listener, tasks: &Tasks, metrics: Metrics, ready: R)
+pub(crate) fn serve<R>(endpoint: Endpoint, tasks: &Tasks, metrics: Metrics, ready: R)
 where
     R: Fn() -> Readiness + Send + Sync + 'static,
 {
-    let state = Arc::new((Hosts::of(listener.local_addr()), metrics, ready));
-    let limits = ServeLimits { max_connections: 32, ..ServeLimits::default() };
-    let serving = net::serve(listener, limits, tasks.clone(), move |_, request: Request<Incoming>| {
+    let hosts = match endpoint.local() {
+        LocalAddress::Tcp(address) => Hosts::of(address),
+        LocalAddress::Unix(_) => Hosts::any(),
+    };
+    let state = Arc::new((hosts, metrics, ready));
+    // Whoever asks here asks briefly; what agents do at their own listener takes nothing of this one.
+    let limits = ServeLimits {
+        max_connections: 64,
+        peer_share: 75,
+        header_timeout: Duration::from_secs(5),
+        idle_timeout: Duration::from_secs(10),
+        ..ServeLimits::default()
+    };
+    let serving = net::serve(endpoint, limits, tasks.clone(), move |_, request: Request<Incoming>| {
         let state = Arc::clone(&state);
         async move {
             let (hosts, metrics, ready) = state.as_ref();

@@ -125,6 +125,22 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
+    collect_within(body, limit, |_| true).await.map(Option::unwrap_or_default)
+}
+
+/// The same, asking `room` for each further number of bytes before they are kept. `None` where it had none.
+///
+/// # Errors
+/// When it is too large, also when only its declared length says so, or breaks off.
+pub async fn collect_within<B>(
+    body: B,
+    limit: usize,
+    mut room: impl FnMut(usize) -> bool,
+) -> Result<Option<Bytes>, CollectError>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     if body.size_hint().lower() > limit as u64 {
         return Err(CollectError::TooLarge { limit });
     }
@@ -139,6 +155,9 @@ where
         if data.len() > limit.saturating_sub(first.len() + rest.len()) {
             return Err(CollectError::TooLarge { limit });
         }
+        if !room(data.len()) {
+            return Ok(None);
+        }
         // Most bodies are one frame: those are handed on without a copy.
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -150,7 +169,7 @@ where
             rest.extend_from_slice(&data);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(Some(if rest.is_empty() { first } else { rest.freeze() }))
 }
 
 #[cfg(test)]
@@ -180,6 +199,17 @@ mod tests {
         let refused = Err(CollectError::TooLarge { limit: 3 });
         assert_eq!(collect(pieces(&["ab", "cd"]), 3).await, refused);
         assert_eq!(collect(Body::full("abcd"), 3).await, refused);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_kept_only_as_far_as_there_is_room_for_it() {
+        let mut left: usize = 3;
+        let mut room = |bytes: usize| {
+            left = left.saturating_sub(bytes);
+            left > 0
+        };
+        assert_eq!(collect_within(pieces(&["a", "b"]), 9, &mut room).await, Ok(Some("ab".into())));
+        assert_eq!(collect_within(pieces(&["c", "d"]), 9, &mut room).await, Ok(None));
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -22,6 +24,7 @@ pub struct Tasks {
     tracker: TaskTracker,
     soft: CancellationToken,
     force: CancellationToken,
+    panics: Arc<AtomicU64>,
 }
 
 impl Tasks {
@@ -41,10 +44,11 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         let force = self.force.clone();
+        let panics = Arc::clone(&self.panics);
         Task(self.tracker.spawn(async move {
             let guarded = AssertUnwindSafe(future).catch_unwind();
             tokio::select! {
-                outcome = guarded => Some(outcome.unwrap_or_else(|panic| log_and_unwind(name, panic))),
+                outcome = guarded => Some(outcome.unwrap_or_else(|panic| log_and_unwind(name, panic, &panics))),
                 () = force.cancelled() => None,
             }
         }))
@@ -57,9 +61,10 @@ impl Tasks {
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        let panics = Arc::clone(&self.panics);
         Task(self.tracker.spawn_blocking(move || {
             let outcome = catch_unwind(AssertUnwindSafe(work));
-            Some(outcome.unwrap_or_else(|panic| log_and_unwind(name, panic)))
+            Some(outcome.unwrap_or_else(|panic| log_and_unwind(name, panic, &panics)))
         }))
     }
 
@@ -85,6 +90,12 @@ impl Tasks {
     #[must_use]
     pub fn running(&self) -> usize {
         self.tracker.len()
+    }
+
+    /// How many tasks panicked so far.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.panics.load(Ordering::Relaxed)
     }
 
     /// Begins shutdown, waits up to `deadline` for every task to end, then cuts those that have not.
@@ -144,14 +155,17 @@ impl<T> Task<T> {
     }
 }
 
-fn log_and_unwind(name: &'static str, panic: Box<dyn Any + Send>) -> ! {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message");
-    tracing::error!(task = name, panic = text, "a task panicked");
+fn log_and_unwind(name: &'static str, panic: Box<dyn Any + Send>, panics: &AtomicU64) -> ! {
+    panics.fetch_add(1, Ordering::Relaxed);
+    tracing::error!(task = name, panic = panic_text(&*panic), "a task panicked");
     resume_unwind(panic)
+}
+
+/// What was said at a panic.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 #[cfg(test)]
@@ -190,6 +204,7 @@ mod tests {
         assert_eq!(bad.join().await, Err::<(), _>(TaskEnd::Panicked));
         assert_eq!(bad_thread.join().await, Err::<(), _>(TaskEnd::Panicked));
         assert_eq!(good.join().await, Ok(1));
+        assert_eq!(tasks.panics(), 2);
         assert!(tasks.drain(Duration::from_secs(30)).await);
     }
 

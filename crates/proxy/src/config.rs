@@ -1,16 +1,18 @@
 //! The sections of the configuration that the sidecar's calls depend on (DESIGN §5.6): the agent listener and
 //! the tools. Parsed without side effects here; [`tools::resolve`] says what they mean.
 
+mod limits;
 mod listener;
 pub mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Action, Effect, Id, ParameterKind, Tenant, catalogue::IdentityMode, duration::ConfigDuration};
-use net::SecretSource;
+use net::{ClientTlsConfig, SecretSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use limits::{LimitsConfig, PeerShare};
 pub use listener::{AgentListenerConfig, Bearer, ClaimedTrace, InputHeader, ListenAddress, ListenerError, SocketMode};
 
 /// An upstream API.
@@ -34,6 +36,9 @@ pub struct ToolConfig {
     /// The credential for single tenants.
     #[serde(default)]
     pub credentials: BTreeMap<Id<Tenant>, CredentialConfig>,
+    /// What it is shown and held to over TLS, beside what `tls` says for all: a client certificate, authorities of
+    /// its own.
+    pub tls: Option<ClientTlsConfig>,
     /// How long it may take until the head of its response, counted from the last byte it took.
     #[serde(default = "default_tool_timeout")]
     pub timeout: ConfigDuration,

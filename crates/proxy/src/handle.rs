@@ -1,11 +1,12 @@
 //! The way of a call (DESIGN §4): one straight line. Each stage takes what the one before proved, and can only go
 //! on or refuse; every refusal ends in [`Sidecar::refuse`].
 
-use std::sync::Arc;
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming as HyperBody;
-use model::{Code, Decision, Refusal, Verdict};
+use model::{Code, Decision, Id, Refusal, Verdict, id::DecisionMark};
 use net::{Body, Peer};
 use token::{Rejection, Seen};
 use tracing::Instrument as _;
@@ -15,9 +16,11 @@ use crate::{
     admit::admit,
     approve::approve,
     decide::{ask, decide},
-    forward::{Cleared, Unanswered, forward},
+    fold::Fate,
+    forward::{Cleared, Unanswered, Way, forward},
     guard::guard,
     metrics::Label,
+    overload::UnderWay,
     record::{self, record},
     refuse::{self, About},
     reserve::reserve,
@@ -46,6 +49,25 @@ impl Sidecar {
                 return response;
             }
         };
+        let under_way = match self.gate.enter(&arrival.peer) {
+            Ok(under_way) => under_way,
+            Err(refusal) => return self.shed(&refusal, &arrival),
+        };
+        let id = arrival.id.clone();
+        let call = self.call(arrival, under_way, request, snapshot);
+        match AssertUnwindSafe(call).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => self.failed(&id, &*panic),
+        }
+    }
+
+    async fn call(
+        self: &Arc<Self>,
+        arrival: Arrival,
+        under_way: UnderWay,
+        request: Request<Body>,
+        snapshot: Arc<Snapshot>,
+    ) -> Response<Body> {
         let (method, version) = (request.method().clone(), request.version());
         let accepted = accept(arrival.clone(), request, &snapshot.listener);
         let claimed = accepted.as_ref().ok().and_then(Incoming::claimed_trace);
@@ -53,6 +75,7 @@ impl Sidecar {
         // For log lines, and only where they are wanted in such detail.
         let lines = tracing::debug_span!("call", decision_id = %arrival.id);
         let mut trail = Trail::new(arrival);
+        trail.under_way = Some(under_way);
         trail.ids = Some(*trace.ids());
         let line = Box::pin(self.line(accepted, &snapshot, &trace, &mut trail)).instrument(lines.clone());
         match line.await {
@@ -76,12 +99,17 @@ impl Sidecar {
         let admitted = admit(&incoming, snapshot, trail.arrival.time).await?;
         trail.delegation = Some(Arc::clone(admitted.delegation()));
         trace.admitted(admitted.delegation());
+        if let Some(under_way) = &mut trail.under_way {
+            self.gate.admitted(under_way, admitted.delegation())?;
+        }
+        #[cfg(test)]
+        crate::testing::fault(&incoming);
 
         trail.enter("resolve");
         let recognised = recognise(&incoming, &admitted.delegation().tenant, &snapshot.catalogue)?;
         trail.recognised(&recognised);
         trace.recognised(incoming.method(), &recognised);
-        let call = resolve(incoming, &admitted, recognised, &snapshot.listener).await?;
+        let call = resolve(incoming, &admitted, recognised, &snapshot.listener, &self.gate).await?;
         trail.resolved(&call);
 
         trail.enter("guard");
@@ -114,7 +142,8 @@ impl Sidecar {
         self.note(trail, trace, Verdict::Permit, None);
 
         let cleared = Cleared { permit, charge, credential, receipt };
-        Ok(forward(cleared, upstream, self, trace, settlement).await?)
+        let way = Way { tenant: &admitted.delegation().tenant, upstream, snapshot };
+        Ok(forward(cleared, way, self, trace, settlement).await?)
     }
 
     /// The one end of every call that is not forwarded, or not answered.
@@ -124,7 +153,11 @@ impl Sidecar {
             End::Refused => {
                 trail.leave();
                 trail.seen = seen;
-                record::refusal(self, &refusal, decision, snapshot, &trail).await;
+                match self.folding.fate(&trail, refusal.code, net::clock::monotonic()) {
+                    Fate::Recorded => record::refusal(self, &refusal, decision, snapshot, &trail).await,
+                    Fate::Folded => self.metrics.folded(),
+                    Fate::Counted => self.unrecorded.add(refusal.code),
+                }
                 let verdict = record::of_guard(&refusal, trail.stage()).verdict;
                 self.note(&trail, trace, verdict, Some(refusal.code));
                 false
@@ -133,13 +166,32 @@ impl Sidecar {
         };
         let internal = refusal.internal.as_deref();
         match refusal.code.entry().status {
-            500.. => tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, internal, "not served"),
+            500.. => {
+                if let Some(lines) = self.quiet.due(refusal.code.as_str()) {
+                    let (decision_id, code) = (&trail.arrival.id, refusal.code);
+                    tracing::warn!(%decision_id, %code, internal, suppressed = lines - 1, "not served");
+                }
+            }
             _ => tracing::debug!(decision_id = %trail.arrival.id, code = %refusal.code, internal, "refused"),
         }
         let run = trail.delegation.as_ref().map(|delegation| &delegation.run);
         let response = refuse::response(&refusal, About { id: &trail.arrival.id, run, sent });
         trace.answered(response.status().as_u16(), 500);
         response
+    }
+
+    /// There is no room for the call: nothing of it was looked at, and nothing is written down but a number.
+    fn shed(&self, refusal: &Refusal, arrival: &Arrival) -> Response<Body> {
+        self.unrecorded.add(refusal.code);
+        refuse::response(refusal, About { id: &arrival.id, run: None, sent: false })
+    }
+
+    /// A fault of ours ends this call and no other.
+    fn failed(&self, id: &Id<DecisionMark>, panic: &(dyn Any + Send)) -> Response<Body> {
+        self.metrics.panicked();
+        let reason = net::tasks::panic_text(panic);
+        tracing::error!(decision_id = %id, reason, "a call panicked; this is a defect");
+        refuse::failed(id)
     }
 
     /// Counts a decision and tells those who listen.
@@ -156,7 +208,7 @@ impl Sidecar {
             tracing::Level::INFO,
             countersign.decision.id = %trail.arrival.id,
             countersign.run.id = delegation.map(|delegation| delegation.run.as_str()),
-            countersign.task.id = delegation.and_then(|delegation| delegation.task.id.as_ref()).map(model::Id::as_str),
+            countersign.task.id = delegation.and_then(|delegation| delegation.task.id.as_ref()).map(Id::as_str),
             countersign.decision = verdict.as_str(),
             countersign.denial.code = code.map(Code::as_str),
             countersign.stage = trail.stage(),

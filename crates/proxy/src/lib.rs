@@ -16,9 +16,12 @@ mod reserve;
 mod resolve;
 mod settle;
 
+mod fold;
 mod handle;
 mod headers;
 mod metrics;
+mod overload;
+mod quiet;
 mod refuse;
 mod sidecar;
 mod snapshot;

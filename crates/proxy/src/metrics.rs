@@ -1,14 +1,17 @@
 //! The sidecar's metrics (DESIGN §5.7): base units, and never the id of a user, an agent or a run. Names are given
 //! without the unit and `_total`, which the Prometheus exporter adds.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use audit::record::Timings;
 use model::{Code, Verdict};
+use net::Full;
 use opentelemetry::{
     KeyValue, global,
     metrics::{BoundHistogram, Counter, Histogram, UpDownCounter},
 };
+
+use crate::{overload::Room, sidecar::Sidecar};
 
 /// Buckets in seconds: from what a guard takes to what a slow disk takes.
 const BUCKETS: [f64; 16] = [
@@ -31,6 +34,9 @@ pub(crate) struct Metrics {
     stages: [(&'static str, BoundHistogram<f64>); STAGES.len()],
     fact: Histogram<f64>,
     tool: Histogram<f64>,
+    shed: Counter<u64>,
+    folded: Counter<u64>,
+    panics: Counter<u64>,
 }
 
 /// One decision, as far as metrics tell calls apart.
@@ -73,6 +79,15 @@ impl Metrics {
             stages: STAGES.map(|name| (name, stage.bind(&[KeyValue::new("stage", name)]))),
             fact: seconds("countersign_facts", "Time a fact's read took, kept answers not counted"),
             tool: seconds("countersign_tool_response", "Time until the head of the tool's response"),
+            shed: meter.u64_counter("countersign_shed").with_description("Calls refused for want of room").build(),
+            folded: meter
+                .u64_counter("countersign_refusals_folded")
+                .with_description("Refusals of a known principal that are in a summary instead of a record")
+                .build(),
+            panics: meter
+                .u64_counter("countersign_call_panics")
+                .with_description("Calls that ended in a defect of the sidecar")
+                .build(),
         }
     }
 
@@ -116,6 +131,22 @@ impl Metrics {
         self.settled.add(1, &[KeyValue::new("tool", tool.to_owned()), KeyValue::new("outcome", outcome.as_str())]);
     }
 
+    pub(crate) fn shed(&self, room: Room, full: Full) {
+        let whose = match full {
+            Full::Total => "total",
+            Full::Share => "share",
+        };
+        self.shed.add(1, &[KeyValue::new("room", room.as_str()), KeyValue::new("full", whose)]);
+    }
+
+    pub(crate) fn folded(&self) {
+        self.folded.add(1, &[]);
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panics.add(1, &[]);
+    }
+
     pub(crate) fn unrecorded(&self) {
         self.unrecorded.add(1, &[]);
     }
@@ -135,5 +166,62 @@ mod tests {
         let entered: Vec<&str> =
             line.split("trail.enter(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert_eq!(entered, STAGES.iter().skip(1).copied().collect::<Vec<_>>());
+    }
+}
+
+/// What is taken now, and what came and went at the listener, asked for when somebody looks.
+pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
+    type Ask = fn(&Sidecar) -> u64;
+    let meter = global::meter("countersign");
+    let gauges: [(&str, &str, Ask); 4] = [
+        ("countersign_calls_in_flight", "Calls under way, refused ones included", |sidecar| {
+            sidecar.gate.calls() as u64
+        }),
+        ("countersign_body_bytes_held", "Bytes of request bodies in memory", |sidecar| {
+            sidecar.gate.body_bytes() as u64
+        }),
+        ("countersign_connections_open", "Connections of agents", |sidecar| sidecar.census().connections() as u64),
+        ("countersign_handshakes_in_progress", "TLS handshakes of agents in progress", |sidecar| {
+            sidecar.census().handshakes() as u64
+        }),
+    ];
+    for (name, description, ask) in gauges {
+        // Meters live as long as the process, and a sidecar may end before it.
+        let seen = Arc::downgrade(sidecar);
+        let _gauge = meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                if let Some(sidecar) = seen.upgrade() {
+                    observer.observe(ask(&sidecar), &[]);
+                }
+            })
+            .build();
+    }
+    let counters: [(&str, &str, Ask); 4] = [
+        ("countersign_connections_refused", "Connections closed because their peer had its share", |sidecar| {
+            sidecar.census().connections_refused()
+        }),
+        ("countersign_handshakes_failed", "TLS handshakes that failed or took too long", |sidecar| {
+            sidecar.census().handshakes_failed()
+        }),
+        ("countersign_streams_stalled", "HTTP/2 answers given up because the peer took nothing", |sidecar| {
+            sidecar.census().streams_stalled()
+        }),
+        ("countersign_task_panics", "Tasks of calls and connections that ended in a defect", |sidecar| {
+            sidecar.tasks.panics()
+        }),
+    ];
+    for (name, description, ask) in counters {
+        let seen = Arc::downgrade(sidecar);
+        let _counter = meter
+            .u64_observable_counter(name)
+            .with_description(description)
+            .with_callback(move |observer| {
+                if let Some(sidecar) = seen.upgrade() {
+                    observer.observe(ask(&sidecar), &[]);
+                }
+            })
+            .build();
     }
 }

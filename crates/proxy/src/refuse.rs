@@ -11,6 +11,8 @@ pub(crate) const DECISION_ID: HeaderName = HeaderName::from_static("countersign-
 
 /// Seconds to wait where a condition passes by itself.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// Seconds to wait for room: calls end quickly.
+const RETRY_SOON: HeaderValue = HeaderValue::from_static("1");
 
 /// What a response says of the call beside the refusal itself.
 #[derive(Debug, Clone, Copy)]
@@ -89,10 +91,32 @@ pub(crate) fn response(refusal: &Refusal, about: About<'_>) -> Response<Body> {
         fields.insert(DECISION_ID, id);
     }
     if refusal.retry == Retry::After {
-        fields.insert(header::RETRY_AFTER, RETRY_AFTER);
+        let wait = if refusal.code == Code::Overloaded { RETRY_SOON } else { RETRY_AFTER };
+        fields.insert(header::RETRY_AFTER, wait);
     }
     if let Some(challenge) = challenge(refusal).and_then(|text| HeaderValue::from_str(&text).ok()) {
         fields.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
+
+/// The response where the sidecar itself failed. What became of the call is in its records, if it got that far.
+pub(crate) fn failed(id: &Id<DecisionMark>) -> Response<Body> {
+    let problem = serde_json::json!({
+        "type": "about:blank",
+        "status": 500,
+        "title": "Internal Server Error",
+        "detail": "The sidecar failed on this call. Whether it was sent is on record under its decision id.",
+        "decision_id": id,
+        "retry": Retry::AfterChange,
+    });
+    let mut response = Response::new(Body::full(problem.to_string()));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let fields = response.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        fields.insert(DECISION_ID, id);
     }
     response
 }

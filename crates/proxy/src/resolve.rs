@@ -23,6 +23,7 @@ use crate::{
     accept::{Arrival, Incoming, Parts, malformed},
     admit::Admitted,
     config::{AgentListenerConfig, InputHeader},
+    overload::Gate,
 };
 
 /// A request recognised as an action, with its parameters read.
@@ -93,11 +94,12 @@ pub(crate) async fn resolve<'a>(
     _admitted: &Admitted,
     recognised: Recognised<'a>,
     listener: &AgentListenerConfig,
+    gate: &Gate,
 ) -> Result<Call<'a>, Box<Refusal>> {
     let Recognised { tool, action, resource, variables, rest } = recognised;
     let Parts { arrival, method, version, path, query, headers, body } = incoming.into_parts();
     let (body, json) = if action.reads_body() {
-        let (bytes, json) = body::read(body, &headers, listener).await?;
+        let (bytes, json) = body::read(body, &headers, listener, gate.body(&arrival.peer)).await?;
         (CallBody::Read(bytes), json)
     } else {
         (CallBody::Unseen(body), None)

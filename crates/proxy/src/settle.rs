@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use model::{Code, Id, id::DecisionMark};
 use net::{Body, BoxError};
 
-use crate::{sidecar::Sidecar, trace::Traced, trail::Trail};
+use crate::{forward::trailers::Trailers, overload::UnderWay, sidecar::Sidecar, trace::Traced, trail::Trail};
 
 /// A permitted call whose end is not known yet.
 pub(crate) struct Settlement {
@@ -44,6 +44,8 @@ struct Open {
     sent: bool,
     answered: Option<Instant>,
     began: Instant,
+    /// Its room is free again once its end is on record.
+    under_way: Option<UnderWay>,
 }
 
 /// What flowed so far, in both directions.
@@ -84,6 +86,7 @@ impl Settlement {
             sent: false,
             answered: None,
             began: net::clock::monotonic(),
+            under_way: trail.under_way.clone(),
         };
         Self { open: Some(open) }
     }
@@ -170,13 +173,17 @@ impl Drop for Settlement {
         );
         let sidecar = Arc::clone(&open.sidecar);
         sidecar.tasks.clone().spawn("settle", async move {
+            let _under_way = open.under_way;
             match sidecar.ledger.settled(record).await {
                 Ok(()) => {}
                 Err(error @ LedgerError::Kept(_)) => {
                     tracing::debug!(decision_id = %open.id, %error, "what became of a call is recorded later");
                 }
                 Err(error) => {
-                    tracing::warn!(decision_id = %open.id, %error, "what became of a call could not be recorded");
+                    if let Some(lines) = sidecar.quiet.due("settlement unrecorded") {
+                        let (decision_id, suppressed) = (&open.id, lines - 1);
+                        tracing::warn!(%decision_id, %error, suppressed, "what became of a call could not be recorded");
+                    }
                 }
             }
         });
@@ -218,11 +225,12 @@ pub(crate) struct Upload {
     inner: Body,
     flow: Arc<Flow>,
     digest: Option<digest::Context>,
+    trailers: Trailers,
 }
 
 impl Upload {
-    pub(crate) fn new(inner: Body, flow: Arc<Flow>, digested: bool) -> Self {
-        Self { inner, flow, digest: digested.then(|| digest::Context::new(&digest::SHA256)) }
+    pub(crate) fn new(inner: Body, flow: Arc<Flow>, digested: bool, trailers: Trailers) -> Self {
+        Self { inner, flow, digest: digested.then(|| digest::Context::new(&digest::SHA256)), trailers }
     }
 
     fn finish(&mut self) {
@@ -258,14 +266,14 @@ impl http_body::Body for Upload {
             Some(Err(_)) => self.flow.broken.store(true, Ordering::Relaxed),
             None => self.finish(),
         }
-        // Trailers are for neighbours that announced them (`TE`); nobody did on this side.
-        match frame {
-            Some(Ok(frame)) if frame.is_trailers() => {
+        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
+        Poll::Ready(match frame.into_trailers() {
+            Ok(trailers) => {
                 self.finish();
-                Poll::Ready(None)
+                self.trailers.kept(trailers).map(|kept| Ok(Frame::trailers(kept)))
             }
-            frame => Poll::Ready(frame),
-        }
+            Err(data) => Some(Ok(data)),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -282,12 +290,13 @@ pub(crate) struct Download {
     inner: Incoming,
     flow: Arc<Flow>,
     settlement: Settlement,
+    trailers: Trailers,
     ended: bool,
 }
 
 impl Download {
-    pub(crate) fn new(inner: Incoming, settlement: Settlement) -> Self {
-        Self { inner, flow: settlement.flow(), settlement, ended: false }
+    pub(crate) fn new(inner: Incoming, settlement: Settlement, trailers: Trailers) -> Self {
+        Self { inner, flow: settlement.flow(), settlement, trailers, ended: false }
     }
 
     /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
@@ -314,9 +323,13 @@ impl http_body::Body for Download {
         };
         match frame {
             Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else {
-                    self.end(Outcome::Completed);
-                    return Poll::Ready(None);
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(last) => {
+                        self.end(Outcome::Completed);
+                        let kept = last.into_trailers().ok().and_then(|trailers| self.trailers.kept(trailers));
+                        return Poll::Ready(kept.map(|kept| Ok(Frame::trailers(kept))));
+                    }
                 };
                 self.flow.down.fetch_add(data.len() as u64, Ordering::Relaxed);
                 if self.is_whole() {

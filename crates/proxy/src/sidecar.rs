@@ -3,11 +3,14 @@
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use net::{HttpClient, Tasks};
+use net::{Census, HttpClient, Tasks};
 
 use crate::{
     facts::Reader,
-    metrics::Metrics,
+    fold::{self, Folding},
+    metrics::{self, Metrics},
+    overload::Gate,
+    quiet::Quiet,
     record::{self, Unrecorded},
     snapshot::Snapshot,
     trace::Spans,
@@ -24,6 +27,10 @@ pub struct Sidecar {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) spans: Spans,
     pub(crate) unrecorded: Unrecorded,
+    pub(crate) folding: Folding,
+    pub(crate) gate: Gate,
+    pub(crate) quiet: Quiet,
+    census: Census,
 }
 
 /// What a sidecar is made of.
@@ -46,6 +53,8 @@ impl Sidecar {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { snapshot, ledger, client, tasks, version } = parts;
         let metrics = Arc::new(Metrics::new());
+        // A change of these needs a restart: what is under way was counted against the old ones.
+        let limits = snapshot.listener.limits.clone();
         let sidecar = Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger,
@@ -53,12 +62,23 @@ impl Sidecar {
             client,
             tasks,
             version,
-            metrics,
             spans: Spans::global(),
             unrecorded: Unrecorded::new(),
+            folding: Folding::new(limits.refusals_per_minute.get()),
+            gate: Gate::new(&limits, Arc::clone(&metrics)),
+            quiet: Quiet::default(),
+            census: Census::default(),
+            metrics,
         });
+        metrics::observe(&sidecar);
+        sidecar.tasks.spawn("folded refusals", fold::summaries(Arc::clone(&sidecar)));
         sidecar.tasks.spawn("refusal summaries", record::summaries(Arc::clone(&sidecar)));
         sidecar
+    }
+
+    /// What comes and goes at the agents' listener, for whoever serves it to count.
+    pub fn census(&self) -> &Census {
+        &self.census
     }
 
     /// Takes a new snapshot. Calls under way keep the one they began with.

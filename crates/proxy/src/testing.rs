@@ -219,3 +219,15 @@ pub(crate) fn agent(id: &str) -> Agent {
         status: AgentStatus::Active,
     }
 }
+
+/// A defect, for the test that one call's defect is no other's.
+pub(crate) fn fault(incoming: &Incoming) {
+    assert!(!incoming.headers().contains_key("x-test-fault"), "on purpose");
+}
+
+pub(crate) fn gate(limits: Value) -> crate::overload::Gate {
+    crate::overload::Gate::new(
+        &serde_json::from_value(limits).unwrap(),
+        std::sync::Arc::new(crate::metrics::Metrics::new()),
+    )
+}

@@ -10,6 +10,7 @@ use token::Seen;
 
 use crate::{
     accept::{Arrival, Incoming},
+    overload::UnderWay,
     record,
     resolve::{Call, CallBody, Recognised},
     trace::Ids,
@@ -33,6 +34,8 @@ pub(crate) struct Trail {
     recognised: Option<Known>,
     registration: Option<Agent>,
     body: Body,
+    /// The room that the call takes.
+    pub(crate) under_way: Option<UnderWay>,
 }
 
 /// What a request was recognised as, before its parameters are known.
@@ -62,6 +65,7 @@ impl Trail {
             recognised: None,
             registration: None,
             body: Body::Unseen,
+            under_way: None,
         }
     }
 

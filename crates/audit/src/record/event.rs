@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use model::{
-    Authority, Code, Id, Principal, Tenant,
-    id::Run,
+    Action, Authority, Code, Id, Principal, Tenant, Tool,
+    id::{DecisionMark, Run},
     registry::{Grant, Task},
 };
 
@@ -38,6 +38,8 @@ pub enum Event {
         /// How many, by code.
         counts: BTreeMap<Code, u64>,
     },
+    /// Refusals of somebody known that were too many of one kind for a record each.
+    RefusalsFolded(Box<RefusalsFolded>),
     /// The authority issued a token.
     TokenIssued(Box<TokenIssued>),
     /// The authority refused a token to a client that had proved who it is.
@@ -51,6 +53,31 @@ pub enum Event {
         /// The id of the key before it.
         previous: Option<String>,
     },
+}
+
+/// Refusals that are alike, beyond those that have records of their own.
+#[derive(Debug, Clone)]
+pub struct RefusalsFolded {
+    /// When the first of them was decided.
+    pub from: Timestamp,
+    /// When the last was.
+    pub to: Timestamp,
+    /// How many.
+    pub count: u64,
+    /// Why.
+    pub code: Code,
+    /// The user they were for, as far as it is known.
+    pub user: Option<Principal>,
+    /// The agent that made the calls, as far as it is known.
+    pub agent: Option<Principal>,
+    /// The tool, where the call was recognised.
+    pub tool: Option<Id<Tool>>,
+    /// The action, where the call was recognised.
+    pub action: Option<Id<Action>>,
+    /// A refusal of the same kind that has a record of its own.
+    pub like: Option<Id<DecisionMark>>,
+    /// The decision id that the first of them was answered with.
+    pub first: Id<DecisionMark>,
 }
 
 /// A token the authority issued: for whom, to whom, under what.
@@ -118,6 +145,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             draft.plain("counts", counts)?;
             Ok(draft)
         }
+        Event::RefusalsFolded(folded) => refusals_folded(folded),
         Event::TokenIssued(issued) => token_issued(issued),
         Event::TokenRefused(refused) => {
             let mut draft = Draft::new("token.refused")?;
@@ -135,6 +163,22 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             Ok(draft)
         }
     }
+}
+
+fn refusals_folded(folded: &RefusalsFolded) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new("refusals.summary")?;
+    draft.plain("from", &folded.from)?;
+    draft.plain("to", &folded.to)?;
+    draft.plain("counts", &BTreeMap::from([(folded.code, folded.count)]))?;
+    if let Some(user) = &folded.user {
+        draft.personal("user", user)?;
+    }
+    draft.optional("agent", folded.agent.as_ref())?;
+    draft.optional("tool", folded.tool.as_ref())?;
+    draft.optional("action", folded.action.as_ref())?;
+    draft.optional("like", folded.like.as_ref())?;
+    draft.plain("first", &folded.first)?;
+    Ok(draft)
 }
 
 fn token_issued(issued: &TokenIssued) -> Result<Draft, Unrecordable> {

@@ -3,6 +3,30 @@
 /// Every metric, with its labels and meaning.
 pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_decisions_total", "tool, action, outcome, code, mode", "Calls decided on."),
+    ("countersign_calls_in_flight", "", "Calls under way, from their first byte to the last of their answer."),
+    (
+        "countersign_shed_total",
+        "room, full",
+        "Calls refused as `overloaded`, by what there was no room for (calls, agent, body_bytes) and by whether all of it (total) or the caller's share was taken.",
+    ),
+    ("countersign_body_bytes_held", "", "Bytes of request bodies in memory, of those that are read whole."),
+    ("countersign_connections_open", "", "Connections of agents."),
+    ("countersign_connections_refused_total", "", "Connections that were closed at once because their peer had its share."),
+    ("countersign_handshakes_in_progress", "", "TLS handshakes of agents in progress."),
+    ("countersign_handshakes_failed_total", "", "TLS handshakes of agents that failed or took too long."),
+    ("countersign_streams_stalled_total", "", "Answers over HTTP/2 that were given up because the peer took nothing of them."),
+    (
+        "countersign_refusals_folded_total",
+        "",
+        "Refusals of a known principal that are in a summary (`refusals.summary`) instead of a record of their own.",
+    ),
+    ("countersign_call_panics_total", "", "Calls that ended in a defect of the sidecar. Should be zero."),
+    ("countersign_task_panics_total", "", "Tasks of calls and connections that ended in a defect. Should be zero."),
+    (
+        "countersign_credential_expiry_timestamp_seconds",
+        "kind",
+        "When the first certificate of a kind ends, in seconds since 1970: of a listener's own (agent_listener, health_listener, authority_listener) and of the authorities that its clients are believed by (the same with _clients).",
+    ),
     ("countersign_settled_total", "tool, outcome", "Permitted calls, by how they ended."),
     ("countersign_calls_active", "", "Permitted calls whose response still flows."),
     (

@@ -13,23 +13,17 @@ use std::{
 };
 
 use audit::{Event, Ledger, record::Component};
-use net::{
-    ClientOptions, Endpoint, HttpClient, Listener, LocalAddress, Roots, ServeLimits, ServerTls, Tasks, UnixListener,
-    UrlTrust, bind_unix,
-};
+use net::{ClientOptions, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits, Tasks, UnixListener, UrlTrust};
 use opentelemetry::{KeyValue, global};
 use policy::PolicySource;
-use proxy::{
-    Parts, Sidecar, Snapshot, SnapshotParts,
-    config::{AgentListenerConfig, ListenAddress},
-};
+use proxy::{Parts, Sidecar, Snapshot, SnapshotParts};
 use token::{Issuer, KeyClients, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Process, apart, descriptors,
     findings::Findings,
-    ledger,
+    ledger, listen,
     prepare::{Prepared, prepare},
     reload::{self, Contents, InForce, Reloader, Standing, Watched},
     state::{About, Seen},
@@ -46,8 +40,6 @@ use crate::{
 
 /// How long tasks that calls do not depend on may take at the end.
 const BACKGROUND: Duration = Duration::from_secs(3);
-/// Between two looks at the files of the listener's certificates.
-const CERTIFICATES: Duration = Duration::from_secs(5);
 
 /// Everything that is wrong with the configuration at `path`.
 pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
@@ -133,8 +125,9 @@ pub(crate) async fn start(
     let Document { value: config, revision, .. } = document;
     let (calls, background) = (Tasks::new(), Tasks::new());
     let connections = descriptors::connections()?;
-    let agent = endpoint(&config.listen.agent, prepared.listener_tls.clone(), &background).await?;
-    let health = bind(config.listen.health.tcp).await?;
+    let agent = listen::agents(&config.listen.agent, prepared.listener_tls.clone(), &background).await?;
+    let (address, tls) = (config.listen.health.tcp, prepared.health_tls.clone());
+    let health = listen::tcp("health_listener", address, tls, &background).await?;
     let admin = admin(&config)?;
     let ledger = ledger::open(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await?;
     let origin = Origin { path, environment: environment.clone(), contents };
@@ -169,7 +162,7 @@ struct Beginning {
     revision: String,
     prepared: Prepared,
     agent: Endpoint,
-    health: Listener,
+    health: (Endpoint, SocketAddr),
     admin: Option<UnixListener>,
     /// How many of agents may be open at once.
     connections: usize,
@@ -193,7 +186,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
     }
     let roots = prepared.roots.clone();
-    let limits = ServeLimits { max_connections: connections, ..config.listen.agent.serve_limits() };
+    let limits = config.listen.agent.serve_limits();
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),
         ledger: ledger.clone(),
@@ -202,9 +195,12 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         version: env!("CARGO_PKG_VERSION").to_owned(),
     });
     gauges(&sidecar);
+    let max_connections = connections.min(limits.max_connections);
+    let limits = ServeLimits { max_connections, census: sidecar.census().clone(), ..limits };
     let standing = Standing::new(InForce::new(&revision, &config, net::clock::now()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let (agent_address, health_address) = (agent.local(), health.local_addr());
+    let (health, health_address) = health;
+    let agent_address = agent.local();
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
     if let Some(admin) = admin {
         let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path());
@@ -306,25 +302,6 @@ impl Running {
     }
 }
 
-/// Where agents connect. The files of its certificates are looked at for as long as it is open.
-async fn endpoint(
-    listener: &AgentListenerConfig,
-    tls: Option<Arc<ServerTls>>,
-    background: &Tasks,
-) -> Result<Endpoint, Failure> {
-    match listener.address().map_err(Failure::configuration)? {
-        ListenAddress::Tcp(address, _) => {
-            let bound = bind(address).await?;
-            let Some(tls) = tls else { return Ok(Endpoint::Tcp(bound)) };
-            tls.watch(CERTIFICATES, background);
-            Ok(Endpoint::Tls(bound, tls))
-        }
-        ListenAddress::Unix { path, mode, allowed } => bind_unix(path, mode.bits(), allowed.cloned())
-            .map(Endpoint::Unix)
-            .map_err(|error| Failure::because(Exit::Unavailable, "listen", error)),
-    }
-}
-
 /// The operator's socket. One that nobody asked for, and that cannot be made, keeps nothing from running.
 fn admin(config: &SidecarConfig) -> Result<Option<UnixListener>, Failure> {
     match admin::bind(&config.admin_socket()) {
@@ -335,10 +312,6 @@ fn admin(config: &SidecarConfig) -> Result<Option<UnixListener>, Failure> {
             Ok(None)
         }
     }
-}
-
-pub(super) async fn bind(address: SocketAddr) -> Result<Listener, Failure> {
-    net::bind(address).await.map_err(|error| Failure::because(Exit::Unavailable, "listen", error))
 }
 
 pub(super) fn client(roots: &Roots, trust: UrlTrust) -> Result<HttpClient, Failure> {

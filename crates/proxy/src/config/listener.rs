@@ -11,10 +11,14 @@ use net::ServerTlsConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+use super::LimitsConfig;
 use crate::headers;
 
 /// The most that may be read of a body for its parameters: what a record holds has to be readable.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// What the kernel says for users of other user namespaces.
+const OVERFLOW_UID: u32 = 65_534;
 
 /// Where agents connect, and what is asked of them there. Either `tcp` or `unix`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +34,7 @@ pub struct AgentListenerConfig {
     #[serde(default)]
     pub mode: Option<SocketMode>,
     /// The users (by number, as the kernel tells it) whose processes are served on the Unix socket. Without it,
-    /// everybody whom the file's mode lets in.
+    /// everybody whom the file's mode lets in. Never 65534, which stands for everybody whom the kernel cannot name.
     #[serde(default)]
     pub allow_uids: Option<BTreeSet<u32>>,
     /// How the address speaks TLS. Without it, HTTP in clear text.
@@ -63,14 +67,23 @@ pub struct AgentListenerConfig {
     /// The header fields that policy and the record may see. Credentials are never among them.
     #[serde(default)]
     pub input_headers: BTreeSet<InputHeader>,
+    /// How much is taken on at once, and how much of that of one peer.
+    #[serde(default)]
+    pub limits: LimitsConfig,
 }
 
 impl AgentListenerConfig {
     /// What the server is held to.
     pub fn serve_limits(&self) -> net::ServeLimits {
         net::ServeLimits {
+            max_connections: self.limits.connections.get(),
+            max_handshakes: self.limits.handshakes.get(),
+            peer_share: self.limits.peer_share.percent(),
             max_header_bytes: self.max_header_bytes,
             max_headers: self.max_headers,
+            max_streams: self.limits.streams.get(),
+            idle_timeout: self.limits.idle.0,
+            stall_timeout: self.limits.stall.0,
             ..net::ServeLimits::default()
         }
     }
@@ -216,6 +229,9 @@ pub enum ListenerError {
     /// A list of users that is empty.
     #[error("`allow_uids` is empty, so nobody would be served")]
     Nobody,
+    /// A number that is nobody's.
+    #[error("`allow_uids` has 65534, which stands for every user whom the kernel cannot name here")]
+    Unnamed,
 }
 
 impl AgentListenerConfig {
@@ -245,6 +261,9 @@ impl AgentListenerConfig {
                 let (mode, allowed) = (self.mode.unwrap_or_default(), self.allow_uids.as_ref());
                 if allowed.is_some_and(BTreeSet::is_empty) {
                     return Err(ListenerError::Nobody);
+                }
+                if allowed.is_some_and(|allowed| allowed.contains(&OVERFLOW_UID)) {
+                    return Err(ListenerError::Unnamed);
                 }
                 if mode == SocketMode::Everybody && allowed.is_none() {
                     return Err(ListenerError::Everybody);
@@ -315,6 +334,7 @@ mod tests {
         assert_eq!(refused(json!({ "unix": "/a", "tls": tls })), Some(ListenerError::TcpOnly));
         assert_eq!(refused(json!({ "unix": "/a", "mode": "0666" })), Some(ListenerError::Everybody));
         assert_eq!(refused(json!({ "unix": "/a", "allow_uids": [] })), Some(ListenerError::Nobody));
+        assert_eq!(refused(json!({ "unix": "/a", "allow_uids": [1, 65534] })), Some(ListenerError::Unnamed));
         assert!(serde_json::from_value::<AgentListenerConfig>(json!({ "unix": "/a", "mode": "0777" })).is_err());
     }
 }

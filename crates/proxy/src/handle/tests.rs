@@ -308,3 +308,97 @@ async fn over_a_real_connection_a_large_body_streams_and_arrives_whole() {
         (Some("completed"), &json!(64 * 32 * 1024))
     );
 }
+
+#[tokio::test]
+async fn a_defect_ends_the_call_that_met_it_with_500_and_no_other() {
+    let world = World::new().await;
+    let response = world.call("GET", "/orders/v1/orders/17", &[("x-test-fault", "1")], "").await;
+    assert_eq!(response.status(), 500);
+    let id = response.headers()["countersign-decision-id"].to_str().unwrap().to_owned();
+    let body = net::body::collect(response.into_body(), 10_000).await.unwrap();
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&problem["status"], problem["decision_id"].as_str()), (&json!(500), Some(id.as_str())));
+    assert!(!problem.to_string().contains("on purpose"), "what failed is for the log: {problem}");
+    assert!(world.forwarded().is_empty());
+    assert_eq!(world.sidecar.gate.calls(), 0, "its room is free again");
+    assert_eq!(world.told("GET", "/orders/v1/orders/17", &[], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_call_beyond_the_room_is_refused_before_anything_is_done_for_it() {
+    let world = World::limited(json!({ "calls": 1, "peer_share": 100 })).await;
+    let open = world.call("GET", "/orders/v1/orders/events", &[], "").await;
+    assert_eq!(open.status(), 200);
+    let refused = world.call("GET", "/orders/v1/orders/17", &[], "").await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    assert!(refused.headers().contains_key("countersign-decision-id"));
+    let (_, told, _) = world.told("GET", "/orders/v1/orders/17", &[("authorization", "Bearer x")], "").await;
+    assert_eq!((&told["code"], &told["retry"]), (&json!("overloaded"), &json!("after")));
+    assert_eq!(world.forwarded().len(), 1);
+    drop(open);
+    let freed = async {
+        while world.sidecar.gate.calls() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), freed).await.unwrap();
+    assert_eq!(world.told("GET", "/orders/v1/orders/17", &[], "").await.0, 200);
+    let from = net::clock::now();
+    crate::record::summary(&world.sidecar, from, from).await;
+    let summaries = world.records("refusals.summary").await;
+    assert_eq!(summaries[0].fields["counts"], json!({ "overloaded": 2 }));
+}
+
+#[tokio::test]
+async fn one_agent_cannot_have_all_the_room_and_the_refusal_names_it() {
+    let world = World::limited(json!({ "calls": 2, "peer_share": 50 })).await;
+    // Of another address each time, as many agents behind one gateway are of one.
+    let open = world.call_from("10.0.0.1:1", "GET", "/orders/v1/orders/events").await;
+    let refused = world.call_from("10.0.0.2:1", "GET", "/orders/v1/orders/17").await;
+    assert_eq!((open.status().as_u16(), refused.status().as_u16()), (200, 503));
+    drop(open);
+    let decided = world.records("call.decided").await;
+    assert_eq!(decided[1].text("code"), Some("overloaded"));
+    assert_eq!(decided[1].fields["agent"]["id"], json!("helper"), "{:?}", decided[1]);
+}
+
+#[tokio::test]
+async fn bodies_without_room_are_refused_and_room_comes_back() {
+    let world = World::limited(json!({ "body_bytes": 60, "peer_share": 100 })).await;
+    let (status, told, _) = world.told("POST", REFUNDS, &[JSON], &refund(&"1".repeat(60))).await;
+    assert_eq!((status, told["code"].as_str()), (503, Some("overloaded")));
+    assert_eq!(world.told("POST", REFUNDS, &[JSON], &refund("5")).await.0, 201);
+    let freed = async {
+        while world.sidecar.gate.body_bytes() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), freed).await.unwrap();
+    assert_eq!(world.told("POST", REFUNDS, &[JSON], &refund("5")).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_loop_of_one_refusal_is_a_few_records_and_a_summary() {
+    let world = World::limited(json!({ "refusals_per_minute": 3 })).await;
+    for _ in 0..20 {
+        let (status, told, id) = world.told("POST", REFUNDS, &[JSON], &refund("80")).await;
+        assert_eq!(
+            (status, told["code"].as_str(), told["decision_id"].as_str()),
+            (403, Some("limit_exceeded"), Some(&*id))
+        );
+    }
+    // What goes is never folded.
+    for _ in 0..5 {
+        assert_eq!(world.told("GET", "/orders/v1/orders/17", &[], "").await.0, 200);
+    }
+    crate::fold::summary(&world.sidecar, net::clock::monotonic()).await;
+    let records = world.all_records().await;
+    let of = |kind: &str| records.iter().filter(|entry| entry.kind == kind).collect::<Vec<_>>();
+    let (decided, summaries) = (of("call.decided"), of("refusals.summary"));
+    assert_eq!(decided.len(), 3 + 5);
+    let [summary] = summaries.as_slice() else { panic!("{summaries:?}") };
+    assert_eq!(summary.fields["counts"], json!({ "limit_exceeded": 17 }));
+    assert_eq!((summary.text("tool"), summary.text("action")), (Some("orders"), Some("refunds.create")));
+    assert_eq!(summary.text("like"), decided[2].text("decision_id"));
+    assert!(!summary.fields.contains_key("decision_id"), "it is no decision of its own");
+}

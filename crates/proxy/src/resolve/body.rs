@@ -8,6 +8,7 @@ use net::{Body, body::CollectError};
 use crate::{
     accept::{malformed, sentence},
     config::AgentListenerConfig,
+    overload::BodyRoom,
 };
 
 /// The bytes, and what they say; no value where there are none.
@@ -15,13 +16,15 @@ pub(super) async fn read(
     body: Body,
     headers: &HeaderMap,
     listener: &AgentListenerConfig,
+    mut room: BodyRoom<'_>,
 ) -> Result<(Bytes, Option<Json>), Box<Refusal>> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(malformed("An encoded body (`Content-Encoding`) cannot be checked; send it plain."));
     }
-    let collected = tokio::time::timeout(listener.body_timeout.0, net::body::collect(body, listener.max_body_bytes));
-    let bytes = match collected.await {
-        Ok(Ok(bytes)) => bytes,
+    let collecting = net::body::collect_within(body, listener.max_body_bytes, |bytes| room.grow(bytes));
+    let bytes = match tokio::time::timeout(listener.body_timeout.0, collecting).await {
+        Ok(Ok(Some(bytes))) => room.fill(bytes),
+        Ok(Ok(None)) => return Err(room.refusal()),
         Ok(Err(CollectError::TooLarge { limit })) => {
             return Err(Box::new(Refusal::new(
                 Code::BodyTooLarge,

@@ -2,6 +2,7 @@
 
 use model::{Code, Parameters};
 use net::Body;
+use serde_json::json;
 
 use super::*;
 use crate::testing::{delegation, incoming, listener, tools};
@@ -20,7 +21,8 @@ async fn call(
     let (tool, rest) = tools.catalogue.tool_at(incoming.path()).unwrap();
     let (action, variables) = tool.action_for(method, &rest).unwrap();
     let recognised = Recognised { tool, action, resource: "orders/17".into(), variables, rest };
-    let call = resolve(incoming, &admitted, recognised, &listener()).await?;
+    let gate = crate::testing::gate(json!({}));
+    let call = resolve(incoming, &admitted, recognised, &listener(), &gate).await?;
     Ok((call.facts.parameters, call.outgoing.body))
 }
 

@@ -148,13 +148,24 @@ impl World {
         Self::with_tool(&super::tool(&url), tool, tasks).await
     }
 
+    /// One that takes on no more than `limits`.
+    pub(crate) async fn limited(limits: Value) -> Self {
+        let tasks = Tasks::new();
+        let (url, tool) = start_tool(&tasks).await;
+        Self::with(&super::tool(&url), tool, tasks, limits).await
+    }
+
     pub(crate) async fn with_tool(tool: &Value, received: Arc<Mutex<Vec<Received>>>, tasks: Tasks) -> Self {
+        Self::with(tool, received, tasks, json!({})).await
+    }
+
+    async fn with(tool: &Value, received: Arc<Mutex<Vec<Received>>>, tasks: Tasks, limits: Value) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let started = Started { component: Component::Sidecar, name: "support".into(), version: "0.0.0".into() };
         let settings = LedgerSettings::new(directory.path().join("ledger"), started);
         let ledger = Ledger::open(settings, &tasks).await.unwrap();
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
-        let snapshot = snapshot(directory.path(), tool, &key, &tasks);
+        let snapshot = snapshot(directory.path(), tool, &key, &tasks, limits);
         let parts =
             Parts { snapshot, ledger: ledger.clone(), client: client(), tasks: tasks.clone(), version: "0.0.0".into() };
         Self { sidecar: Sidecar::new(parts), ledger, tool: received, tasks, key, directory }
@@ -199,8 +210,17 @@ impl World {
         if !headers.iter().any(|(name, _)| *name == "authorization") {
             headers.push(("authorization", &bearer));
         }
-        let peer = Peer::tcp(SocketAddr::from(([127, 0, 0, 1], 4711)));
-        Arc::clone(&self.sidecar).answer(peer, super::request(method, uri, &headers, body)).await
+        self.send("127.0.0.1:4711", super::request(method, uri, &headers, body)).await
+    }
+
+    /// The same without a body, from another address.
+    pub(crate) async fn call_from(&self, address: &str, method: &str, uri: &str) -> Response<Body> {
+        let bearer = format!("Bearer {}", self.token(&json!({})));
+        self.send(address, super::request(method, uri, &[("authorization", &bearer)], "")).await
+    }
+
+    async fn send(&self, address: &str, request: Request<Body>) -> Response<Body> {
+        Arc::clone(&self.sidecar).answer(Peer::tcp(address.parse().unwrap()), request).await
     }
 
     /// The same, as status, JSON body and decision id.
@@ -226,14 +246,18 @@ impl World {
 
     /// Ends all calls, closes the ledger, and reads what it holds.
     pub(crate) async fn records(self, kind: &str) -> Vec<Entry> {
+        self.all_records().await.into_iter().filter(|entry| entry.kind == kind).collect()
+    }
+
+    /// The same, of every kind.
+    pub(crate) async fn all_records(self) -> Vec<Entry> {
         while self.tasks.running() > 0 && self.settling() {
             tokio::task::yield_now().await;
         }
         self.ledger.close().await;
         let dir = self.directory.path().join("ledger");
         audit::verify::verify(&dir, &audit::verify::Options::default(), |_| {}).unwrap();
-        let filter = Filter { kind: Some(kind.to_owned()), ..Filter::default() };
-        query(&dir, filter).unwrap().map(Result::unwrap).collect()
+        query(&dir, Filter::default()).unwrap().map(Result::unwrap).collect()
     }
 
     /// Whether a permitted call has no `call.settled` yet.
@@ -247,7 +271,13 @@ impl World {
     }
 }
 
-fn snapshot(directory: &std::path::Path, tool: &Value, key: &SigningKey, tasks: &Tasks) -> Snapshot {
+fn snapshot(
+    directory: &std::path::Path,
+    tool: &Value,
+    key: &SigningKey,
+    tasks: &Tasks,
+    limits: Value,
+) -> Snapshot {
     let tools: ResolvedTools = resolve_tools(
         &[(Id::new("orders").unwrap(), serde_json::from_value(tool.clone()).unwrap())].into(),
         &tenants(),
@@ -268,9 +298,8 @@ fn snapshot(directory: &std::path::Path, tool: &Value, key: &SigningKey, tasks: 
         cache_entries: 100,
     };
     let clients = KeyClients { operator: client(), learned: client() };
-    let listener: AgentListenerConfig =
-        serde_json::from_value(json!({ "tcp": "127.0.0.1:0", "bearer": "all", "input_headers": ["X-Ticket"] }))
-            .unwrap();
+    let listener = json!({ "tcp": "127.0.0.1:0", "bearer": "all", "input_headers": ["X-Ticket"], "limits": limits });
+    let listener: AgentListenerConfig = serde_json::from_value(listener).unwrap();
     Snapshot::new(SnapshotParts {
         tools,
         policy: Arc::new(policy),
