@@ -172,3 +172,89 @@ async fn the_library_and_we_read_the_same_requests_however_they_arrive() {
         assert!(answers.contains("both `Transfer-Encoding` and `Content-Length`"), "{size}: {answers}");
     }
 }
+
+/// What to put into good requests to make other ones.
+const SPOILS: [&str; 20] = [
+    "\r",
+    "\n",
+    "\r\n",
+    "\r\n\r\n",
+    "\n\n",
+    " ",
+    "\t",
+    ":",
+    "#",
+    "\0",
+    "0",
+    "f",
+    ";",
+    ",",
+    "content-length: 5\r\n",
+    "Content-Length: 0\r\n",
+    "transfer-encoding: chunked\r\n",
+    "transfer-encoding: identity\r\n",
+    "0\r\n\r\n",
+    "GET /in HTTP/1.1\r\nhost: a\r\n\r\n",
+];
+
+/// Numbers without pattern, the same in each run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+
+    /// Some good requests in a row, spoiled in a few places.
+    fn spoiled(&mut self) -> Vec<u8> {
+        // Without the long one: its middle is not interesting.
+        let mut bytes: Vec<u8> = (0..=self.below(4)).flat_map(|_| good(self.below(7)).into_bytes()).collect();
+        for _ in 0..=self.below(3) {
+            let mut at = self.below(bytes.len());
+            if self.below(2) == 0 {
+                // Where a line begins, most of what is put there has a meaning.
+                at += bytes[at..].iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                at = at.min(bytes.len() - 1);
+            }
+            match self.below(4) {
+                0 => drop(bytes.remove(at)),
+                1 => bytes[at] = u8::try_from(self.below(256)).unwrap(),
+                2 => drop(bytes.drain(at..(at + self.below(12)).min(bytes.len()))),
+                _ => drop(bytes.splice(at..at, SPOILS[self.below(SPOILS.len())].bytes())),
+            }
+        }
+        bytes
+    }
+}
+
+/// How many spoiled connections are tried. A long run is for hand: `COUNTERSIGN_LONG=1`.
+fn rounds() -> u64 {
+    if std::env::var_os("COUNTERSIGN_LONG").is_some() { 200_000 } else { 4_000 }
+}
+
+#[tokio::test]
+async fn the_library_never_reads_another_request_than_we_do_however_spoiled() {
+    let server = start(ServeLimits::default(), |_, request: Request<hyper::body::Incoming>| async move {
+        // Whatever breaks off is answered too.
+        collect(request.into_body(), 1 << 20).await.ok();
+        Response::new(Body::empty())
+    })
+    .await;
+    let (mut answered, mut refused) = (0, 0);
+    for round in 1..=rounds() {
+        let bytes = Dice(round.wrapping_mul(0x9e37_79b9_7f4a_7c15)).spoiled();
+        assert_eq!(seen(&bytes, 1), seen(&bytes, usize::MAX), "{round}: {:?}", String::from_utf8_lossy(&bytes));
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        // It may hang up before it has read everything.
+        stream.write_all(&bytes).await.ok();
+        stream.shutdown().await.ok();
+        let answers = read_to_close(&mut stream).await;
+        assert!(!answers.contains("cannot be told"), "{round}: {:?}: {answers}", String::from_utf8_lossy(&bytes));
+        answered += answers.matches(" 200 OK").count();
+        refused += answers.matches("The request").count();
+    }
+    assert!(answered > 1_000 && refused > 20, "{answered} {refused}: the test says something");
+}
