@@ -34,3 +34,4 @@ mod support;
 mod telemetry;
 mod tls;
 mod token;
+mod upstream;

@@ -16,15 +16,20 @@ pub(crate) struct Tool {
 impl Tool {
     /// Over TLS, under a certificate authority of its own; `None` (said aloud) without Node.js.
     pub(crate) fn secure() -> Option<Self> {
-        Self::start(true)
+        Self::start(&[], true)
+    }
+
+    /// Over TLS as `arguments` say (see the part's own head): another certificate, one version of HTTP only.
+    pub(crate) fn secured(arguments: &[&str]) -> Option<Self> {
+        Self::start(arguments, true)
     }
 
     /// Over plain HTTP/1.1.
     pub(crate) fn plain() -> Option<Self> {
-        Self::start(false)
+        Self::start(&[], false)
     }
 
-    fn start(secure: bool) -> Option<Self> {
+    fn start(arguments: &[&str], secure: bool) -> Option<Self> {
         if Command::new("node").arg("--version").output().is_err() {
             super::skipped("tool", "Node.js is not installed");
             return None;
@@ -33,7 +38,7 @@ impl Tool {
         let log = directory.path().join("requests.jsonl");
         std::fs::write(&log, "").unwrap();
         let mut command = Command::new("node");
-        command.arg(super::root().join("tests/parts/tool/server.mjs")).arg("--log").arg(&log);
+        command.arg(super::root().join("tests/parts/tool/server.mjs")).arg("--log").arg(&log).args(arguments);
         if secure {
             command.arg("--tls").arg(directory.path().join("tls"));
         } else {
@@ -55,8 +60,15 @@ impl Tool {
 
     /// Every request so far.
     pub(crate) fn requests(&self) -> Vec<Value> {
+        self.logged().into_iter().filter(|line| line["headers"].is_array()).collect()
+    }
+
+    /// Every line of its log so far: requests, and what it has to say of answers.
+    pub(crate) fn logged(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.log).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        // The last line may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The requests that carry `mark` in their `X-Mark` field.

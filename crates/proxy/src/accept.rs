@@ -257,10 +257,10 @@ fn removals(fields: &HeaderMap) -> Result<Vec<HeaderName>, Box<Refusal>> {
     // `x_key` and `x-key` are one variable to some servers (CGI, WSGI); what is checked under one name must not
     // come back under the other.
     names.extend(fields.keys().filter(|name| name.as_str().contains('_')).cloned());
+    // These two stay here too; `forward` looks at them first.
+    names.retain(|name| !matches!(*name, header::TE | header::TRAILER));
     names.extend([
         header::CONNECTION,
-        header::TE,
-        header::TRAILER,
         header::TRANSFER_ENCODING,
         HeaderName::from_static("keep-alive"),
         HeaderName::from_static("proxy-connection"),

@@ -1,12 +1,12 @@
 //! credential: what the tool gets to see. The sidecar's own secret for (tool, tenant), read anew when its file
-//! changes; it is never printed, and never leaves towards the agent.
+//! changes; it is never printed, and never leaves towards the agent. Each travels on connections of its own.
 
 use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -16,15 +16,15 @@ use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use model::{Code, Id, Refusal, Tenant};
-use net::{SecretError, SecretSource, secret::header_value};
+use net::{ClientTls, HttpClient, SecretError, SecretSource, secret::header_value};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::CredentialConfig;
 
 /// What one call presents to the tool: a header field, or nothing where the tool asks for none.
 pub(crate) struct Credential {
-    field: Option<(HeaderName, HeaderValue)>,
-    identity: u64,
+    current: Arc<Current>,
+    tls: Option<Arc<ClientTls>>,
 }
 
 /// A tool's credentials: one for each tenant that has its own, one for the others.
@@ -32,6 +32,7 @@ pub(crate) struct Credential {
 pub struct Credentials {
     general: Option<Loaded>,
     by_tenant: BTreeMap<Id<Tenant>, Loaded>,
+    tls: Option<Arc<ClientTls>>,
 }
 
 /// Why a credential cannot be used. Never says what it is.
@@ -51,18 +52,24 @@ pub enum CredentialError {
 impl Credential {
     /// The field to send.
     pub(crate) fn field(&self) -> Option<&(HeaderName, HeaderValue)> {
-        self.field.as_ref()
+        self.current.field.as_ref()
     }
 
     /// Changes whenever the secret does: what is cached under it belongs to this credential alone.
     pub(crate) fn identity(&self) -> u64 {
-        self.identity
+        self.current.identity
+    }
+
+    /// The connections that carry this credential and no other. They belong to the family of `client`, and go with
+    /// the credential when it changes.
+    pub(crate) fn client(&self, client: &HttpClient) -> &HttpClient {
+        self.current.connections.get_or_init(|| client.apart(self.tls.clone()))
     }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("identity", &self.identity).finish_non_exhaustive()
+        f.debug_struct("Credential").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }
 
@@ -82,7 +89,12 @@ impl Credentials {
             let credential = Loaded::new(config, env).map_err(|error| (format!("credentials.{tenant}"), error))?;
             loaded.insert(tenant.clone(), credential);
         }
-        Ok(Self { general, by_tenant: loaded })
+        Ok(Self { general, by_tenant: loaded, tls: None })
+    }
+
+    /// The same, on connections that the tool is shown and held to `tls` by.
+    pub(crate) fn over(self, tls: Option<ClientTls>) -> Self {
+        Self { tls: tls.map(Arc::new), ..self }
     }
 
     /// The credential for `tenant`, read again if its file changed.
@@ -100,7 +112,7 @@ impl Credentials {
             .or(self.general.as_ref())
             .ok_or_else(|| unavailable(format!("no credential for tenant {tenant}")))?;
         let current = loaded.current().map_err(|error| unavailable(error.to_string()))?;
-        Ok(Credential { field: current.field.clone(), identity: current.identity })
+        Ok(Credential { current, tls: self.tls.clone() })
     }
 }
 
@@ -117,6 +129,13 @@ struct Current {
     field: Option<(HeaderName, HeaderValue)>,
     identity: u64,
     seen: Option<Stamp>,
+    connections: OnceLock<HttpClient>,
+}
+
+impl Current {
+    fn new(field: Option<(HeaderName, HeaderValue)>, seen: Option<Stamp>) -> Self {
+        Self { field, identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed), seen, connections: OnceLock::new() }
+    }
 }
 
 /// How the secret becomes a header field.
@@ -146,9 +165,7 @@ impl Loaded {
             Some(source) => shape.field(&source.load(env)?)?,
             None => None,
         };
-        let identity = NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed);
-        let now = ArcSwap::from_pointee(Current { field, identity, seen });
-        Ok(Self { shape, source: source.cloned(), now })
+        Ok(Self { shape, source: source.cloned(), now: ArcSwap::from_pointee(Current::new(field, seen)) })
     }
 
     /// The secret, read again if its file is another than at the last reading. An environment does not change.
@@ -160,8 +177,7 @@ impl Loaded {
             return Ok(now);
         }
         let field = self.shape.field(&source.load(&|_| None)?)?;
-        let identity = NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed);
-        let fresh = Arc::new(Current { field, identity, seen });
+        let fresh = Arc::new(Current::new(field, seen));
         self.now.store(Arc::clone(&fresh));
         Ok(fresh)
     }

@@ -170,7 +170,8 @@ impl Reader {
             headers.insert(name.clone(), value.clone());
         }
         let request = FetchRequest { url, headers, deadline: declaration.timeout, max_bytes: MAX_ANSWER_BYTES };
-        let answer = net::fetch(&self.client, request).await.map_err(|error| error.to_string())?;
+        let answer =
+            net::fetch(source.credential.client(&self.client), request).await.map_err(|error| error.to_string())?;
         match answer.status {
             StatusCode::OK => Json::parse(&answer.body).map(Some).map_err(|error| error.to_string()),
             StatusCode::NOT_FOUND | StatusCode::GONE => Ok(None),

@@ -1,6 +1,9 @@
 //! forward: sends what was decided, once, and streams the answer back. Consumes permit, charge, credential and
-//! receipt: without each of them there is nothing to send. No redirect is followed; `Location` and `Link` are passed
-//! on as the tool wrote them.
+//! receipt: without each of them there is nothing to send. No redirect is followed; where `Location` and `Link` lead
+//! to a tool, the agent is led to it through here.
+
+mod links;
+pub(crate) mod trailers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +11,10 @@ use audit::{Receipt, record::Outcome};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
-use model::{Code, Effect, Refusal, Retry, Verdict};
-use net::{Body, NotSentReason, SendError};
+use model::{Code, Effect, Id, Refusal, Retry, Tenant, Tool, Verdict, id::DecisionMark};
+use net::{Body, HttpClient, NotSentReason, SendError};
 
+use self::{links::View, trailers::Trailers};
 use crate::{
     approve::Permit,
     config::tools::Upstream,
@@ -21,10 +25,11 @@ use crate::{
     resolve::{CallBody, Outgoing},
     settle::{Download, Flow, Settlement, Upload},
     sidecar::Sidecar,
+    snapshot::Snapshot,
     trace::Traced,
 };
 
-/// How often a request that provably was not written is tried again, on another connection.
+/// How often a read that provably was not written is sent, each time on another connection.
 const ATTEMPTS: usize = 3;
 
 /// The request goes out and there is no answer.
@@ -43,10 +48,17 @@ pub(crate) struct Cleared<'a> {
     pub(crate) receipt: Receipt,
 }
 
+/// Where the call goes, and what else the agent can reach.
+pub(crate) struct Way<'a> {
+    pub(crate) tenant: &'a Id<Tenant>,
+    pub(crate) upstream: &'a Upstream,
+    pub(crate) snapshot: &'a Snapshot,
+}
+
 /// Sends the call and returns the tool's answer, its body still flowing.
 pub(crate) async fn forward(
     cleared: Cleared<'_>,
-    upstream: &Upstream,
+    way: Way<'_>,
     sidecar: &Arc<Sidecar>,
     trace: &Traced,
     mut settlement: Settlement,
@@ -58,7 +70,8 @@ pub(crate) async fn forward(
         let refusal = Refusal::new(Code::LedgerUnavailable, "The record is not of this decision.");
         return Err(Unanswered { refusal: Box::new(refusal), sent: false });
     }
-    let effect = call.action.effect;
+    let Way { tenant, upstream, snapshot } = way;
+    let (tool, effect) = (&call.tool.id, call.action.effect);
     let Outgoing { arrival, method, version, path, query, headers, body } = call.outgoing;
     let url = match upstream.base.url(path.as_str(), query.as_deref()) {
         Ok(url) => url,
@@ -69,9 +82,19 @@ pub(crate) async fn forward(
         }
     };
     let span = sidecar.spans.tool(trace, &method, &upstream.base, &path);
-    let fields = for_tool(&headers, version, &span, &credential);
+    let mut fields = for_tool(&headers, version, &span, &credential);
+    let up = match &body {
+        CallBody::Read(_) => Trailers::default(),
+        CallBody::Unseen(_) => Trailers::of_request(&headers, call.action, &snapshot.listener),
+    };
+    if let Some(names) = up.announcement(&headers) {
+        fields.insert(header::TRAILER, names);
+    }
+    let client = credential.client(&sidecar.client);
     let flow = settlement.flow();
-    let mut attempt = Attempt { url, method, fields, body, flow, sidecar, timeout: upstream.timeout };
+    let tries = if effect == Effect::Read { ATTEMPTS } else { 1 };
+    let mut attempt =
+        Attempt { url, method, fields, body, trailers: up, flow, client, tries, timeout: upstream.timeout };
     settlement.sending(span);
     match attempt.send().await {
         Ok(response) if response.status().is_informational() => {
@@ -82,10 +105,20 @@ pub(crate) async fn forward(
         }
         Ok(response) => {
             settlement.answered(response.status().as_u16());
-            Ok(for_agent(response, &credential, &arrival.id, settlement))
+            let seen = Seen {
+                id: &arrival.id,
+                credential: credential.field().map(|(_, value)| value),
+                trailers: Trailers::of_response(&headers, credential.field().map(|(_, value)| value)),
+                view: view(tool, tenant, snapshot, &attempt.url),
+            };
+            Ok(for_agent(response, seen, settlement))
         }
         Err(error) => Err(unanswered(&error, effect, attempt.flow.upload_broke(), &mut settlement)),
     }
+}
+
+fn view<'a>(tool: &'a Id<Tool>, tenant: &'a Id<Tenant>, snapshot: &'a Snapshot, url: &'a Uri) -> View<'a> {
+    View { url, tool, tenant, catalogue: &snapshot.catalogue, upstreams: &snapshot.upstreams }
 }
 
 struct Attempt<'a> {
@@ -93,15 +126,18 @@ struct Attempt<'a> {
     method: Method,
     fields: HeaderMap,
     body: CallBody,
+    trailers: Trailers,
     flow: Arc<Flow>,
-    sidecar: &'a Arc<Sidecar>,
+    client: &'a HttpClient,
+    /// How often it is sent at most: what writes, once.
+    tries: usize,
     timeout: Duration,
 }
 
 impl Attempt<'_> {
-    /// Sends the request; again only if no byte of it was written and its body is still here.
+    /// Sends the request; again only if it reads, no byte of it was written and its body is still here.
     async fn send(&mut self) -> Result<Response<Incoming>, SendError> {
-        let mut left = ATTEMPTS;
+        let mut left = self.tries;
         loop {
             left -= 1;
             let (body, again) = self.body();
@@ -120,19 +156,19 @@ impl Attempt<'_> {
     fn body(&mut self) -> (Upload, bool) {
         match &mut self.body {
             CallBody::Read(bytes) => {
-                (Upload::new(Body::full(Bytes::clone(bytes)), Arc::clone(&self.flow), false), true)
+                (Upload::new(Body::full(Bytes::clone(bytes)), Arc::clone(&self.flow), false, Trailers::default()), true)
             }
             CallBody::Unseen(body) => {
                 let body = std::mem::take(body);
                 let empty = http_body::Body::is_end_stream(&body);
-                (Upload::new(body, Arc::clone(&self.flow), !empty), empty)
+                (Upload::new(body, Arc::clone(&self.flow), !empty, self.trailers.clone()), empty)
             }
         }
     }
 
     /// Gives up when the tool neither took nor gave a byte for the whole of its timeout: a long upload is no delay.
     async fn send_patiently(&self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
-        let mut sending = std::pin::pin!(self.sidecar.client.send(request, Duration::MAX));
+        let mut sending = std::pin::pin!(self.client.send(request, Duration::MAX));
         let mut uploaded = self.flow.uploaded();
         loop {
             match tokio::time::timeout(self.timeout, &mut sending).await {
@@ -163,26 +199,38 @@ fn for_tool(fields: &HeaderMap, version: Version, span: &Traced, credential: &Cr
     if let Some(traceparent) = span.ids().traceparent() {
         kept.insert(HeaderName::from_static("traceparent"), traceparent);
     }
+    if trailers::takes(fields) {
+        kept.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
     if let Some((name, value)) = credential.field() {
         kept.insert(name.clone(), value.clone());
     }
     kept
 }
 
+/// How the agent sees the tool's answer.
+struct Seen<'a> {
+    id: &'a Id<DecisionMark>,
+    credential: Option<&'a HeaderValue>,
+    trailers: Trailers,
+    view: View<'a>,
+}
+
 /// The tool's answer as the agent may see it.
-fn for_agent(
-    response: Response<Incoming>,
-    credential: &Credential,
-    id: &model::Id<model::id::DecisionMark>,
-    settlement: Settlement,
-) -> Response<Body> {
+fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlement) -> Response<Body> {
     let (head, body) = response.into_parts();
-    let mut answer = Response::new(Body::new(Download::new(body, settlement)));
-    *answer.status_mut() = head.status;
-    *answer.headers_mut() = headers::for_agent(&head.headers, credential.field().map(|(_, value)| value));
-    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
-        answer.headers_mut().insert(DECISION_ID, id);
+    let Seen { id, credential, trailers, view } = seen;
+    let mut fields = headers::for_agent(&head.headers, credential);
+    view.rewrite(&mut fields);
+    if let Some(names) = trailers.announcement(&head.headers) {
+        fields.insert(header::TRAILER, names);
     }
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        fields.insert(DECISION_ID, id);
+    }
+    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers)));
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = fields;
     answer
 }
 

@@ -103,6 +103,48 @@ const NOT_NOMINABLE: [&str; 8] = [
     "idempotency-key",
 ];
 
+/// Fields that mean nothing, or something else, after the body (RFC 9110 §6.5.1): they frame, route, qualify or
+/// describe the message, and whoever merges trailers into its head would be told something new by them.
+const NOT_IN_TRAILERS: [&str; 27] = [
+    "accept",
+    "age",
+    "authorization",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-location",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "idempotency-key",
+    "link",
+    "location",
+    "pragma",
+    "range",
+    "refresh",
+    "retry-after",
+    "set-cookie",
+    "vary",
+    "warning",
+    "x-request-id",
+];
+
+const NOT_IN_TRAILERS_PREFIXES: [&str; 3] = ["if-", "accept-", "access-control-"];
+
+/// Whether a field may stand after a body.
+pub(crate) fn may_trail(name: &HeaderName) -> bool {
+    let name = hyphened(name);
+    !HOP_BY_HOP.contains(&name.as_ref())
+        && !NOT_IN_TRAILERS.contains(&name.as_ref())
+        && !NOT_IN_TRAILERS_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Whether a request's field stays here. Underscores count as hyphens, because gateways to scripts (CGI, WSGI)
 /// cannot tell them apart.
 pub(crate) fn is_kept_from_tool(name: &HeaderName) -> bool {

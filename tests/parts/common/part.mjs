@@ -46,3 +46,14 @@ export async function readBody(request, limit = 1 << 20) {
   }
   return Buffer.concat(chunks);
 }
+
+// Waits until more may be written, or nothing ever will be.
+export function drained(stream) {
+  return new Promise((resolve) => {
+    const go = () => {
+      stream.off('drain', go).off('close', go);
+      resolve();
+    };
+    stream.on('drain', go).on('close', go);
+  });
+}

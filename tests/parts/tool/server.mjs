@@ -1,10 +1,14 @@
 // A tool: an orders API over TLS (HTTP/2 and HTTP/1.1 by ALPN) or plain HTTP/1.1, which tells exactly what reached it.
 //
-//   node server.mjs [--port 0] [--log FILE] (--plain | --tls DIR)
+//   node server.mjs [--port 0] [--log FILE] (--plain | --tls DIR [--certificate good] [--http both] [--client-ca FILE])
 //
 // --tls makes a CA and a certificate for localhost, 127.0.0.1, ::1 and orders.example in DIR; the ready line names DIR/ca.pem.
+// --certificate: good · expired · other-name (only orders.example) · self-signed (by nobody else) · unknown (by another CA)
+// --http: 1 (HTTP/1.1 only) · 2 (HTTP/2 only) · both (by ALPN)
+// --client-ca asks for a client certificate of that CA and serves nobody without one.
 // --log appends one JSON line a request, before its response begins:
-//   {"time","method","url","http","headers":[[name,value],…],"body_bytes","body_sha256","complete"}
+//   {"time","method","url","http","peer","headers":[[name,value],…],"trailers":[[name,value],…],"body_bytes","body_sha256","complete"}
+// `peer` is the subject's common name of the client certificate, or null.
 // `url` and `headers` are as they came, in their order (HTTP/2 pseudo-headers included). "complete": false is a request
 // whose body was broken off.
 //
@@ -16,26 +20,32 @@
 //   *    /v1/echo…                  200, the same for any method and path below
 //   POST /v1/upload                 {"bytes","sha256","chunks","first_byte_at","last_byte_at"} (ms since the epoch)
 //   GET  /v1/download?bytes=N       N bytes, 'a' to 'z' again and again
-//   GET  /v1/stream?count=10&every=50   server-sent events: id, and data {"n","sent_at"}
+//   GET  /v1/stream?count=10&every=50   server-sent events: id, and data {"n","sent_at"}; when it ends, the log says
+//                                   {"poured":events,"url","finished"}
 //   GET  /v1/status/{code}          that status
 //   GET  /v1/redirect?to=URL        302; by default to another host
 //   GET  /v1/cookie                 Set-Cookie twice, WWW-Authenticate, and hop-by-hop fields where the protocol allows
 //   GET  /v1/hang                   reads the request, never answers
 //   GET  /v1/cut                    promises 1000 bytes, sends 500, breaks the connection
 //   GET  /v1/drop                   breaks the connection without an answer
+//   *    /v1/odd/{name}             answers that are rare or wrong: see odd.mjs
 
 import { createHash } from 'node:crypto';
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { createSecureServer } from 'node:http2';
+import { createServer as createHttpsServer } from 'node:https';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import { certificates } from '../common/certificates.mjs';
 import { endWithTheTest, listen, options, ready } from '../common/part.mjs';
+import { early, odd } from './odd.mjs';
 
-const asked = options({ port: '0', log: '', plain: false, tls: '' });
+const asked = options({
+  port: '0', log: '', plain: false, tls: '', certificate: 'good', http: 'both', 'client-ca': '',
+});
 if (asked.plain === (asked.tls !== '')) {
   console.error('say either --plain or --tls DIR');
   process.exit(2);
@@ -90,11 +100,20 @@ function pairs(raw) {
   return Array.from({ length: raw.length / 2 }, (_, index) => [raw[2 * index], raw[2 * index + 1]]);
 }
 
+function log(line) {
+  if (asked.log) appendFileSync(asked.log, `${JSON.stringify(line)}\n`);
+}
+
+function peer(request) {
+  const socket = request.stream?.session?.socket ?? request.socket;
+  return socket.getPeerCertificate?.()?.subject?.CN ?? null;
+}
+
 // Reads the whole body, never keeping it, and writes the log's line: a test that has its answer may read the log.
 async function receive(request) {
   const seen = {
-    time: new Date().toISOString(), method: request.method, url: request.url, http: request.httpVersion,
-    headers: pairs(request.rawHeaders), body_bytes: 0, body_sha256: '', complete: true,
+    time: new Date().toISOString(), method: request.method, url: request.url, http: request.httpVersion, peer: peer(request),
+    headers: pairs(request.rawHeaders), trailers: [], body_bytes: 0, body_sha256: '', complete: true,
   };
   const hash = createHash('sha256');
   const body = { chunks: 0, first_byte_at: null, last_byte_at: null };
@@ -111,12 +130,13 @@ async function receive(request) {
     seen.complete = false;
   }
   seen.body_sha256 = hash.digest('hex');
-  if (asked.log) appendFileSync(asked.log, `${JSON.stringify(seen)}\n`);
+  seen.trailers = pairs(request.rawTrailers ?? []);
+  log(seen);
   return { ...seen, ...body };
 }
 
-function echo({ method, url, http, headers, body_bytes, body_sha256 }) {
-  return { method, url, http, headers, body_bytes, body_sha256 };
+function echo({ method, url, http, headers, trailers, body_bytes, body_sha256 }) {
+  return { method, url, http, headers, trailers, body_bytes, body_sha256 };
 }
 
 function breakConnection(response) {
@@ -135,14 +155,18 @@ async function download(url, response) {
   await pipeline(Readable.from(letters(bytes)), response).catch(() => {}); // the reader may leave when it likes
 }
 
-async function stream(url, response) {
+async function stream(url, response, seen) {
+  const progress = { poured: 0, url: seen.url, finished: false };
+  response.on('close', () => log(progress));
   response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
   response.flushHeaders?.();
   const count = number(url, 'count', 10);
   for (let n = 1; n <= count && !response.destroyed; n += 1) {
     response.write(`id: ${n}\ndata: ${JSON.stringify({ n, sent_at: Date.now() })}\n\n`);
+    progress.poured = n;
     await sleep(number(url, 'every', 50));
   }
+  progress.finished = !response.destroyed;
   response.end();
 }
 
@@ -191,10 +215,12 @@ const PATTERNS = [
 ];
 
 async function answer(request, response) {
-  const seen = await receive(request);
-  if (!seen.complete) return undefined;
   const url = new URL(request.url, 'http://tool.invalid');
   const route = `${request.method} ${url.pathname}`;
+  if (Object.hasOwn(early, route)) return early[route](url, response, request, log);
+  const seen = await receive(request);
+  if (!seen.complete) return undefined;
+  if (url.pathname.startsWith('/v1/odd/')) return odd(url, response, seen, log);
   if (Object.hasOwn(FIXED, route)) return FIXED[route](url, response, seen);
   for (const [pattern, handler] of PATTERNS) {
     const match = pattern.exec(route);
@@ -212,9 +238,16 @@ function handle(request, response) {
 }
 
 endWithTheTest();
-const made = asked.plain ? null : certificates(asked.tls);
-const server = made
-  ? createSecureServer({ key: made.key, cert: made.cert, allowHTTP1: true, minVersion: 'TLSv1.2' }, handle)
-  : createServer(handle);
+const made = asked.plain ? null : certificates(asked.tls, asked.certificate);
+const server = made ? secured(made) : createServer(handle);
 const port = await listen(server, asked.port);
 ready({ port, url: `${made ? 'https' : 'http'}://localhost:${port}`, ca: made?.ca ?? null });
+
+function secured({ key, cert }) {
+  const settings = { key, cert, minVersion: 'TLSv1.2' };
+  if (asked['client-ca']) {
+    Object.assign(settings, { ca: readFileSync(asked['client-ca']), requestCert: true, rejectUnauthorized: true });
+  }
+  if (asked.http === '1') return createHttpsServer(settings, handle);
+  return createSecureServer({ ...settings, allowHTTP1: asked.http === 'both' }, handle);
+}

@@ -12,7 +12,7 @@ use model::{
     path::InvalidPath,
     template::Template,
 };
-use net::{Plaintext, UrlError, check_operator_url};
+use net::{ClientTls, ClientTlsError, Plaintext, UrlError, check_operator_url};
 
 use super::{ActionConfig, Additional, FactConfig, ParameterConfig, PlaintextConfig, ToolConfig};
 use crate::{
@@ -81,6 +81,20 @@ pub enum ToolsError {
         key: String,
         /// Why.
         cause: CredentialError,
+    },
+    /// The TLS settings cannot be used.
+    #[error("tools.{tool}.tls: {cause}")]
+    Tls {
+        /// The tool.
+        tool: Id<Tool>,
+        /// Why.
+        cause: ClientTlsError,
+    },
+    /// TLS settings for a tool that is reached in clear text.
+    #[error("tools.{tool}.tls: the upstream is not https")]
+    NotTls {
+        /// The tool.
+        tool: Id<Tool>,
     },
     /// No credential, and no word that none is needed.
     #[error("tools.{tool}: no `credential` for tenant `{tenant}`; write `credential: none` if the tool asks for none")]
@@ -195,6 +209,16 @@ impl Base {
         self.uri.host().unwrap_or("")
     }
 
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        self.uri.scheme_str().unwrap_or("https")
+    }
+
+    /// The path of the base, without a slash at its end.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The port, given or the scheme's own.
     pub fn port(&self) -> u16 {
         self.uri.port_u16().unwrap_or(if self.uri.scheme_str() == Some("http") { 80 } else { 443 })
@@ -227,8 +251,13 @@ fn upstream(
     }
     let credentials = Credentials::load(config.credential.as_ref(), &config.credentials, env)
         .map_err(|(key, cause)| ToolsError::Credential { tool: id.clone(), key, cause })?;
+    if config.tls.is_some() && uri.scheme_str() != Some("https") {
+        return Err(ToolsError::NotTls { tool: id.clone() });
+    }
+    let tls = config.tls.clone().map(|tls| ClientTls::load(tls, env)).transpose();
+    let tls = tls.map_err(|cause| ToolsError::Tls { tool: id.clone(), cause })?;
     let path = uri.path().trim_end_matches('/').to_owned();
-    Ok(Upstream { base: Base { uri, path }, timeout: config.timeout.0, credentials })
+    Ok(Upstream { base: Base { uri, path }, timeout: config.timeout.0, credentials: credentials.over(tls) })
 }
 
 fn tool(id: &Id<Tool>, config: &ToolConfig) -> Result<Tool, ToolsError> {

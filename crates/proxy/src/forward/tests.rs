@@ -14,7 +14,7 @@ use crate::{
 
 fn sent(credential: &CredentialConfig, fields: &[(&str, &str)]) -> HeaderMap {
     let credentials = Credentials::load(Some(credential), &BTreeMap::new(), &|_| Some("tool-secret-1".into())).unwrap();
-    let credential = credentials.choose(&model::Id::new("acme").unwrap()).unwrap();
+    let credential = credentials.choose(&Id::new("acme").unwrap()).unwrap();
     let spans = Spans::global();
     let call = spans.call(&arrival(), &Method::GET, Version::HTTP_11, None, ClaimedTrace::Link);
     let span = spans.tool(&call, &Method::GET, &base("http://127.0.0.1:1"), &CanonicalPath::parse("/").unwrap());
