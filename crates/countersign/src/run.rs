@@ -7,6 +7,7 @@ pub(crate) mod apart;
 mod descriptors;
 pub(crate) mod findings;
 mod ledger;
+mod listen;
 mod prepare;
 mod reload;
 mod state;

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Where its health listener is.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8692", env = "COUNTERSIGN_HEALTH")]
     address: SocketAddr,
+    /// Speak TLS, and believe a certificate that one of the authorities in this PEM file signed for that address.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_HEALTH_AUTHORITIES")]
+    authorities: Option<PathBuf>,
     /// Ask whether it is alive, not whether it is ready.
     #[arg(long)]
     live: bool,
@@ -42,7 +45,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             status.get("ready") == Some(&Value::Bool(true))
         }
         None => {
-            let answer = probe::ask(args.address, if args.live { "/livez" } else { "/readyz" })?;
+            let path = if args.live { "/livez" } else { "/readyz" };
+            let answer = match &args.authorities {
+                Some(authorities) => probe::ask_over_tls(args.address, path, authorities)?,
+                None => probe::ask(args.address, path)?,
+            };
             let _reader = if args.json { output.line(&answer.body)? } else { output.line(answer.word())? };
             answer.ok
         }

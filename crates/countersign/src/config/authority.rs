@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use audit::LedgerConfig;
 use authority::config::AuthorityConfig as AuthoritySection;
+use net::ServerTlsConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use token::IssuerConfig;
@@ -42,13 +43,15 @@ pub(crate) struct AuthorityConfig {
 pub(crate) struct ListenSection {
     /// The address of everything it serves, `/livez` and `/readyz` included.
     pub(crate) tcp: SocketAddr,
+    /// How that address speaks TLS. Without it, HTTP in clear text.
+    pub(crate) tls: Option<ServerTlsConfig>,
     /// A second address for probes and metrics alone. Without it there is no `/metrics`.
     pub(crate) health: Option<HealthListener>,
 }
 
 impl Default for ListenSection {
     fn default() -> Self {
-        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8693)), health: None }
+        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8693)), tls: None, health: None }
     }
 }
 
@@ -57,6 +60,10 @@ impl AuthorityConfig {
     pub(crate) fn place(&mut self, base: &Path) {
         for issuer in &mut self.issuers {
             files::place_keys(base, &mut issuer.keys);
+        }
+        let health = self.listen.health.as_mut().and_then(|health| health.tls.as_mut());
+        for tls in self.listen.tls.iter_mut().chain(health) {
+            tls.place(base);
         }
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);

@@ -9,6 +9,7 @@ use std::{
 
 use audit::LedgerConfig;
 use model::{Agent, Id, Tenant, Tool, duration::ConfigDuration};
+use net::ServerTlsConfig;
 use policy::PolicySource;
 use proxy::config::{AgentListenerConfig, ToolConfig};
 use schemars::JsonSchema;
@@ -99,11 +100,14 @@ pub(crate) struct AdminListener {
 pub(crate) struct HealthListener {
     /// The address to listen on.
     pub(crate) tcp: SocketAddr,
+    /// How the address speaks TLS. Without it, HTTP in clear text.
+    #[serde(default)]
+    pub(crate) tls: Option<ServerTlsConfig>,
 }
 
 impl HealthListener {
     fn sidecar() -> Self {
-        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8692)) }
+        Self { tcp: SocketAddr::from(([127, 0, 0, 1], 8692)), tls: None }
     }
 }
 
@@ -173,14 +177,14 @@ impl SidecarConfig {
             for credential in tool.credential.iter_mut().chain(tool.credentials.values_mut()) {
                 files::place_credential(base, credential);
             }
-            if let Some(tls) = &mut tool.tls {
-                files::place_client_tls(base, tls);
-            }
         }
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);
         }
         files::place_listener(base, &mut self.listen.agent);
+        if let Some(tls) = &mut self.listen.health.tls {
+            tls.place(base);
+        }
         if let Some(admin) = &mut self.listen.admin {
             files::place(base, &mut admin.unix);
         }
@@ -195,10 +199,9 @@ impl SidecarConfig {
         }
     }
 
-    /// The private files that the configuration names, besides the ledger: secrets for tools.
+    /// The private files that the configuration names, besides the ledger: secrets of tools.
     pub(crate) fn secret_files(&self) -> Vec<&Path> {
         let credentials = self.tools.values().flat_map(|tool| tool.credential.iter().chain(tool.credentials.values()));
-        let keys = self.tools.values().filter_map(|tool| tool.tls.as_ref()).filter_map(files::client_key);
-        credentials.filter_map(files::secret_file).chain(keys).collect()
+        credentials.filter_map(files::secret_file).collect()
     }
 }

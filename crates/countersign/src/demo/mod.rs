@@ -85,7 +85,7 @@ impl Product {
             Document::read(&files.path(configuration::AUTHORITY), environment).map_err(Failure::configuration)?;
         let sidecar =
             Document::read(&files.path(configuration::SIDECAR), environment).map_err(Failure::configuration)?;
-        let authority = run::authority::start(authority, process.metrics.clone()).await?;
+        let authority = Box::pin(run::authority::start(authority, environment, process.metrics.clone())).await?;
         match run::sidecar::start(sidecar, environment, process.metrics.clone()).await {
             Ok(sidecar) => Ok(Self { authority, sidecar }),
             Err(failure) => {

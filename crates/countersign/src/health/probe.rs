@@ -1,17 +1,22 @@
 //! The other end of the health listener: one blocking request, as an exec probe makes it.
 
 use std::{
+    fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
+    path::Path,
     time::Duration,
 };
+
+use http::HeaderMap;
+use net::{ClientOptions, FetchRequest, HttpClient, Roots, UrlTrust};
 
 use crate::failure::{Exit, Failure};
 
 /// For connecting, and for each read and write. Probes are made often and should fail fast.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The largest answer that is read.
-const MAX_BYTES: u64 = 256 * 1024;
+const MAX_BYTES: u32 = 256 * 1024;
 
 /// What the listener answered.
 pub(crate) struct Answer {
@@ -34,6 +39,28 @@ pub(crate) fn ask(address: SocketAddr, path: &str) -> Result<Answer, Failure> {
         .map_err(|error| Failure::because(Exit::Unavailable, format!("no answer from {address}"), error))?;
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+    answer(address, status, body)
+}
+
+/// The same over TLS, believing a certificate for that address that one of the `authorities` (a PEM file) signed.
+pub(crate) fn ask_over_tls(address: SocketAddr, path: &str, authorities: &Path) -> Result<Answer, Failure> {
+    let pem = fs::read(authorities)
+        .map_err(|error| Failure::because(Exit::Configuration, authorities.display().to_string(), error))?;
+    let tls = net::client_config(Roots::Pem(pem)).map_err(Failure::configuration)?;
+    let client = HttpClient::new(ClientOptions::new(tls, UrlTrust::Operator));
+    let unavailable = |error: &dyn std::fmt::Display| {
+        Failure::new(Exit::Unavailable, format!("no answer from {address}: {error}"))
+    };
+    let url = format!("https://{address}{path}").parse().map_err(|error: http::uri::InvalidUri| unavailable(&error))?;
+    let request =
+        FetchRequest { url, headers: HeaderMap::new(), deadline: 2 * PATIENCE, max_bytes: MAX_BYTES as usize };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| unavailable(&error))?;
+    let fetched = runtime.block_on(net::fetch(&client, request)).map_err(|error| unavailable(&error))?;
+    answer(address, Some(fetched.status.as_u16()), &String::from_utf8_lossy(&fetched.body))
+}
+
+fn answer(address: SocketAddr, status: Option<u16>, body: &str) -> Result<Answer, Failure> {
     match status {
         Some(200) => Ok(Answer { ok: true, body: body.trim_end().to_owned() }),
         Some(503) => Ok(Answer { ok: false, body: body.trim_end().to_owned() }),
@@ -48,7 +75,7 @@ fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
     // HTTP/1.0 keeps the answer in one piece.
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut text = String::new();
-    stream.take(MAX_BYTES).read_to_string(&mut text)?;
+    stream.take(MAX_BYTES.into()).read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -4,16 +4,12 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Durat
 
 use audit::{Event, Ledger, record::Component};
 use authority::{Authority, Parts, SigningKeys};
-use net::{Body, Roots, ServeLimits, Tasks};
+use net::{Body, Roots, ServeLimits, ServerTls, Tasks};
 use store::Store;
 use token::{Issuer, config::Role};
 
 use super::{
-    Process, apart, descriptors,
-    findings::Findings,
-    ledger, prepare,
-    sidecar::{bind, key_clients},
-    stop::StopSignals,
+    Process, apart, descriptors, findings::Findings, ledger, listen, prepare, sidecar::key_clients, stop::StopSignals,
 };
 use crate::{
     config::{authority::AuthorityConfig, document::Document, files},
@@ -31,6 +27,10 @@ struct Prepared {
     settings: authority::config::AuthoritySettings,
     issuers: Vec<Issuer>,
     roots: Roots,
+    /// What its listener shows and believes, where it speaks TLS.
+    tls: Option<Arc<ServerTls>>,
+    /// The same of its health listener.
+    health_tls: Option<Arc<ServerTls>>,
 }
 
 /// Everything that is wrong with the configuration at `path`.
@@ -43,7 +43,7 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
             return findings;
         }
     };
-    if let Some((document, _)) = look(document, &mut findings) {
+    if let Some((document, _)) = look(document, environment, &mut findings) {
         let section = &document.value.authority;
         match tokio::runtime::Builder::new_current_thread().build() {
             Ok(runtime) => drop(findings.take(runtime.block_on(Store::open(&section.store, &section.issuer)))),
@@ -55,6 +55,7 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
 
 fn look(
     mut document: Document<AuthorityConfig>,
+    environment: &Environment,
     findings: &mut Findings,
 ) -> Option<(Document<AuthorityConfig>, Prepared)> {
     findings.take(files::check_not_writable(&document.path));
@@ -78,10 +79,13 @@ fn look(
     }
     prepare::private(&config.authority.keys.dir, findings);
     prepare::ledger(&config.ledger, findings);
+    let tls = prepare::server_tls("listen.tls", config.listen.tls.as_ref(), environment, findings);
+    let health = config.listen.health.as_ref().and_then(|health| health.tls.as_ref());
+    let health_tls = prepare::server_tls("listen.health.tls", health, environment, findings);
     if !findings.problems.is_empty() {
         return None;
     }
-    let prepared = Prepared { settings: settings?, issuers, roots: roots? };
+    let prepared = Prepared { settings: settings?, issuers, roots: roots?, tls, health_tls };
     Some((document, prepared))
 }
 
@@ -90,7 +94,7 @@ pub(crate) async fn run(document: Document<AuthorityConfig>, process: Process) -
     let mut signals =
         StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
     let drain = document.value.shutdown.drain.0;
-    let running = start(document, process.metrics).await?;
+    let running = start(document, &process.environment, process.metrics).await?;
     tracing::info!(address = %running.address, "ready");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
@@ -139,10 +143,14 @@ fn misdirected() -> http::Response<Body> {
 }
 
 /// Opens everything that a configuration names and begins to serve.
-pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics) -> Result<Running, Failure> {
+pub(crate) async fn start(
+    document: Document<AuthorityConfig>,
+    environment: &Environment,
+    metrics: Metrics,
+) -> Result<Running, Failure> {
     let mut findings = Findings::default();
     apart::configuration(&document.path, &mut findings);
-    let looked = look(document, &mut findings);
+    let looked = look(document, environment, &mut findings);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
     }
@@ -156,13 +164,13 @@ pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics)
     let store = Store::open(&section.store, &section.issuer).await.map_err(Failure::configuration)?;
     let keys = SigningKeys::open(&section.keys).map_err(Failure::configuration)?;
     let limits = ServeLimits { max_connections: descriptors::connections()?, ..ServeLimits::default() };
-    let listener = bind(config.listen.tcp).await?;
+    let (listener, address) = listen::tcp("authority_listener", config.listen.tcp, prepared.tls, &background).await?;
     let health = match &config.listen.health {
-        Some(health) => Some(bind(health.tcp).await?),
+        Some(health) => Some(listen::tcp("health_listener", health.tcp, prepared.health_tls, &background).await?.0),
         None => None,
     };
     let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
-    let Prepared { settings, issuers, roots } = prepared;
+    let Prepared { settings, issuers, roots, .. } = prepared;
     let parts = Parts { settings, issuers, store, keys, ledger: ledger.clone() };
     let begun = async {
         let event = Event::ConfigActivated { revision, catalogue: None };
@@ -181,7 +189,6 @@ pub(crate) async fn start(document: Document<AuthorityConfig>, metrics: Metrics)
         let seen = ledger.clone();
         health::serve(health, &background, metrics, move || Readiness::of([("ledger", Check::of(seen.healthy()))]));
     }
-    let address = listener.local_addr();
     let hosts = hosts(address, &section.issuer);
     let serving = net::serve(listener, limits, requests.clone(), move |peer, request| {
         let served = hosts.serve(&request).then(|| Arc::clone(&authority).handle(peer, request));

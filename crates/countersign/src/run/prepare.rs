@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool};
-use net::{Roots, ServerTls};
+use net::{Roots, ServerTls, ServerTlsConfig};
 use proxy::{
     Agents, ResolvedTools,
     config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
@@ -36,6 +36,8 @@ pub(crate) struct Prepared {
     pub(crate) roots: Roots,
     /// What its agents' listener shows and believes, where it speaks TLS.
     pub(crate) listener_tls: Option<Arc<ServerTls>>,
+    /// The same of its health listener.
+    pub(crate) health_tls: Option<Arc<ServerTls>>,
 }
 
 /// Prepares everything, noting every problem on the way; `None` where there was one.
@@ -47,6 +49,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     let agents = findings.take(Agents::new(config.agents.clone()));
     let roots = roots(config.tls.authorities.as_deref(), findings);
     let listener_tls = listener(&config.listen.agent, environment, findings);
+    let health_tls = server_tls("listen.health.tls", config.listen.health.tls.as_ref(), environment, findings);
     ledger(&config.ledger, findings);
     if let Some(tools) = &tools {
         names(config, &tools.catalogue, findings);
@@ -55,7 +58,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     if !findings.problems.is_empty() {
         return None;
     }
-    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots?, listener_tls })
+    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots?, listener_tls, health_tls })
 }
 
 /// Whom to believe at the other end of TLS.
@@ -82,14 +85,22 @@ fn listener(
     findings: &mut Findings,
 ) -> Option<Arc<ServerTls>> {
     findings.take(listener.address().map_err(|error| format!("listen.agent: {error}")));
-    let tls = listener.tls.clone()?;
-    for path in [Some(&tls.certificate), tls.client_authorities.as_ref()].into_iter().flatten() {
-        if path.exists() {
-            findings.take(files::check_not_writable(path));
-        }
+    server_tls("listen.agent.tls", listener.tls.as_ref(), environment, findings)
+}
+
+/// What a listener speaks TLS with: nobody else may write whom it believes, nor read its key.
+pub(super) fn server_tls(
+    name: &str,
+    tls: Option<&ServerTlsConfig>,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Option<Arc<ServerTls>> {
+    let tls = tls?;
+    for path in tls.certificates().filter(|path| path.exists()) {
+        findings.take(files::check_not_writable(path));
     }
     let env = |name: &str| environment.value(name).map(str::to_owned);
-    let loaded = ServerTls::load(tls, &env).map_err(|error| format!("listen.agent.tls: {error}"));
+    let loaded = ServerTls::load(tls.clone(), &env).map_err(|error| format!("{name}: {error}"));
     findings.take(loaded).map(Arc::new)
 }
 
@@ -192,11 +203,6 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
         private(path, findings);
     }
     for (id, tool) in &config.tools {
-        // Whoever may change these says which server is the tool.
-        let shown = tool.tls.iter().flat_map(|tls| [&tls.authorities, &tls.certificate]).flatten();
-        for path in shown.filter(|path| path.exists()) {
-            findings.take(files::check_not_writable(path));
-        }
         let one = [(id.clone(), tool.clone())].into();
         if let Err(error) = resolve_tools(&one, tenants, &env) {
             findings.problem(error.to_string());
@@ -271,8 +277,8 @@ fn warnings(config: &SidecarConfig, findings: &mut Findings) {
     match listener.bearer {
         Bearer::All => findings.warning("listen.agent.bearer: all; whoever obtains a token can write with it"),
         Bearer::Reads => findings.warning("listen.agent.bearer: reads; whoever obtains a token can read with it"),
-        Bearer::Refuse if listener.tls.as_ref().is_none_or(|tls| tls.client_authorities.is_none()) => findings.warning(
-            "listen.agent.bearer: refuse; without `tls.client_authorities` no token can be bound to a certificate, so every call is refused `wrong_sender`",
+        Bearer::Refuse if listener.tls.as_ref().is_none_or(|tls| !tls.asks_clients()) => findings.warning(
+            "listen.agent.bearer: refuse; without `tls.client_authorities` or `tls.trust_domains` no token can be bound to a certificate, so every call is refused `wrong_sender`",
         ),
         Bearer::Refuse => {}
     }
