@@ -6,7 +6,7 @@ use std::{
 };
 
 use audit::LedgerConfig;
-use net::SecretSource;
+use net::{ClientTlsConfig, SecretSource};
 use proxy::config::{AgentListenerConfig, CredentialConfig};
 use token::config::KeysConfig;
 
@@ -75,6 +75,25 @@ pub(super) fn secret_file(credential: &CredentialConfig) -> Option<&Path> {
         | CredentialConfig::Header { value: SecretSource::File(path), .. }
         | CredentialConfig::Basic { password: SecretSource::File(path), .. } => Some(path),
         _ => None,
+    }
+}
+
+/// Takes the relative paths of a tool's TLS settings from `base`.
+pub(super) fn place_client_tls(base: &Path, tls: &mut ClientTlsConfig) {
+    let key = match &mut tls.key {
+        Some(SecretSource::File(path)) => Some(path),
+        Some(SecretSource::Env(_)) | None => None,
+    };
+    for path in [tls.authorities.as_mut(), tls.certificate.as_mut(), key].into_iter().flatten() {
+        place(base, path);
+    }
+}
+
+/// The file of a client certificate's key.
+pub(super) fn client_key(tls: &ClientTlsConfig) -> Option<&Path> {
+    match &tls.key {
+        Some(SecretSource::File(path)) => Some(path),
+        Some(SecretSource::Env(_)) | None => None,
     }
 }
 

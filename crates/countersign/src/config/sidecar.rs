@@ -177,6 +177,9 @@ impl SidecarConfig {
             for credential in tool.credential.iter_mut().chain(tool.credentials.values_mut()) {
                 files::place_credential(base, credential);
             }
+            if let Some(tls) = &mut tool.tls {
+                files::place_client_tls(base, tls);
+            }
         }
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);
@@ -199,9 +202,10 @@ impl SidecarConfig {
         }
     }
 
-    /// The private files that the configuration names, besides the ledger: secrets of tools.
+    /// The private files that the configuration names, besides the ledger: secrets for tools.
     pub(crate) fn secret_files(&self) -> Vec<&Path> {
         let credentials = self.tools.values().flat_map(|tool| tool.credential.iter().chain(tool.credentials.values()));
-        credentials.filter_map(files::secret_file).collect()
+        let keys = self.tools.values().filter_map(|tool| tool.tls.as_ref()).filter_map(files::client_key);
+        credentials.filter_map(files::secret_file).chain(keys).collect()
     }
 }

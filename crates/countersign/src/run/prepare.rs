@@ -203,6 +203,11 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
         private(path, findings);
     }
     for (id, tool) in &config.tools {
+        // Whoever may change these says which server is the tool.
+        let shown = tool.tls.iter().flat_map(|tls| [&tls.authorities, &tls.certificate]).flatten();
+        for path in shown.filter(|path| path.exists()) {
+            findings.take(files::check_not_writable(path));
+        }
         let one = [(id.clone(), tool.clone())].into();
         if let Err(error) = resolve_tools(&one, tenants, &env) {
             findings.problem(error.to_string());
