@@ -12,14 +12,33 @@ pub(crate) fn sha256(bytes: &[u8]) -> Hash {
     hash_parts(&[bytes])
 }
 
-fn hash_parts(parts: &[&[u8]]) -> Hash {
-    let mut context = digest::Context::new(&digest::SHA256);
+pub(crate) fn hash_parts(parts: &[&[u8]]) -> Hash {
+    let mut hashing = Hashing::new();
     for part in parts {
-        context.update(part);
+        hashing.update(part);
     }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
+    hashing.finish()
+}
+
+/// A hash over what comes piece by piece.
+#[derive(Clone)]
+pub(crate) struct Hashing(digest::Context);
+
+impl Hashing {
+    pub(crate) fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash so far.
+    pub(crate) fn finish(&self) -> Hash {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(self.0.clone().finish().as_ref());
+        hash
+    }
 }
 
 /// What the first line of a ledger names as the line before it.

@@ -24,6 +24,30 @@ pub struct LedgerConfig {
     /// The age at which a segment is sealed and the next one begun.
     #[serde(default = "default_segment_max_age")]
     pub segment_max_age: ConfigDuration,
+    /// How long after its last record a sealed segment is compressed (gzip). `null`: never. Everything that reads the
+    /// ledger reads compressed segments too.
+    #[serde(default = "default_compress_after")]
+    pub compress_after: Option<ConfigDuration>,
+    /// How long records are kept. Without it, for ever.
+    #[serde(default)]
+    pub retention: RetentionConfig,
+}
+
+/// What is kept. The oldest sealed segment goes first, and only after a signed record says so; the segment that is
+/// being written always stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionConfig {
+    /// The age of its last record at which a segment goes.
+    #[serde(default)]
+    pub max_age: Option<ConfigDuration>,
+    /// The size in bytes that the ledger is kept below, on the disk, compressed segments as they are.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+}
+
+fn default_compress_after() -> Option<ConfigDuration> {
+    Some(ConfigDuration::seconds(24 * 60 * 60))
 }
 
 fn default_segment_max_bytes() -> u64 {
@@ -45,6 +69,12 @@ pub struct LedgerSettings {
     pub segment_max_bytes: u64,
     /// When a segment is sealed by age.
     pub segment_max_age: Duration,
+    /// How long after its last record a sealed segment is compressed; `None`: never.
+    pub compress_after: Option<Duration>,
+    /// What is kept.
+    pub retention: RetentionConfig,
+    /// How often the keeper looks for what there is to do.
+    pub keeper_interval: Duration,
     /// The longest time between an append and a signed head that covers it.
     pub head_interval: Duration,
     /// How many records may wait; further callers wait for room.
@@ -68,6 +98,8 @@ impl LedgerConfig {
             key,
             segment_max_bytes: self.segment_max_bytes,
             segment_max_age: self.segment_max_age.0,
+            compress_after: self.compress_after.map(|after| after.0),
+            retention: self.retention,
             ..LedgerSettings::new(self.dir, started)
         }
     }
@@ -81,6 +113,9 @@ impl LedgerSettings {
             dir,
             segment_max_bytes: default_segment_max_bytes(),
             segment_max_age: default_segment_max_age().0,
+            compress_after: None,
+            retention: RetentionConfig::default(),
+            keeper_interval: Duration::from_secs(1),
             head_interval: Duration::from_secs(1),
             queue: 4096,
             reserve_bytes: 1024 * 1024,

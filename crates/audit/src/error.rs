@@ -82,9 +82,7 @@ impl From<Unrecordable> for LedgerError {
     fn from(error: Unrecordable) -> Self {
         match error {
             Unrecordable::TooLarge { .. } => Self::TooLarge(error.to_string()),
-            Unrecordable::Number(_) | Unrecordable::Salt | Unrecordable::Shape(_) => {
-                Self::Unrecordable(error.to_string())
-            }
+            Unrecordable::Value(_) | Unrecordable::Salt => Self::Unrecordable(error.to_string()),
         }
     }
 }

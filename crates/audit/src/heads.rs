@@ -8,12 +8,15 @@
 //! — countersign/ledger/8f3a… base64(key id ‖ signature)
 //! ```
 
-use std::{fmt, str::FromStr};
+use std::{fmt, io, path::Path, str::FromStr};
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use crate::chain::{Hash, sha256};
+use crate::{
+    chain::{Hash, Hashing, sha256},
+    read::Lines,
+};
 
 /// The signed note's type of a plain Ed25519 signature.
 const ED25519_TYPE: u8 = 1;
@@ -113,8 +116,9 @@ impl Head {
     }
 }
 
-/// The whole notes in a heads file, and how many bytes of it they are: a crash may have torn the last one.
-pub(crate) fn notes(file: &str) -> (Vec<String>, usize) {
+/// The whole notes in `file`, an empty line after each, and how many bytes of it they are: a crash may have torn the
+/// last one.
+pub fn notes(file: &str) -> (Vec<String>, usize) {
     let mut notes = Vec::new();
     let mut whole = 0;
     let mut note = String::new();
@@ -130,6 +134,17 @@ pub(crate) fn notes(file: &str) -> (Vec<String>, usize) {
         }
     }
     (notes, whole)
+}
+
+/// How many notes a heads file has, and the hash of the file.
+pub(crate) fn tally(path: &Path) -> io::Result<(u64, Hash)> {
+    let (mut lines, mut hashing, mut count) = (Lines::open(path)?, Hashing::new(), 0);
+    while let Some(line) = lines.next()? {
+        hashing.update(&line);
+        hashing.update(b"\n");
+        count += 1;
+    }
+    Ok((count / NOTE_LINES as u64, hashing.finish()))
 }
 
 impl VerifyingKey {

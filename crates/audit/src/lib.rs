@@ -6,9 +6,11 @@
 mod canonical;
 mod chain;
 pub mod config;
+pub mod erasure;
 pub mod error;
 mod files;
 pub mod heads;
+mod keeper;
 mod keys;
 pub mod line;
 mod log;
@@ -18,6 +20,7 @@ pub mod rebuild;
 pub mod record;
 mod recovery;
 mod segment;
+mod stored;
 pub mod tail;
 #[cfg(test)]
 mod testing;
@@ -27,7 +30,7 @@ mod values;
 pub mod verify;
 mod writer;
 
-pub use config::{LedgerConfig, LedgerSettings};
+pub use config::{LedgerConfig, LedgerSettings, RetentionConfig};
 pub use error::LedgerError;
 pub use heads::{Head, VerifyingKey};
 pub use log::{Ledger, LedgerStats, PATIENCE, Receipt};

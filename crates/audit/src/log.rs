@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -19,12 +19,15 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::{
     Head, LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
-    files, keys,
+    erasure::{Erased, Erasure, ErasureError},
+    files,
+    keeper::{Chore, Keeper},
+    keys,
     record::{self, CallDecided, CallSettled, Event},
     recovery,
     segment::{HEAD_FILE, Home},
-    values::VERSION,
-    writer::{Append, Mark, Request, Writer},
+    values::{Draft, VERSION},
+    writer::{Append, Mark, Order, Request, Writer},
 };
 
 /// The file that says which ledger a directory holds.
@@ -50,10 +53,20 @@ struct Inner {
     key: VerifyingKey,
     dir: std::path::PathBuf,
     requests: mpsc::Sender<Request>,
+    chores: mpsc::Sender<Chore>,
     slots: Arc<Semaphore>,
     queue: usize,
     shared: Arc<Shared>,
 }
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+    }
+}
+
+/// What the keeper writes with. It does not keep the ledger open.
+pub(crate) struct Pen(Weak<Inner>);
 
 /// What the writer's thread tells everyone.
 #[derive(Debug, Default)]
@@ -64,6 +77,10 @@ pub(crate) struct Shared {
     pub(crate) records: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) failures: AtomicU64,
+    /// Segments sealed since the start: something for the keeper to do.
+    pub(crate) seals: AtomicU64,
+    /// The ledger is being closed, or nobody has it any more.
+    pub(crate) stopping: AtomicBool,
 }
 
 /// Figures for metrics and `/status`.
@@ -144,20 +161,31 @@ impl Ledger {
         let (requests, inbox) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let (queue, told) = (settings.queue.max(1), Arc::clone(&shared));
+        let (interval, compress_after) = (settings.keeper_interval, settings.compress_after);
+        let retention = settings.retention;
         // Dropping the task's handle lets it run on.
         drop(tasks.spawn_blocking("ledger writer", move || match begin(settings, told) {
             Ok((mut writer, lock, id, dir)) => {
+                let lock = Arc::new(lock);
                 let key = writer.verifying_key();
-                if ready.send(Ok((id, key, dir))).is_ok() {
+                if ready.send(Ok((id, key, dir, Arc::clone(&lock)))).is_ok() {
                     writer.run(&inbox);
                 }
                 drop(lock);
             }
             Err(error) => drop(ready.send(Err(error))),
         }));
-        let (id, key, dir) = opened.await.map_err(|_| LedgerError::Closed)??;
+        let (id, key, dir, lock) = opened.await.map_err(|_| LedgerError::Closed)??;
         let slots = Arc::new(Semaphore::new(queue));
-        Ok(Self { inner: Arc::new(Inner { id, key, dir, requests, slots, queue, shared }) })
+        let (chores, given) = mpsc::channel();
+        let inner = Arc::new(Inner { id, key, dir, requests, chores, slots, queue, shared });
+        let (pen, dir, shared) = (Pen(Arc::downgrade(&inner)), inner.dir.clone(), Arc::clone(&inner.shared));
+        let keeper = Keeper { dir, pen, shared, interval, compress_after, retention };
+        drop(tasks.spawn_blocking("ledger keeper", move || {
+            keeper.run(&given);
+            drop(lock);
+        }));
+        Ok(Self { inner })
     }
 
     /// The ledger's id, the first part of every decision id made with it.
@@ -220,6 +248,25 @@ impl Ledger {
         self.append(Append { draft, mark: Mark::None, subject: None }).await.map(drop)
     }
 
+    /// Erases a person: takes the companion values of their records out of every segment, the one that is being written
+    /// included, which is sealed for it; each segment's loss is recorded first. The chain still verifies.
+    ///
+    /// # Errors
+    /// When it is not clear whom it is about, or when a record or a file cannot be written. What was taken out until
+    /// then is on record; done again, it goes on.
+    pub async fn erase(&self, erasure: Erasure) -> Result<Erased, ErasureError> {
+        let (reply, answer) = oneshot::channel();
+        let chore = Chore::Erase(Box::new(erasure), reply);
+        self.inner.chores.send(chore).map_err(|_| LedgerError::Closed)?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// What the keeper writes with, to stop between two of its steps.
+    #[cfg(test)]
+    pub(crate) fn pen(&self) -> Pen {
+        Pen(Arc::downgrade(&self.inner))
+    }
+
     /// Whether the last write succeeded, and none hangs. A ledger that is not healthy tries again by itself.
     pub fn healthy(&self) -> bool {
         self.inner.shared.healthy.load(Ordering::Acquire) && !self.hangs()
@@ -253,8 +300,12 @@ impl Ledger {
     /// seals. Later appends are refused.
     pub async fn close(&self) {
         self.inner.slots.close();
+        self.inner.shared.stopping.store(true, Ordering::Release);
+        if self.inner.chores.send(Chore::Stop).is_err() {
+            tracing::debug!("the ledger's keeper had ended before");
+        }
         let (done, closed) = oneshot::channel();
-        if self.inner.requests.send(Request::Close(done)).is_ok() && closed.await.is_err() {
+        if self.inner.requests.send(Request::Do(Order::Close(done))).is_ok() && closed.await.is_err() {
             tracing::error!("the ledger's writer ended before it closed the ledger");
         }
     }
@@ -262,9 +313,39 @@ impl Ledger {
     async fn append(&self, append: Append) -> Result<u64, LedgerError> {
         let slot = Arc::clone(&self.inner.slots).acquire_owned().await.map_err(|_| LedgerError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let request = Request::Append { append: Box::new(append), reply, slot };
+        let request = Request::Append { append: Box::new(append), reply, slot: Some(slot) };
         self.inner.requests.send(request).map_err(|_| LedgerError::Closed)?;
         answer.await.map_err(|_| LedgerError::Closed)?
+    }
+}
+
+impl Pen {
+    /// Appends a record of the keeper's own and waits until it is durable; its place in the ledger.
+    pub(crate) fn append(&self, draft: Draft) -> Result<u64, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Append { append: Box::new(Append::event(draft)), reply, slot: None })?;
+        answer.blocking_recv().map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Waits until a signed head covers everything that was appended.
+    pub(crate) fn sign(&self) -> Result<(), LedgerError> {
+        self.order(Order::Sign)
+    }
+
+    /// Waits until everything that was appended is in a sealed segment.
+    pub(crate) fn seal(&self) -> Result<(), LedgerError> {
+        self.order(Order::Seal)
+    }
+
+    fn order(&self, order: fn(oneshot::Sender<Result<(), LedgerError>>) -> Order) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Do(order(reply)))?;
+        answer.blocking_recv().map_err(|_| LedgerError::Closed)?
+    }
+
+    fn send(&self, request: Request) -> Result<(), LedgerError> {
+        let inner = self.0.upgrade().ok_or(LedgerError::Closed)?;
+        inner.requests.send(request).map_err(|_| LedgerError::Closed)
     }
 }
 

@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
-    io::{self, BufRead, BufReader, ErrorKind},
+    io::{self, BufRead, ErrorKind},
     path::Path,
 };
 
@@ -12,7 +11,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     LedgerError,
+    chain::{Hash, Hashing},
     segment::Paths,
+    stored::{self, Source},
     values::{self, Row},
 };
 
@@ -64,15 +65,15 @@ impl Entry {
     }
 }
 
-/// Whole lines of a file that may still grow.
+/// Whole lines of a file that may still grow, or of a compressed one.
 pub(crate) struct Lines {
-    reader: BufReader<File>,
+    reader: Source,
     partial: Vec<u8>,
 }
 
 impl Lines {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { reader: BufReader::with_capacity(64 * 1024, File::open(path)?), partial: Vec::new() })
+        Ok(Self { reader: stored::open(path)?, partial: Vec::new() })
     }
 
     /// The next whole line without its newline; `None` at the end, where a later call may find more.
@@ -99,15 +100,22 @@ impl Lines {
 pub(crate) struct Rows {
     lines: Option<Lines>,
     ahead: Option<Row>,
+    hashing: Hashing,
 }
 
 impl Rows {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        match Lines::open(path) {
-            Ok(lines) => Ok(Self { lines: Some(lines), ahead: None }),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self { lines: None, ahead: None }),
-            Err(error) => Err(error),
-        }
+        let lines = match Lines::open(path) {
+            Ok(lines) => Some(lines),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { lines, ahead: None, hashing: Hashing::new() })
+    }
+
+    /// The hash of all rows so far: of the whole file, once there are no more.
+    pub(crate) fn digest(&self) -> Hash {
+        self.hashing.finish()
     }
 
     /// Bytes after the last whole row.
@@ -121,7 +129,11 @@ impl Rows {
             return Ok(Some(row));
         }
         match self.lines.as_mut().map_or(Ok(None), Lines::next)? {
-            Some(line) => serde_json::from_slice(&line).map(Some).map_err(io::Error::other),
+            Some(line) => {
+                self.hashing.update(&line);
+                self.hashing.update(b"\n");
+                serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
+            }
             None => Ok(None),
         }
     }

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::Path,
 };
 
@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     LedgerError, chain, files,
     heads::{self, Head},
-    read::MAX_LINE_BYTES,
+    read::{Lines, MAX_LINE_BYTES},
     record::kind,
     segment::{self, Extent, HEAD_FILE, Home, Paths, Position, Seal},
+    stored,
 };
 
 /// How the previous run of the program left the ledger: part of the record of the next start.
@@ -82,23 +83,28 @@ pub(crate) fn recover(home: &Home) -> Result<Recovered, LedgerError> {
         }
     }
     let mut position = Position::genesis(&home.origin);
-    if let Some(&last) = indexes.last() {
-        let path = home.paths(last).seal;
+    // Where there is no sealed segment before the last one, all were retired; of those, the last seal was kept.
+    let retired = unsealed.and_then(|index| index.checked_sub(1)).filter(|before| *before > 0);
+    if let Some(before) = indexes.last().copied().or(retired) {
+        let path = home.paths(before).seal;
         let seal = read_seal(&path)?.ok_or_else(|| LedgerError::damaged(&path, "the segment before has no seal"))?;
         position = seal.position().ok_or_else(|| LedgerError::damaged(&path, "the seal contradicts itself"))?;
-        previous.stop = if stopped_cleanly(&home.paths(last), &seal)? { Stop::Clean } else { Stop::Crashed };
+        if !indexes.is_empty() {
+            previous.stop = if stopped_cleanly(&home.paths(before), &seal)? { Stop::Clean } else { Stop::Crashed };
+        }
         open = seal.open;
     }
+    let mut next_index = indexes.last().map_or(1, |last| last + 1);
     if let Some(index) = unsealed {
         let mended = mend(home, index, &position, &mut open, &mut previous)?;
-        match mended {
+        match &mended {
             Some(end) => {
-                position = end;
-                indexes.push(index);
+                position = end.clone();
                 previous.stop = Stop::Crashed;
             }
             None => segment::remove_empty(&home.paths(index)),
         }
+        next_index = mended.map_or(index, |_| index + 1);
     }
     no_head_is_ahead(home, &position)?;
     if position.seq() > 0 {
@@ -106,7 +112,6 @@ pub(crate) fn recover(home: &Home) -> Result<Recovered, LedgerError> {
         previous.head_root = Some(root_text(home, &position));
     }
     previous.unsettled = open.len() as u64;
-    let next_index = indexes.last().map_or(1, |last| last + 1);
     Ok(Recovered { position, next_index, open, previous })
 }
 
@@ -120,6 +125,28 @@ fn read_seal(path: &Path) -> Result<Option<Seal>, LedgerError> {
 
 /// Whether the last line of a sealed segment is the record of a stop.
 fn stopped_cleanly(paths: &Paths, seal: &Seal) -> Result<bool, LedgerError> {
+    let (last, length) = if stored::is_packed(&paths.lines).map_err(LedgerError::io(&paths.lines))? {
+        last_of_packed(paths).map_err(LedgerError::io(&paths.lines))?
+    } else {
+        last_of_plain(paths)?
+    };
+    if length != seal.line_bytes || chain::encoded(&chain::sha256(&last)) != seal.last_hash {
+        return Err(LedgerError::damaged(&paths.lines, "its end is not the one that was sealed"));
+    }
+    Ok(peek(&last).is_ok_and(|peek| peek.kind.ends_with(".stopped")))
+}
+
+/// The last line of a compressed segment, which has to be read from its beginning, and the length of all.
+fn last_of_packed(paths: &Paths) -> io::Result<(Vec<u8>, u64)> {
+    let (mut lines, mut last, mut length) = (Lines::open(&paths.lines)?, Vec::new(), 0);
+    while let Some(line) = lines.next()? {
+        length += line.len() as u64 + 1;
+        last = line;
+    }
+    Ok((last, length + lines.unfinished() as u64))
+}
+
+fn last_of_plain(paths: &Paths) -> Result<(Vec<u8>, u64), LedgerError> {
     let mut file = fs::File::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
     let length = file.metadata().map_err(LedgerError::io(&paths.lines))?.len();
     let from = length.saturating_sub(MAX_LINE_BYTES as u64 + 2);
@@ -127,10 +154,7 @@ fn stopped_cleanly(paths: &Paths, seal: &Seal) -> Result<bool, LedgerError> {
     file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_end(&mut end)).map_err(LedgerError::io(&paths.lines))?;
     let last = end.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|&byte| byte == b'\n').next());
     let last = last.ok_or_else(|| LedgerError::damaged(&paths.lines, "a sealed segment has no whole line"))?;
-    if length != seal.line_bytes || chain::encoded(&chain::sha256(last)) != seal.last_hash {
-        return Err(LedgerError::damaged(&paths.lines, "its end is not the one that was sealed"));
-    }
-    Ok(peek(last).is_ok_and(|peek| peek.kind.ends_with(".stopped")))
+    Ok((last.to_vec(), length))
 }
 
 /// Cuts the unsealed segment to its whole records and seals it; `None` where none is left.

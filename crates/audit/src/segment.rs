@@ -32,22 +32,35 @@ pub(crate) struct Paths {
     pub(crate) values: PathBuf,
     pub(crate) heads: PathBuf,
     pub(crate) seal: PathBuf,
+    /// Is there while the segment is being retired.
+    pub(crate) retiring: PathBuf,
 }
 
 impl Paths {
     pub(crate) fn new(dir: &Path, index: u64) -> Self {
         let file = |kind: &str| dir.join(format!("{index:08}.{kind}"));
-        Self { lines: file("jsonl"), values: file("values"), heads: file("heads"), seal: file("seal") }
+        Self {
+            lines: file("jsonl"),
+            values: file("values"),
+            heads: file("heads"),
+            seal: file("seal"),
+            retiring: file("retiring"),
+        }
     }
 }
 
 /// The indexes of the segments in `dir`, in order.
 pub(crate) fn list(dir: &Path) -> io::Result<Vec<u64>> {
+    list_with(dir, &[".jsonl", ".jsonl.gz"])
+}
+
+/// The indexes of which `dir` has a file with one of these endings, in order.
+pub(crate) fn list_with(dir: &Path, endings: &[&str]) -> io::Result<Vec<u64>> {
     let mut indexes = BTreeSet::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let digits = name.to_str().and_then(|name| name.strip_suffix(".jsonl"));
-        indexes.extend(digits.and_then(|digits| digits.parse::<u64>().ok()));
+        let digits = |ending: &&str| name.to_str()?.strip_suffix(*ending)?.parse::<u64>().ok();
+        indexes.extend(endings.iter().find_map(digits));
     }
     Ok(indexes.into_iter().collect())
 }
@@ -175,8 +188,7 @@ impl Home {
     ) -> io::Result<()> {
         let paths = self.paths(index);
         let head = self.sign_head(index, position)?;
-        let heads = fs::read_to_string(&paths.heads)?;
-        let (notes, _) = heads::notes(&heads);
+        let (heads, heads_digest) = heads::tally(&paths.heads)?;
         let seal = Seal {
             v: VERSION,
             segment: index,
@@ -188,8 +200,8 @@ impl Home {
             last_hash: chain::encoded(&position.prev),
             frontier: position.frontier.written(),
             open: open.clone(),
-            heads: notes.len() as u64,
-            heads_digest: chain::encoded(&sha256(heads.as_bytes())),
+            heads,
+            heads_digest: chain::encoded(&heads_digest),
             head,
         };
         let text = canonical::text(&seal).map_err(io::Error::other)?;

@@ -1,6 +1,9 @@
 //! The demo's call, as tests and benches record it: made of `model` data alone.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use model::{
     Agent, CanonicalPath, Delegation, Effect, Facts, Id, Money, ParameterKind, ParameterValue, Parameters, Question,
@@ -10,8 +13,16 @@ use serde_json::json;
 
 /// What the demo's support agent holds for alice.
 pub(crate) fn delegation() -> Delegation {
-    let user =
-        json!({"kind": "user", "id": "alice@acme", "issuer": "https://sso.example/realms/acme", "tenant": "acme"});
+    delegation_of("alice@acme", "https://sso.example/realms/acme")
+}
+
+/// The same for another user.
+pub(crate) fn delegation_of(user: &str, issuer: &str) -> Delegation {
+    let initiated_by = user;
+    let mut hasher = DefaultHasher::new();
+    (user, issuer).hash(&mut hasher);
+    let digest = format!("{:0>43}", hasher.finish());
+    let user = json!({"kind": "user", "id": user, "issuer": issuer, "tenant": "acme"});
     let agent = json!({"kind": "agent", "id": "support-v2", "issuer": "https://countersign.example", "tenant": "acme"});
     let authority = json!({"scope": ["customers.read", "orders.read", "refunds.create"], "elements": [{
         "type": "urn:countersign:action",
@@ -24,7 +35,7 @@ pub(crate) fn delegation() -> Delegation {
     let hop = |principal, evidence: &str| json!({"principal": principal, "instance": null, "jti": null, "grant": null, "authority": authority, "evidence": evidence});
     serde_json::from_value(json!({
         "token": {
-            "digest": "qPX3Jk0vQ0nZ7mSg5Qy1n2eYxkq1h9m1Zc8aWb2cDdE",
+            "digest": digest,
             "issuer": "https://countersign.example",
             "jti": "0198c5b2-7d5e-7c30-9f3e-0a1b2c3d4e5f",
             "client_id": "support-v2",
@@ -42,7 +53,7 @@ pub(crate) fn delegation() -> Delegation {
         "grant": "grant-support",
         "run": "0198c5b2-0000-7000-8000-000000000001",
         "run_derived": false,
-        "task": {"id": "ticket-12847", "use_case": "refunds", "initiated_by": "alice@acme", "sensitivity": "medium", "stage": "supervised", "presence": "present"},
+        "task": {"id": "ticket-12847", "use_case": "refunds", "initiated_by": initiated_by, "sensitivity": "medium", "stage": "supervised", "presence": "present"},
         "session": "s-1",
         "position": u64::MAX,
         "sender": "bearer",

@@ -1,8 +1,11 @@
 //! The ledger as its callers see it: written, closed, crashed, damaged, read again.
 
+mod compression;
 mod crash;
+mod erasure;
 mod large;
 mod lossless;
+mod retention;
 mod tamper;
 mod whole;
 
@@ -11,11 +14,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 use model::{Code, Decision, Delegation, Id, Question, Reason, Refusal, Verdict, catalogue::IdentityMode};
 
 use crate::{
-    CallDecided, CallSettled, Ledger, LedgerError, LedgerSettings,
+    CallDecided, CallSettled, Ledger, LedgerError, LedgerSettings, chain,
     query::{self, Filter},
     read::Entry,
     record::{Body, Component, Digest, EntryMode, Mode, Outcome, Partial, Revisions, Started, Subject, Timings, Trace},
-    testing,
+    testing, verify,
 };
 
 /// A ledger in a directory of its own, with the tasks its writer runs on.
@@ -26,7 +29,11 @@ struct Kept {
 
 fn settings(dir: &Path) -> LedgerSettings {
     let started = Started { component: Component::Sidecar, name: "support".to_owned(), version: "0.1.0".to_owned() };
-    LedgerSettings { head_interval: Duration::from_millis(5), ..LedgerSettings::new(dir.join("ledger"), started) }
+    LedgerSettings {
+        head_interval: Duration::from_millis(5),
+        keeper_interval: Duration::from_millis(5),
+        ..LedgerSettings::new(dir.join("ledger"), started)
+    }
 }
 
 async fn try_open(settings: LedgerSettings) -> Result<Kept, LedgerError> {
@@ -160,6 +167,47 @@ fn partial(id: &str) -> Partial {
         parameters: None,
         registration: None,
     }
+}
+
+/// What `verify` says of a ledger that holds together.
+fn verified(dir: &Path) -> verify::Report {
+    verify::verify(&dir.join("ledger"), &verify::Options::default(), |_| {}).unwrap()
+}
+
+/// What `verify` says of one that does not.
+fn broken(dir: &Path) -> verify::Broken {
+    match verify::verify(&dir.join("ledger"), &verify::Options::default(), |_| {}) {
+        Err(verify::VerifyError::Broken(broken)) => broken,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits until the keeper has come to it.
+async fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..4000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("waited in vain for {what}");
+}
+
+/// Does blocking work where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    net::Tasks::new().spawn_blocking("a test's work", work).join().await.unwrap()
+}
+
+/// A line that follows the lines of the segment at `path`, as anyone can write it who may write there.
+fn append_forged(path: &Path, mut record: serde_json::Value) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let last = text.lines().next_back().unwrap();
+    let before: serde_json::Value = serde_json::from_str(last).unwrap();
+    record["prev"] = chain::encoded(&chain::sha256(last.as_bytes())).into();
+    record["seq"] = (before["seq"].as_u64().unwrap() + 1).into();
+    record["time"] = before["time"].clone();
+    record["v"] = 1.into();
+    std::fs::write(path, format!("{text}{record}\n")).unwrap();
 }
 
 fn all(dir: &Path) -> Vec<Entry> {

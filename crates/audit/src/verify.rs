@@ -1,6 +1,8 @@
 //! Checking a ledger from its files alone: chain, sequence, companion values, heads, seals. Nothing of the writer's
 //! state is trusted; everything is computed again.
 
+mod amends;
+mod heads;
 mod segment;
 
 use std::{
@@ -10,11 +12,13 @@ use std::{
     path::Path,
 };
 
+use self::amends::{Amends, Beginning};
 use crate::{
     LedgerError, VerifyingKey,
     heads::Head,
     log::{ABOUT_FILE, About},
-    segment::{HEAD_FILE, Paths, Position, list},
+    segment::{HEAD_FILE, Paths, Position, Seal, list},
+    stored,
 };
 
 /// What the verifier is told from outside the ledger.
@@ -37,8 +41,14 @@ pub struct Report {
     pub heads: u64,
     /// Companion values that match their commitments.
     pub values: u64,
-    /// Commitments whose values were erased.
+    /// Commitments whose values were erased, by an erasure on record.
     pub erased: u64,
+    /// Erasures on record whose values are still there: one that was interrupted, or undone.
+    pub unfinished_erasures: u64,
+    /// How many segments at the beginning were retired, by records that are still there.
+    pub retired_segments: u64,
+    /// How many records those held.
+    pub retired_records: u64,
     /// Calls that were permitted and have not ended.
     pub open_calls: u64,
     /// How many lines the last head in the ledger covers.
@@ -49,8 +59,11 @@ pub struct Report {
     pub torn_bytes: u64,
     /// Whether the key was given from outside.
     pub key_pinned: bool,
-    /// Whether a head was given from outside. If not, lines at the end may be missing together with their heads.
+    /// Whether a head was given from outside that covers what is still there. If not, lines at the end may be missing
+    /// together with their heads.
     pub tail_checked: bool,
+    /// Heads from outside that cover only what was retired since: nothing is left to compare them with.
+    pub outside_heads_before_the_first_record: u64,
     /// How many lines follow the last head given from outside.
     pub lines_after_outside_head: Option<u64>,
     /// The key that signed.
@@ -62,6 +75,8 @@ pub struct Report {
 pub struct Broken {
     /// The segment; absent where it is about the ledger as a whole.
     pub segment: Option<u64>,
+    /// The file, by its name in the ledger's directory without `.gz`.
+    pub file: Option<String>,
     /// The line in the segment, from 1.
     pub line: Option<u64>,
     /// The record's place in the ledger, from 0.
@@ -70,13 +85,31 @@ pub struct Broken {
     pub why: String,
 }
 
+impl Broken {
+    fn new(why: impl Into<String>) -> Self {
+        Self { segment: None, file: None, line: None, seq: None, why: why.into() }
+    }
+
+    fn of(self, segment: u64, path: &Path) -> Self {
+        let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Self { segment: Some(segment), file, ..self }
+    }
+
+    fn at(self, line: u64, seq: u64) -> Self {
+        Self { line: Some(line), seq: Some(seq), ..self }
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(segment) = self.segment {
             write!(f, "segment {segment}, ")?;
         }
+        if let Some(file) = &self.file {
+            write!(f, "{file}, ")?;
+        }
         if let (Some(line), Some(seq)) = (self.line, self.seq) {
-            write!(f, "line {line} (record {seq}), ")?;
+            write!(f, "line {line} (record {seq}): ")?;
         }
         f.write_str(&self.why)
     }
@@ -114,33 +147,46 @@ pub fn verify(dir: &Path, options: &Options, mut progress: impl FnMut(Progress))
     // Before the lines: a ledger that is being written only ever has more lines than a head that was read earlier.
     let newest = newest_head(dir, &key)?;
     let indexes = list(dir).map_err(LedgerError::io(dir))?;
-    let mut state = State::new(&key, &indexes, dir);
+    if let Some((before, _)) = indexes.iter().zip(indexes.iter().skip(1)).find(|(one, next)| **one + 1 != **next) {
+        return Err(broken(format!("segment {} is missing", before + 1)).into());
+    }
+    let mut index = indexes.first().copied().unwrap_or(1);
+    let beginning = Beginning::find(dir, index, &key).or_else(|error| unless_retired(dir, index, error))?;
+    let mut state = State::new(&key, &indexes, dir, beginning);
     let mut outside = Vec::new();
     for note in &options.heads {
         let head = Head::verify(note, &key).map_err(|error| broken(format!("a head from outside: {error}")))?;
-        outside.push(head.size);
-        state.expect(&head, "a head from outside");
+        if state.expect(&head, "a head from outside")? {
+            outside.push(head.size);
+        }
     }
     if let Some(head) = &newest {
-        state.expect(head, "the newest head");
+        state.expect(head, "the newest head")?;
     }
-    for (place, &index) in indexes.iter().enumerate() {
-        let expected = place as u64 + 1;
-        if index != expected {
-            return Err(broken(format!("segment {expected} is missing")).into());
-        }
-        let last = place + 1 == indexes.len();
-        segment::check(&mut state, dir, index, last, &mut progress)?;
+    // One after the other, not those that were there at first: an erasure that was carried out meanwhile is on record
+    // in a segment that was begun since.
+    while stored::exists(&Paths::new(dir, index).lines).map_err(LedgerError::io(dir))? {
+        segment::check(&mut state, dir, index, &mut progress).or_else(|error| unless_retired(dir, index, error))?;
+        index += 1;
     }
     // Looked for again: the first head of all may have been signed meanwhile.
     if newest.is_none() && state.report.heads > 0 && newest_head(dir, &key)?.is_none() {
         return Err(broken(format!("the file `{HEAD_FILE}`, which holds the newest head, is missing")).into());
     }
-    state.finish(outside.into_iter().max(), options)
+    state.finish(outside.into_iter().max(), options, dir)
+}
+
+/// `error`, where retention did not take the segment away while it was being verified.
+fn unless_retired<T>(dir: &Path, index: u64, error: VerifyError) -> Result<T, VerifyError> {
+    if amends::retired_meanwhile(dir, index)? {
+        let why = format!("segment {index} was retired while it was being verified: verify again");
+        return Err(LedgerError::Io { path: dir.to_owned(), why }.into());
+    }
+    Err(error)
 }
 
 fn broken(why: impl Into<String>) -> Broken {
-    Broken { segment: None, line: None, seq: None, why: why.into() }
+    Broken::new(why)
 }
 
 /// The pinned key, or the one the ledger names.
@@ -184,72 +230,97 @@ fn newest_head(dir: &Path, key: &VerifyingKey) -> Result<Option<Head>, VerifyErr
 struct State<'a> {
     key: &'a VerifyingKey,
     position: Position,
-    /// Roots that signed heads demand, by size.
+    /// Roots that heads beside the segments' own demand, by size.
     expected: BTreeMap<u64, Vec<([u8; 32], String)>>,
     open: BTreeSet<String>,
+    amends: Amends,
     bytes: u64,
     total_bytes: u64,
     report: Report,
 }
 
 impl<'a> State<'a> {
-    fn new(key: &'a VerifyingKey, indexes: &[u64], dir: &Path) -> Self {
-        let size = |index: &u64| fs::metadata(Paths::new(dir, *index).lines).map_or(0, |metadata| metadata.len());
+    fn new(key: &'a VerifyingKey, indexes: &[u64], dir: &Path, beginning: Beginning) -> Self {
         Self {
             key,
-            position: Position::genesis(key.name()),
+            amends: Amends::after(&beginning),
+            position: beginning.position,
             expected: BTreeMap::new(),
-            open: BTreeSet::new(),
+            open: beginning.open,
             bytes: 0,
-            total_bytes: indexes.iter().map(size).sum(),
+            total_bytes: indexes.iter().map(|index| line_bytes(&Paths::new(dir, *index))).sum(),
             report: Report {
                 segments: 0,
                 records: 0,
                 heads: 0,
                 values: 0,
                 erased: 0,
+                unfinished_erasures: 0,
+                retired_segments: 0,
+                retired_records: 0,
                 open_calls: 0,
                 last_head: 0,
                 lines_after_last_head: 0,
                 torn_bytes: 0,
                 key_pinned: false,
                 tail_checked: false,
+                outside_heads_before_the_first_record: 0,
                 lines_after_outside_head: None,
                 verifying_key: key.to_string(),
             },
         }
     }
 
-    fn expect(&mut self, head: &Head, what: &str) {
-        self.report.last_head = self.report.last_head.max(head.size);
+    /// Demands the root of `head` of the lines that it covers; false where they were retired.
+    fn expect(&mut self, head: &Head, what: &str) -> Result<bool, Broken> {
+        if head.size < self.position.seq() {
+            self.report.outside_heads_before_the_first_record += 1;
+            return Ok(false);
+        }
         self.expected.entry(head.size).or_default().push((head.root, what.to_owned()));
+        if head.size == self.position.seq() {
+            self.compare_heads().map_err(broken)?;
+        }
+        Ok(true)
+    }
+
+    fn signed_up_to(&mut self, size: u64) {
+        self.report.last_head = self.report.last_head.max(size);
     }
 
     /// The heads that cover exactly the lines so far must have their root.
     fn compare_heads(&mut self) -> Result<(), String> {
-        let Some(heads) = self.expected.remove(&self.position.seq()) else { return Ok(()) };
+        let size = self.position.seq();
+        let Some(heads) = self.expected.remove(&size) else { return Ok(()) };
         let root = self.position.frontier.root();
-        match heads.iter().find(|(expected, _)| *expected != root) {
-            Some((_, what)) => Err(format!(
-                "the lines up to here are not those that {what} over {} lines was signed for",
-                self.position.seq()
-            )),
-            None => Ok(()),
+        if let Some((_, what)) = heads.iter().find(|(expected, _)| *expected != root) {
+            return Err(format!("the lines up to here are not those that {what} over {size} lines was signed for"));
         }
+        self.signed_up_to(size);
+        Ok(())
     }
 
-    fn finish(mut self, outside: Option<u64>, options: &Options) -> Result<Report, VerifyError> {
+    fn finish(mut self, outside: Option<u64>, options: &Options, dir: &Path) -> Result<Report, VerifyError> {
         let lines = self.position.seq();
         if let Some((size, heads)) = self.expected.first_key_value() {
             let what = heads.first().map_or("a head", |(_, what)| what.as_str());
             let why = format!("{what} covers {size} lines, there are {lines}: lines at the end are missing");
             return Err(broken(why).into());
         }
+        self.amends.account(self.report.last_head, &mut self.report, dir)?;
         self.report.open_calls = self.open.len() as u64;
         self.report.lines_after_last_head = lines.saturating_sub(self.report.last_head);
         self.report.key_pinned = options.key.is_some();
         self.report.tail_checked = outside.is_some();
         self.report.lines_after_outside_head = outside.map(|size| lines.saturating_sub(size));
         Ok(self.report)
+    }
+}
+
+/// The bytes of a segment's lines, compressed or not: what progress is measured by.
+fn line_bytes(paths: &Paths) -> u64 {
+    match fs::metadata(&paths.lines) {
+        Ok(metadata) => metadata.len(),
+        Err(_) => Seal::read(&paths.seal).ok().flatten().map_or(0, |seal| seal.line_bytes),
     }
 }

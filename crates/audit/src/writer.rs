@@ -10,11 +10,11 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, PoisonError, Weak, atomic::Ordering, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use jiff::{Timestamp, Unit};
-use model::{Agent, Delegation};
+use model::{Agent, Delegation, canonical::Unwritable};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -33,6 +33,8 @@ use crate::{
 
 /// The most records that share one fsync.
 const MAX_BATCH: usize = 1024;
+/// How long the record of a call's end may wait for company. Until then a crash makes the end unknown.
+const ENDS_WAIT: Duration = Duration::from_millis(50);
 /// How many tokens of a segment are remembered as seen. Beyond that they are forgotten and written again, which
 /// costs room, never truth.
 const MAX_SEEN: usize = 4096;
@@ -57,9 +59,18 @@ pub(crate) enum Request {
     Append {
         append: Box<Append>,
         reply: oneshot::Sender<Result<u64, LedgerError>>,
-        /// Held until the answer: the queue's bound.
-        slot: OwnedSemaphorePermit,
+        /// Held until the answer: the queue's bound. The keeper's few records need none.
+        slot: Option<OwnedSemaphorePermit>,
     },
+    Do(Order),
+}
+
+/// What is asked beside appending.
+pub(crate) enum Order {
+    /// A head over everything that is durable.
+    Sign(oneshot::Sender<Result<(), LedgerError>>),
+    /// A seal on the segment that is being written, so that it may be worked on.
+    Seal(oneshot::Sender<Result<(), LedgerError>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -67,7 +78,7 @@ pub(crate) enum Request {
 struct Waiting {
     append: Append,
     reply: oneshot::Sender<Result<u64, LedgerError>>,
-    slot: OwnedSemaphorePermit,
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 /// A token that this segment already holds.
@@ -145,7 +156,7 @@ impl Writer {
     /// Serves requests until the ledger is closed or nobody is left to ask.
     pub(crate) fn run(&mut self, inbox: &mpsc::Receiver<Request>) {
         loop {
-            let (waiting, closing) = match self.next(inbox) {
+            let (waiting, order) = match self.next(inbox) {
                 Ok(Some(first)) => collect(first, inbox),
                 Ok(None) => (Vec::new(), None),
                 Err(Disconnected) => {
@@ -157,12 +168,17 @@ impl Writer {
             if !waiting.is_empty() {
                 self.answer(waiting);
             }
-            if let Some(done) = closing {
-                self.close();
-                if done.send(()).is_err() {
-                    tracing::debug!("nobody waited for the ledger to close");
+            match order {
+                Some(Order::Close(done)) => {
+                    self.close();
+                    if done.send(()).is_err() {
+                        tracing::debug!("nobody waited for the ledger to close");
+                    }
+                    return;
                 }
-                return;
+                Some(Order::Sign(reply)) => drop(reply.send(self.sign_now())),
+                Some(Order::Seal(reply)) => drop(reply.send(self.seal_now())),
+                None => {}
             }
             self.tend();
             self.working(false);
@@ -174,9 +190,9 @@ impl Writer {
         *self.shared.working.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// The next request, or `None` when a head or a retry is due first.
+    /// The next request, or `None` when a head, a seal or a retry is due first.
     fn next(&self, inbox: &mpsc::Receiver<Request>) -> Result<Option<Request>, Disconnected> {
-        let due = [self.head_due, self.retry_at].into_iter().flatten().min();
+        let due = [self.head_due, self.retry_at, self.seal_due()].into_iter().flatten().min();
         match due {
             None => inbox.recv().map(Some).map_err(|_| Disconnected),
             Some(due) => match inbox.recv_timeout(due.saturating_duration_since(net::clock::monotonic())) {
@@ -187,9 +203,14 @@ impl Writer {
         }
     }
 
-    /// What is due by the clock: a head, or another try after a failure.
+    /// What is due by the clock: a head, a seal, or another try after a failure.
     fn tend(&mut self) {
         let now = net::clock::monotonic();
+        if self.seal_due().is_some_and(|at| at <= now)
+            && let Err(error) = self.seal()
+        {
+            self.fail(&error);
+        }
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry();
         }
@@ -319,12 +340,38 @@ impl Writer {
 
     /// Seals the segment once it is full or old; the next append begins a new one.
     fn roll_if_due(&mut self) -> io::Result<()> {
-        let due = self.segment.as_ref().is_some_and(|segment| {
-            let age = net::clock::monotonic().saturating_duration_since(segment.opened);
-            segment.extent.line_bytes >= self.settings.segment_max_bytes
-                || (age >= self.settings.segment_max_age && segment.extent.records > 0)
-        });
+        let full = |segment: &OpenSegment| segment.extent.line_bytes >= self.settings.segment_max_bytes;
+        let due =
+            self.segment.as_ref().is_some_and(full) || self.seal_due().is_some_and(|at| at <= net::clock::monotonic());
         if due { self.seal() } else { Ok(()) }
+    }
+
+    /// When the segment is old enough to be sealed, whether or not anything is appended then.
+    fn seal_due(&self) -> Option<Instant> {
+        let segment = self.segment.as_ref().filter(|segment| segment.extent.records > 0)?;
+        segment.opened.checked_add(self.settings.segment_max_age)
+    }
+
+    fn sign_now(&mut self) -> Result<(), LedgerError> {
+        self.sign_due_head();
+        self.outcome()
+    }
+
+    fn seal_now(&mut self) -> Result<(), LedgerError> {
+        if self.segment.as_ref().is_some_and(|segment| segment.extent.records > 0)
+            && let Err(error) = self.seal()
+        {
+            self.fail(&error);
+        }
+        self.outcome()
+    }
+
+    /// What an order is answered with: nothing is done while the disk fails.
+    fn outcome(&self) -> Result<(), LedgerError> {
+        match &self.outage {
+            Some(outage) => Err(LedgerError::Unavailable(outage.why.clone())),
+            None => Ok(()),
+        }
     }
 
     fn seal(&mut self) -> io::Result<()> {
@@ -332,34 +379,49 @@ impl Writer {
         self.home.seal(segment.index, &segment.extent, &segment.position, &self.open)?;
         self.segment = None;
         self.head_due = None;
+        self.shared.seals.fetch_add(1, Ordering::Release);
         Ok(())
     }
 }
 
 impl Append {
-    fn event(draft: Draft) -> Self {
+    pub(crate) fn event(draft: Draft) -> Self {
         Self { draft, mark: Mark::None, subject: None }
     }
 }
 
 struct Disconnected;
 
-/// Everything that waits behind `first`, up to a batch, and whether the ledger is to be closed after it.
-fn collect(first: Request, inbox: &mpsc::Receiver<Request>) -> (Vec<Waiting>, Option<oneshot::Sender<()>>) {
-    let mut waiting = Vec::new();
+/// Everything that waits behind `first`, up to a batch, and what is asked after it. Where only ends of calls wait,
+/// whose calls wait for nothing, a decision has a moment to come along and share its fsync with them.
+fn collect(first: Request, inbox: &mpsc::Receiver<Request>) -> (Vec<Waiting>, Option<Order>) {
+    let latest = net::clock::monotonic() + ENDS_WAIT;
+    let mut waiting: Vec<Waiting> = Vec::new();
+    let mut urgent = false;
     let mut next = Some(first);
     while let Some(request) = next {
         match request {
-            Request::Append { append, reply, slot } => waiting.push(Waiting { append: *append, reply, slot }),
-            Request::Close(done) => return (waiting, Some(done)),
+            Request::Append { append, reply, slot } => {
+                urgent |= !matches!(append.mark, Mark::Settles(_));
+                waiting.push(Waiting { append: *append, reply, slot });
+            }
+            Request::Do(order) => return (waiting, Some(order)),
         }
-        next = if waiting.len() < MAX_BATCH { inbox.try_recv().ok() } else { None };
+        next = if waiting.len() >= MAX_BATCH {
+            None
+        } else if urgent {
+            inbox.try_recv().ok()
+        } else {
+            inbox.recv_timeout(latest.saturating_duration_since(net::clock::monotonic())).ok()
+        };
     }
     (waiting, None)
 }
 
 fn content(value: &impl Serialize) -> Result<Hash, Unrecordable> {
-    Ok(sha256(&serde_json::to_vec(value)?))
+    // Only ever compared: it may hold what a record could not.
+    let text = serde_json::to_vec(value).map_err(|error| Unwritable::Shape(error.to_string()))?;
+    Ok(sha256(&text))
 }
 
 /// Lines carry microseconds: what a seal says of their times must be what they say.
@@ -372,7 +434,7 @@ fn push(draft: &mut Draft, now: Timestamp, batch: &mut Batch) -> Result<u64, Unr
     let seq = batch.position.seq();
     let line = readable(draft.line(seq, now, &batch.position.prev)?)?;
     // Both are looked at before either is taken: a record is in the batch whole or not at all.
-    if let Some(row) = draft.row(seq).map(readable).transpose()? {
+    if let Some(row) = draft.row(seq)?.map(readable).transpose()? {
         batch.values.extend_from_slice(row.as_bytes());
         batch.values.push(b'\n');
         batch.extent.value_bytes += row.len() as u64 + 1;

@@ -8,7 +8,6 @@ use super::*;
 use crate::{
     Event,
     read::{Lines, MAX_LINE_BYTES},
-    verify,
     writer::readable,
 };
 
@@ -16,10 +15,6 @@ use crate::{
 fn with_text(mut question: Question, bytes: usize) -> Question {
     question.call.parameters.set("note", ParameterKind::String, Some(ParameterValue::String("x".repeat(bytes))));
     question
-}
-
-fn verified(dir: &Path) -> verify::Report {
-    verify::verify(&dir.join("ledger"), &verify::Options::default(), |_| {}).unwrap()
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ proptest! {
         let (mut lines, mut rows) = (String::new(), String::new());
         for (draft, seq) in drafts.iter_mut().zip(0..) {
             lines += &format!("{}\n", draft.line(seq, Timestamp::UNIX_EPOCH, &[0; 32]).unwrap());
-            rows += &format!("{}\n", draft.row(seq).unwrap());
+            rows += &format!("{}\n", draft.row(seq).unwrap().unwrap());
         }
         fs::write(dir.path().join("00000001.jsonl"), lines).unwrap();
         fs::write(dir.path().join("00000001.values"), rows).unwrap();

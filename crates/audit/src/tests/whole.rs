@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
 use model::{Amount, Decimal, question::LimitState};
 
 use super::*;
-use crate::{Event, line, rebuild, tail::Tail, verify};
-
-fn verified(dir: &Path) -> verify::Report {
-    verify::verify(&dir.join("ledger"), &verify::Options::default(), |_| {}).unwrap()
-}
+use crate::{Event, line, rebuild, tail::Tail};
 
 #[tokio::test]
 async fn a_decision_is_read_back_as_it_was_made() {
@@ -265,26 +261,4 @@ async fn a_head_follows_an_append_by_itself() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("no head was signed");
-}
-
-#[tokio::test]
-async fn an_erased_value_leaves_a_chain_that_verifies_and_a_replay_that_names_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let kept = open(dir.path()).await;
-    let id = kept.call(1, &Arc::new(testing::delegation())).await;
-    kept.close().await;
-    let path = dir.path().join("ledger/00000001.values");
-    let values = fs::read_to_string(&path).unwrap();
-    let kept_rows: String = values.split_inclusive('\n').filter(|row| !row.contains("\"/parameters\"")).collect();
-    assert_ne!(values, kept_rows);
-    fs::write(&path, kept_rows).unwrap();
-    let report = verified(dir.path());
-    assert!(report.erased >= 6, "{report:?}");
-    let found = query::find(&dir.path().join("ledger"), id.as_str()).unwrap().unwrap();
-    let Err(rebuild::NotReplayable::Erased { paths }) = rebuild::question(&found.decided, &found.token_seen.unwrap())
-    else {
-        panic!("an erased value was guessed");
-    };
-    assert!(paths.contains(&"/parameters".to_owned()) && paths.contains(&"/facts".to_owned()), "{paths:?}");
-    assert!(line::for_person(&found.decided).contains("user:(erased)"));
 }

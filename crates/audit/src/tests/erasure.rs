@@ -1,0 +1,262 @@
+//! Erasing a person: every record of theirs loses its values, nobody else's does, and the chain says that it was done.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    erasure::{self, Erasure, ErasureError, Person},
+    keeper::{compress, erase, requests},
+    line, rebuild,
+    segment::{self, Paths},
+    stored::packed,
+};
+
+const SSO: &str = "https://sso.example/realms/acme";
+
+fn person(user: &str) -> Person {
+    Person { user: user.to_owned(), issuer: None, tenant: None }
+}
+
+fn request(user: &str) -> Erasure {
+    Erasure::new(person(user), "the data protection officer", "request 17 of 2026").unwrap()
+}
+
+fn small(dir: &Path) -> LedgerSettings {
+    LedgerSettings { segment_max_bytes: 6000, ..settings(dir) }
+}
+
+/// A running ledger of several segments in which alice and bob take turns; their decisions.
+async fn of_two(dir: &Path) -> (Kept, Vec<String>, Vec<String>) {
+    let kept = try_open(small(dir)).await.unwrap();
+    let (alice, bob) = (Arc::new(testing::delegation()), Arc::new(testing::delegation_of("bob@acme", SSO)));
+    let (mut of_alice, mut of_bob) = (Vec::new(), Vec::new());
+    for number in 0..5 {
+        of_alice.push(kept.call(number * 10, &alice).await.to_string());
+        of_bob.push(kept.call(number * 10 + 1, &bob).await.to_string());
+    }
+    assert!(segment::list(&dir.join("ledger")).unwrap().len() > 2);
+    (kept, of_alice, of_bob)
+}
+
+fn of_user(dir: &Path, user: &str) -> usize {
+    matching(dir, Filter { user: Some(user.to_owned()), ..Filter::default() }).len()
+}
+
+#[tokio::test]
+async fn a_person_is_erased_from_every_segment_and_nobody_else_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, of_alice, of_bob) = of_two(dir.path()).await;
+    let asked = request("alice@acme");
+    let erased = kept.ledger.erase(asked.clone()).await.unwrap();
+    assert_eq!(erased.principal.as_ref().map(|principal| principal.id.as_str()), Some("alice@acme"));
+    assert!(erased.segments.len() > 2 && erased.records >= 5, "{erased:?}");
+    assert_eq!((erased.still_being_written, erased.mentions), (0, 5), "the facts of bob's calls have her id");
+    // While the ledger runs, and after.
+    for closed in [false, true] {
+        let report = verified(dir.path());
+        assert_eq!((report.erased, report.unfinished_erasures), (erased.values, 0));
+        if !closed {
+            kept.call(100, &Arc::new(testing::delegation_of("bob@acme", SSO))).await;
+        }
+    }
+    kept.close().await;
+    verified(dir.path());
+    assert_eq!(of_user(dir.path(), "alice@acme"), 0);
+    assert!(of_user(dir.path(), "bob@acme") >= 5);
+    let ledger = dir.path().join("ledger");
+    for id in &of_alice {
+        let found = query::find(&ledger, id).unwrap().unwrap();
+        let Err(rebuild::NotReplayable::Erased { paths }) =
+            rebuild::question(&found.decided, &found.token_seen.unwrap())
+        else {
+            panic!("an erased value was guessed");
+        };
+        for path in ["/path", "/parameters", "/facts", "/resource", "token.seen/chain"] {
+            assert!(paths.contains(&path.to_owned()), "{path} in {paths:?}");
+        }
+        assert!(line::for_person(&found.decided).contains("user:(erased)"));
+    }
+    for id in &of_bob {
+        let found = query::find(&ledger, id).unwrap().unwrap();
+        rebuild::question(&found.decided, &found.token_seen.unwrap()).unwrap();
+    }
+    // On record: who asked and why, and a commitment that only the salt opens.
+    let records: Vec<_> = all(dir.path()).into_iter().filter(|entry| entry.kind == "values.erased").collect();
+    assert_eq!(records.len(), erased.segments.len());
+    for record in &records {
+        assert_eq!(record.text("by"), Some("the data protection officer"));
+        assert_eq!(record.text("reason"), Some("request 17 of 2026"));
+        assert_eq!(record.text("erasure"), Some(asked.id()));
+        assert_eq!(record.text("subject"), Some(asked.subject(erased.principal.as_ref().unwrap()).unwrap().as_str()));
+        assert!(!record.to_json().to_string().contains("alice"));
+    }
+}
+
+#[tokio::test]
+async fn what_one_person_loses_no_second_time_is_lost_and_new_records_of_theirs_can_be_erased_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, ..) = of_two(dir.path()).await;
+    let first = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    let again = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert_eq!((again.principal, again.records, again.segments.len()), (None, 0, 0));
+    kept.call(200, &Arc::new(testing::delegation())).await;
+    let new = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert!(new.records > 0 && new.segments.len() == 1);
+    let nobody = kept.ledger.erase(request("nobody@acme")).await.unwrap();
+    assert_eq!(nobody.records, 0);
+    let bob = kept.ledger.erase(request("bob@acme")).await.unwrap();
+    kept.close().await;
+    let report = verified(dir.path());
+    assert_eq!(report.erased, first.values + new.values + bob.values);
+    assert_eq!(report.unfinished_erasures, 0, "a segment that two were erased from is as the second left it");
+}
+
+#[tokio::test]
+async fn an_id_that_several_people_have_is_not_erased_before_it_is_clear_whose() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = open(dir.path()).await;
+    kept.call(1, &Arc::new(testing::delegation())).await;
+    kept.call(2, &Arc::new(testing::delegation_of("alice@acme", "https://other.example"))).await;
+    let refused = kept.ledger.erase(request("alice@acme")).await;
+    assert!(matches!(&refused, Err(ErasureError::Ambiguous(all)) if all.len() == 2), "{refused:?}");
+    let one = Person { issuer: Some(SSO.to_owned()), tenant: Some("acme".to_owned()), ..person("alice@acme") };
+    let erased = kept.ledger.erase(Erasure::new(one, "dpo", "17").unwrap()).await.unwrap();
+    assert!(erased.records > 0);
+    assert_eq!(of_user(dir.path(), "alice@acme"), 2, "the other one's call and its end");
+    for (by, reason) in [("", "17"), ("dpo", " "), ("alice@acme", "17"), ("dpo", "asked by alice@acme")] {
+        assert!(Erasure::new(person("alice@acme"), by, reason).is_err(), "{by}, {reason}");
+    }
+    kept.close().await;
+    verified(dir.path());
+}
+
+#[tokio::test]
+async fn people_are_erased_from_compressed_segments_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, ..) = of_two(dir.path()).await;
+    let ledger = dir.path().join("ledger");
+    let paths = Paths::new(&ledger, 1);
+    let pace = compress::Pace::new(&Arc::default());
+    compress::compress(&paths.values, &pace).unwrap();
+    // Of the second one, a crash left both forms.
+    compress::pack(&Paths::new(&ledger, 2).values, &pace).unwrap();
+    compress::take_place(&packed(&Paths::new(&ledger, 2).values)).unwrap();
+    fs::write(ledger.join("00000002.values.torn"), "{\"seq\":99,\"values\":{\"/user\":\"alice@acme\"}}").unwrap();
+    kept.ledger.erase(request("alice@acme")).await.unwrap();
+    kept.ledger.erase(request("bob@acme")).await.unwrap();
+    assert!(!paths.values.exists() && packed(&paths.values).exists());
+    kept.close().await;
+    assert_eq!(verified(dir.path()).unfinished_erasures, 0);
+    assert_eq!(of_user(dir.path(), "alice@acme") + of_user(dir.path(), "bob@acme"), 0);
+    for entry in fs::read_dir(&ledger).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = Vec::new();
+        if path.extension().is_some_and(|extension| extension == "gz") {
+            std::io::Read::read_to_end(&mut crate::stored::open(&path.with_extension("")).unwrap(), &mut bytes)
+                .unwrap();
+        } else {
+            bytes = fs::read(&path).unwrap_or_default();
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains("alice@acme") && !text.contains("bob@acme"), "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn whatever_step_of_an_erasure_is_the_last_before_a_crash_the_ledger_verifies_and_it_can_be_done_again() {
+    for steps in 1..=3 {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, ..) = of_two(dir.path()).await;
+        let (ledger, pen) = (dir.path().join("ledger"), kept.ledger.pen());
+        blocking(move || {
+            let asked = request("alice@acme");
+            let found = erasure::look(&ledger, &asked.person).unwrap();
+            let rewritten = erase::rewrite(&ledger, 1, &found.rows[&1]).unwrap();
+            if steps > 1 {
+                erase::put_on_record(&pen, &asked, "subject", 1, &rewritten).unwrap();
+            }
+            if steps > 2 {
+                compress::take_place(&rewritten.path).unwrap();
+            }
+        })
+        .await;
+        kept.crash().await;
+        let between = verified(dir.path());
+        assert_eq!((between.erased > 0, between.unfinished_erasures), (steps == 3, u64::from(steps == 2)));
+        let kept = try_open(small(dir.path())).await.unwrap();
+        kept.ledger.erase(request("alice@acme")).await.unwrap();
+        kept.close().await;
+        let report = verified(dir.path());
+        assert_eq!(report.unfinished_erasures, 0, "after step {steps}");
+        assert_eq!(of_user(dir.path(), "alice@acme"), 0);
+        assert!(!dir.path().join("ledger/00000001.values.new").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_no_erasure_took_is_missed_even_in_a_segment_that_somebody_was_erased_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, ..) = of_two(dir.path()).await;
+    kept.ledger.erase(request("alice@acme")).await.unwrap();
+    kept.close().await;
+    let path = Paths::new(&dir.path().join("ledger"), 1).values;
+    let text = fs::read_to_string(&path).unwrap();
+    let fewer: String = text.split_inclusive('\n').skip(1).collect();
+    fs::write(&path, fewer).unwrap();
+    let broken = broken(dir.path());
+    assert_eq!((broken.segment, broken.file.as_deref()), (Some(1), Some("00000001.values")));
+    assert!(broken.why.contains("no erasure on record"), "{broken}");
+}
+
+#[tokio::test]
+async fn a_record_of_an_erasure_counts_only_where_a_head_covers_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, ..) = of_two(dir.path()).await;
+    kept.crash().await;
+    let ledger = dir.path().join("ledger");
+    let last = *segment::list(&ledger).unwrap().last().unwrap();
+    let values = Paths::new(&ledger, 1).values;
+    fs::write(&values, "").unwrap();
+    let digest = chain::encoded(&chain::sha256(b""));
+    let record = json!({
+        "kind": "values.erased", "erasure": "x", "segment": 1, "records": 9, "values": 9, "subject": "x", "by": "x",
+        "reason": "x", "kept": {"rows": 0, "digest": digest},
+    });
+    append_forged(&Paths::new(&ledger, last).lines, record);
+    assert!(broken(dir.path()).why.contains("no erasure on record"), "{}", broken(dir.path()));
+}
+
+#[tokio::test]
+async fn the_process_that_writes_the_ledger_answers_requests_in_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, ..) = of_two(dir.path()).await;
+    let ledger = dir.path().join("ledger");
+    let asked = erasure::ask(&ledger, &request("alice@acme")).unwrap();
+    let mut answer = None;
+    eventually("the answer", || {
+        answer = asked.answer().unwrap();
+        answer.is_some()
+    })
+    .await;
+    assert!(answer.unwrap().unwrap().records > 0);
+    assert_eq!(of_user(dir.path(), "alice@acme"), 0);
+    // What is no request is refused, and does not stay.
+    let (path, refusal) = requests::paths(&ledger, "nonsense");
+    fs::write(path, "{\"person\": 1}").unwrap();
+    eventually("the refusal", || refusal.exists()).await;
+    assert!(fs::read_to_string(&refusal).unwrap().contains("refused"));
+    fs::remove_file(refusal).unwrap();
+    kept.crash().await;
+    // One that was taken up when the process died is carried out by the next.
+    let (path, answer) = requests::paths(&ledger, "again");
+    fs::write(path.with_extension("taken"), serde_json::to_string(&request("bob@acme")).unwrap()).unwrap();
+    let kept = try_open(small(dir.path())).await.unwrap();
+    eventually("the answer", || answer.exists()).await;
+    assert_eq!(of_user(dir.path(), "bob@acme"), 0);
+    kept.close().await;
+    let left: BTreeSet<_> = fs::read_dir(ledger.join("requests")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, BTreeSet::from([answer]));
+    verified(dir.path());
+}
