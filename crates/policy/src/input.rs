@@ -1,7 +1,8 @@
 //! The policy input, version 1: its shape, its schema, and how a [`Question`] becomes it.
 //!
 //! A new field is three lines here: the member with its documentation, its value in `of`, and a fresh schema
-//! (`UPDATE_SCHEMA=1 cargo test -p countersign-policy schema`). Every object is there down to every declared leaf
+//! (`UPDATE_SCHEMA=1 cargo test -p countersign-policy schema`). Members stand in the order of their names, which is
+//! the order they are written in: nothing has to be sorted for a call. Every object is there down to every declared leaf
 //! and only leaves are null, because a rule body that meets an undefined reference says nothing at all. A
 //! principal that a fact names is one leaf: null, or `{id, issuer}`. Sets are sorted arrays, so that what a record
 //! or a test writes as JSON is the same input. Whole numbers lie within ±(2^53 - 1), but for nanoseconds.
@@ -37,54 +38,54 @@ pub const VERSION: u32 = 1;
 /// What a policy sees of a call: the document behind `input`.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Input<'a> {
-    /// The version of this shape.
-    version: u32,
-    /// The request as it came in.
-    call: Call<'a>,
-    /// The tool it addresses.
-    tool: &'a Id<Tool>,
     /// What it would do there.
     action: ActionInput<'a>,
-    /// The person on whose behalf it is made.
-    user: User<'a>,
     /// The agent that makes it.
     agent: Agent<'a>,
+    /// A person's yes to this very call; null where there is none.
+    approval: Option<()>,
+    /// The request as it came in.
+    call: Call<'a>,
     /// Everybody from the user to the calling agent, in that order.
     chain: Vec<Hop<'a>>,
     /// What the token allows now.
     delegation: DelegationInput<'a>,
-    /// The cumulative limits that the call would be charged against, as they stand before it.
-    limits: Vec<LimitState<'a>>,
-    /// The piece of work it belongs to.
-    task: TaskInput<'a>,
     /// What the sidecar itself read about the resource, by fact and leaf. Leaves that could not be had are null.
     #[schemars(with = "BTreeMap<String, BTreeMap<String, FactValue>>")]
     facts: &'a Facts,
-    /// The tenant whose data the call touches.
-    tenant: &'a Id<Tenant>,
-    /// A person's yes to this very call; null where there is none.
-    approval: Option<()>,
+    /// The cumulative limits that the call would be charged against, as they stand before it.
+    limits: Vec<LimitState<'a>>,
     /// The moment of the decision, RFC 3339, in UTC. The only clock there is.
     now: String,
     /// The same in nanoseconds since 1970, to compare with `time.parse_rfc3339_ns`.
     now_ns: i64,
+    /// The piece of work it belongs to.
+    task: TaskInput<'a>,
+    /// The tenant whose data the call touches.
+    tenant: &'a Id<Tenant>,
+    /// The tool it addresses.
+    tool: &'a Id<Tool>,
+    /// The person on whose behalf it is made.
+    user: User<'a>,
+    /// The version of this shape.
+    version: u32,
 }
 
 /// The request.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Call<'a> {
+    /// The header fields that configuration lists, by lower-case name.
+    headers: &'a BTreeMap<String, String>,
     /// The call's id, which is the decision's.
     id: &'a Id<DecisionMark>,
-    /// The protocol the agent speaks.
-    protocol: Protocol,
+    /// The MCP message, for agents that speak MCP.
+    mcp: Mcp<'a>,
     /// The HTTP method.
     method: &'a str,
     /// The canonical path, with the tool's prefix.
     path: &'a str,
-    /// The header fields that configuration lists, by lower-case name.
-    headers: &'a BTreeMap<String, String>,
-    /// The MCP message, for agents that speak MCP.
-    mcp: Mcp<'a>,
+    /// The protocol the agent speaks.
+    protocol: Protocol,
 }
 
 /// The MCP message; all null over plain HTTP.
@@ -99,71 +100,71 @@ struct Mcp<'a> {
 /// The action.
 #[derive(Debug, Serialize, JsonSchema)]
 struct ActionInput<'a> {
-    /// Its name in the catalogue: `refunds.create`.
-    name: &'a Id<Action>,
     /// What it does at the tool.
     effect: Effect,
-    /// The name of the resource it touches: `orders/17`.
-    resource: &'a str,
+    /// Its name in the catalogue: `refunds.create`.
+    name: &'a Id<Action>,
     /// Its declared parameters, each there, its leaves null where an optional one is left out.
     parameters: BTreeMap<&'a str, Leaf<'a>>,
+    /// The name of the resource it touches: `orders/17`.
+    resource: &'a str,
 }
 
 /// The user.
 #[derive(Debug, Serialize, JsonSchema)]
 struct User<'a> {
-    /// Their name at `issuer`.
-    id: &'a Id<Principal>,
-    /// Whose name that is.
-    issuer: &'a str,
-    /// The tenant they belong to.
-    tenant: Option<&'a Id<Tenant>>,
-    /// Their groups, sorted.
-    groups: &'a BTreeSet<String>,
-    /// Their roles, sorted.
-    roles: &'a BTreeSet<String>,
     /// How strongly they were authenticated (RFC 9068 §2.2.1).
     acr: Option<&'a str>,
     /// Further attributes that configuration maps.
     attributes: &'a BTreeMap<String, String>,
+    /// Their groups, sorted.
+    groups: &'a BTreeSet<String>,
+    /// Their name at `issuer`.
+    id: &'a Id<Principal>,
+    /// Whose name that is.
+    issuer: &'a str,
+    /// Their roles, sorted.
+    roles: &'a BTreeSet<String>,
+    /// The tenant they belong to.
+    tenant: Option<&'a Id<Tenant>>,
 }
 
 /// The calling agent, with its registration.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Agent<'a> {
+    /// What it is registered to do, sorted.
+    actions: &'a BTreeSet<Id<Action>>,
     /// Its name at `issuer`.
     id: &'a Id<Principal>,
-    /// Whose name that is.
-    issuer: &'a str,
     /// The running copy.
     instance: Option<&'a str>,
+    /// Whose name that is.
+    issuer: &'a str,
     /// The accountable person.
     owner: &'a str,
     /// Whether it may act.
     status: AgentStatus,
-    /// What it is registered to do, sorted.
-    actions: &'a BTreeSet<Id<Action>>,
 }
 
 /// One principal of the chain.
 #[derive(Debug, Serialize, JsonSchema)]
 struct Hop<'a> {
-    /// What it is.
-    kind: PrincipalKind,
-    /// Its name at `issuer`.
-    id: &'a Id<Principal>,
-    /// Whose name that is.
-    issuer: &'a str,
-    /// The running copy.
-    instance: Option<&'a str>,
-    /// The actions it held, sorted; null for a hop that only nested `act` names.
-    scope: Option<Vec<&'a Id<Action>>>,
-    /// The elements it held, of which one single one has to hold a call; null for a hop that only nested `act` names.
-    details: Option<Vec<Detail<'a>>>,
     /// Whether what it held covers this call, relations aside; null for a hop that only nested `act` names.
     covers: Option<bool>,
+    /// The elements it held, of which one single one has to hold a call; null for a hop that only nested `act` names.
+    details: Option<Vec<Detail<'a>>>,
     /// The grant it acted under.
     grant: Option<&'a Id<Grant>>,
+    /// Its name at `issuer`.
+    id: &'a Id<Principal>,
+    /// The running copy.
+    instance: Option<&'a str>,
+    /// Whose name that is.
+    issuer: &'a str,
+    /// What it is.
+    kind: PrincipalKind,
+    /// The actions it held, sorted; null for a hop that only nested `act` names.
+    scope: Option<Vec<&'a Id<Action>>>,
     /// What the hop rests on.
     verified: Evidence,
 }
@@ -171,22 +172,22 @@ struct Hop<'a> {
 /// What the token allows.
 #[derive(Debug, Serialize, JsonSchema)]
 struct DelegationInput<'a> {
-    /// The grant it was issued under.
-    grant_id: Option<&'a Id<Grant>>,
-    /// The actions it names, sorted.
-    scope: Vec<&'a Id<Action>>,
     /// Whether it covers this call, relations aside.
     covers: bool,
-    /// The limits of the element that carries this call; empty where none does.
-    limits: BTreeMap<&'a str, Limit<'a>>,
-    /// The relations that element asks for; they were proved before policy is asked.
-    r#where: BTreeMap<&'a str, &'a str>,
     /// When the token ends, RFC 3339, in UTC.
     expires_at: String,
     /// The same in nanoseconds since 1970.
     expires_at_ns: i64,
+    /// The grant it was issued under.
+    grant_id: Option<&'a Id<Grant>>,
+    /// The limits of the element that carries this call; empty where none does.
+    limits: BTreeMap<&'a str, Limit<'a>>,
+    /// The actions it names, sorted.
+    scope: Vec<&'a Id<Action>>,
     /// Whether a proof bound the token to its sender on this call. False for a plain bearer token.
     sender_constrained: bool,
+    /// The relations that element asks for; they were proved before policy is asked.
+    r#where: BTreeMap<&'a str, &'a str>,
 }
 
 /// The task.
@@ -194,18 +195,18 @@ struct DelegationInput<'a> {
 struct TaskInput<'a> {
     /// Its name.
     id: Option<&'a Id<Task>>,
-    /// The run it belongs to.
-    run_id: &'a Id<Run>,
-    /// What it is for.
-    use_case: Option<&'a str>,
     /// Who started it.
     initiated_by: Option<&'a str>,
+    /// Whether the user is there.
+    presence: Option<Presence>,
+    /// The run it belongs to.
+    run_id: &'a Id<Run>,
     /// How sensitive its data is.
     sensitivity: Sensitivity,
     /// How far it may go.
     stage: Stage,
-    /// Whether the user is there.
-    presence: Option<Presence>,
+    /// What it is for.
+    use_case: Option<&'a str>,
 }
 
 /// Why a question could not be put to the engine.

@@ -13,12 +13,12 @@ use super::quantity::Quantity;
 pub(super) struct Detail<'a> {
     /// The actions it allows, sorted.
     actions: &'a BTreeSet<Id<Action>>,
-    /// The tools it allows them on, sorted.
-    locations: &'a BTreeSet<Id<Tool>>,
     /// The pattern of resources it allows them on: `orders/*`.
     identifier: String,
     /// Its limits, by name.
     limits: BTreeMap<&'a str, Limit<'a>>,
+    /// The tools it allows them on, sorted.
+    locations: &'a BTreeSet<Id<Tool>>,
     /// The relations it asks for: `{"order.placed_by": "$user"}`.
     r#where: &'a BTreeMap<String, String>,
 }

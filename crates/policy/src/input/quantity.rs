@@ -32,11 +32,11 @@ pub(super) enum Leaf<'a> {
 /// Money, or a plain number. All null where there is none.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Quantity<'a> {
+    /// The ISO 4217 code; null for a plain number.
+    currency: Option<Cow<'a, str>>,
     /// The amount in minor units of the currency (cents). Without a currency: the number itself, null where it has
     /// a fraction.
     minor: Option<i64>,
-    /// The ISO 4217 code; null for a plain number.
-    currency: Option<Cow<'a, str>>,
     /// The amount in major units, as people write it: `20.00`.
     text: Option<Cow<'a, str>>,
 }
@@ -44,12 +44,12 @@ pub(super) struct Quantity<'a> {
 /// An exact decimal: `unscaled / 10^scale`. All null where there is none.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Scaled<'a> {
-    /// The digits without the point.
-    unscaled: Option<i64>,
     /// How many of them are fraction digits.
     scale: Option<u32>,
     /// The number as text.
     text: Option<&'a str>,
+    /// The digits without the point.
+    unscaled: Option<i64>,
 }
 
 /// A moment. All null where there is none.
@@ -64,18 +64,18 @@ pub(super) struct Moment {
 /// A cumulative limit and how it stands before this call.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LimitState<'a> {
-    /// The limit's name.
-    name: &'a str,
-    /// The most within a window.
-    max: Quantity<'a>,
-    /// What is used of it; null where nobody can say.
-    used: Quantity<'a>,
-    /// What is left of it, never negative; null where nobody can say.
-    remaining: Quantity<'a>,
-    /// The window, an ISO 8601 duration.
-    window: String,
     /// The place in the chain of the hop whose limit it is.
     hop: usize,
+    /// The most within a window.
+    max: Quantity<'a>,
+    /// The limit's name.
+    name: &'a str,
+    /// What is left of it, never negative; null where nobody can say.
+    remaining: Quantity<'a>,
+    /// What is used of it; null where nobody can say.
+    used: Quantity<'a>,
+    /// The window, an ISO 8601 duration.
+    window: String,
 }
 
 impl<'a> Leaf<'a> {
