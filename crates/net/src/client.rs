@@ -123,6 +123,16 @@ pub struct HttpClient {
     options: Arc<ClientOptions>,
 }
 
+/// Whom a family of clients believed at some moment: equal until somebody else is.
+#[derive(Clone)]
+pub struct Believed(Arc<ClientConfig>);
+
+impl PartialEq for Believed {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// Connections that were all made with the same TLS configuration.
 struct Pool {
     client: Client<Connector, Body>,
@@ -155,6 +165,12 @@ impl HttpClient {
     /// connection that was opened before is used again.
     pub fn believe(&self, tls: ClientConfig) {
         self.believed.store(Arc::new(tls));
+    }
+
+    /// Whom the family believes now.
+    #[must_use]
+    pub fn believed(&self) -> Believed {
+        Believed(self.believed.load_full())
     }
 
     /// The connections that may be used now: none that was made when somebody else was believed, or shown.

@@ -20,7 +20,7 @@ pub mod url;
 
 pub use body::Body;
 pub use client::tls::{ClientTls, ClientTlsConfig, ClientTlsError};
-pub use client::{ClientOptions, HttpClient, NotSentReason, SendError};
+pub use client::{Believed, ClientOptions, HttpClient, NotSentReason, SendError};
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
 pub use listen::{Complaints, Endpoint, ListenError, Listener, LocalAddress, UnixListener, bind, bind_unix};
 pub use peer::{Peer, PeerAddress, PeerCertificate, PeerCredentials, PeerIdentity};

@@ -3,7 +3,10 @@
 //! A hit proves only that the signature was good. Time, the sender's proof, the listener's setting and the key are
 //! looked at again.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use model::Delegation;
 use quick_cache::sync::Cache as Store;
@@ -15,7 +18,14 @@ use crate::{
 
 pub(crate) struct Cache {
     store: Store<Digest, Entry>,
+    /// How often tokens were forgotten on demand.
+    evictions: AtomicU64,
 }
+
+/// How things stood before a token was looked at. What was found out since may be about a token that is to be
+/// forgotten.
+#[derive(Clone, Copy)]
+pub(crate) struct Before(u64);
 
 /// What is kept of a verified token.
 #[derive(Clone)]
@@ -30,15 +40,25 @@ pub(crate) struct Entry {
 
 impl Cache {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { store: Store::new(capacity.max(1)) }
+        Self { store: Store::new(capacity.max(1)), evictions: AtomicU64::new(0) }
+    }
+
+    /// To be asked before a token is looked at that may be kept then.
+    pub(crate) fn before(&self) -> Before {
+        Before(self.evictions.load(Ordering::SeqCst))
     }
 
     pub(crate) fn find(&self, digest: &Digest) -> Option<Entry> {
         self.store.get(digest)
     }
 
-    pub(crate) fn keep(&self, digest: Digest, entry: Entry) {
+    /// Keeps what was found out since `before`, unless tokens were forgotten meanwhile.
+    pub(crate) fn keep(&self, digest: Digest, entry: Entry, before: Before) {
         self.store.insert(digest, entry);
+        // In this order: whoever forgets counts first and looks then, and one of both sees the other.
+        if self.before().0 != before.0 {
+            self.store.remove(&digest);
+        }
     }
 
     pub(crate) fn drop_one(&self, digest: &Digest) {
@@ -46,6 +66,7 @@ impl Cache {
     }
 
     pub(crate) fn evict(&self, predicate: impl Fn(&Delegation) -> bool) {
+        self.evictions.fetch_add(1, Ordering::SeqCst);
         self.store.retain(|_, entry| !predicate(&entry.delegation));
     }
 

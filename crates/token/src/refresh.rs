@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use jiff::Timestamp;
 use model::json::Json;
-use net::{FetchRequest, HttpClient, Tasks};
+use net::{Believed, FetchRequest, HttpClient, Tasks};
 use tokio::{io::AsyncReadExt, sync::Mutex};
 
 use crate::{Issuer, KeySet, KeySource, keys::MAX_KEY_SET_BYTES};
@@ -66,6 +66,8 @@ pub struct KeyStatus {
 pub(crate) struct IssuerKeys {
     issuer: Issuer,
     clients: KeyClients,
+    /// By whose word the servers were known when the first key was fetched.
+    believed: [Believed; 2],
     tasks: Tasks,
     loaded: ArcSwapOption<Loaded>,
     last_error: ArcSwapOption<String>,
@@ -98,7 +100,15 @@ pub(crate) struct Loaded {
     pub(crate) set: Arc<KeySet>,
     /// Rises with every set that differs from the one before.
     pub(crate) generation: u64,
+    /// Both clocks: one steps, the other stands still while the machine sleeps. What either says is old is old.
     fetched_at: Timestamp,
+    fetched: Instant,
+}
+
+impl KeyClients {
+    fn believed(&self) -> [Believed; 2] {
+        [self.operator.believed(), self.learned.believed()]
+    }
 }
 
 impl IssuerKeys {
@@ -113,14 +123,13 @@ impl IssuerKeys {
 
     fn idle(issuer: &Issuer, clients: &KeyClients, tasks: &Tasks, spacing: Spacing) -> Arc<Self> {
         let fixed = match &issuer.keys {
-            KeySource::Fixed(set) => {
-                Some(Arc::new(Loaded { set: Arc::clone(set), generation: 1, fetched_at: net::clock::now() }))
-            }
+            KeySource::Fixed(set) => Some(Arc::new(Loaded::now(Arc::clone(set), 1))),
             KeySource::Discovery(_) | KeySource::JwksUrl(_) | KeySource::File(_) => None,
         };
         Arc::new(Self {
             issuer: issuer.clone(),
             clients: clients.clone(),
+            believed: clients.believed(),
             tasks: tasks.clone(),
             loaded: ArcSwapOption::new(fixed),
             last_error: ArcSwapOption::empty(),
@@ -129,9 +138,11 @@ impl IssuerKeys {
         })
     }
 
-    /// Whether these are the keys that `issuer` as configured now would have.
-    pub(crate) fn serve(&self, issuer: &Issuer) -> bool {
-        self.issuer.name == issuer.name
+    /// Whether these are the keys that `issuer` as configured now would have, fetched with `clients` as they are now.
+    pub(crate) fn serve(&self, issuer: &Issuer, clients: &KeyClients) -> bool {
+        let asked = matches!(self.issuer.keys, KeySource::Discovery(_) | KeySource::JwksUrl(_));
+        (!asked || self.believed == clients.believed())
+            && self.issuer.name == issuer.name
             && self.issuer.keys == issuer.keys
             && self.issuer.algorithms == issuer.algorithms
             && self.issuer.refresh == issuer.refresh
@@ -143,7 +154,11 @@ impl IssuerKeys {
         let Some(loaded) = self.loaded.load_full() else {
             return Err(format!("no keys of {} yet{}", self.issuer.name, self.because()));
         };
-        let age = self.age(&loaded, now);
+        let by_the_wall = Duration::try_from(now.duration_since(loaded.fetched_at)).unwrap_or_default();
+        let age = match self.issuer.keys {
+            KeySource::Fixed(_) => Duration::ZERO,
+            _ => self.age(&loaded).max(by_the_wall),
+        };
         if age > self.issuer.max_stale {
             let age = age.as_secs();
             return Err(format!("the keys of {} are {age}s old{}", self.issuer.name, self.because()));
@@ -174,21 +189,22 @@ impl IssuerKeys {
         Some(self.tasks.spawn("key refetch", Arc::clone(self).attempt(cause)))
     }
 
-    pub(crate) fn status(&self, now: Timestamp) -> KeyStatus {
+    pub(crate) fn status(&self) -> KeyStatus {
         let loaded = self.loaded.load_full();
         KeyStatus {
             issuer: self.issuer.name.clone(),
-            age: loaded.as_ref().map(|loaded| self.age(loaded, now)),
+            age: loaded.as_ref().map(|loaded| self.age(loaded)),
             keys: loaded.as_ref().map_or(0, |loaded| loaded.set.len()),
             ignored: loaded.map(|loaded| loaded.set.ignored().to_vec()).unwrap_or_default(),
             last_error: self.last_error.load_full().map(|error| error.as_str().to_owned()),
         }
     }
 
-    fn age(&self, loaded: &Loaded, now: Timestamp) -> Duration {
+    /// By the clock that does not step.
+    fn age(&self, loaded: &Loaded) -> Duration {
         match self.issuer.keys {
             KeySource::Fixed(_) => Duration::ZERO,
-            _ => Duration::try_from(now.duration_since(loaded.fetched_at)).unwrap_or_default(),
+            _ => net::clock::monotonic().saturating_duration_since(loaded.fetched),
         }
     }
 
@@ -230,8 +246,7 @@ impl IssuerKeys {
         if before.is_none_or(|before| before.generation != generation) {
             tracing::info!(issuer = self.issuer.name, keys = set.len(), ignored = ?set.ignored(), "issuer's keys changed");
         }
-        let loaded = Loaded { set: Arc::new(set), generation, fetched_at: net::clock::now() };
-        self.loaded.store(Some(Arc::new(loaded)));
+        self.loaded.store(Some(Arc::new(Loaded::now(Arc::new(set), generation))));
         self.last_error.store(None);
     }
 
@@ -374,10 +389,21 @@ fn same_origin(one: &Uri, other: &Uri) -> bool {
     one.scheme() == other.scheme() && host(one) == host(other) && port(one) == port(other)
 }
 
+impl Loaded {
+    fn now(set: Arc<KeySet>, generation: u64) -> Self {
+        Self { set, generation, fetched_at: net::clock::now(), fetched: net::clock::monotonic() }
+    }
+}
+
 #[cfg(test)]
 impl Loaded {
     pub(crate) fn new(set: Arc<KeySet>, fetched_at: Timestamp) -> Self {
-        Self { set, generation: 1, fetched_at }
+        Self { fetched_at, ..Self::now(set, 1) }
+    }
+
+    /// As if it had been fetched so much earlier by the clock that does not step.
+    pub(crate) fn earlier(self, by: Duration) -> Self {
+        Self { fetched: self.fetched.checked_sub(by).unwrap(), ..self }
     }
 
     pub(crate) fn newer(self, generation: u64) -> Self {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ConfigError, Issuer, KeyClients, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
-    cache::{Cache, Entry},
+    cache::{Before, Cache, Entry},
     check::{
         shape::{self, Digest, Unverified},
         signature, time,
@@ -105,6 +105,13 @@ struct Inner {
     cache: Arc<Cache>,
 }
 
+impl Inner {
+    /// Whether the keys are the very ones that remembered tokens were verified with.
+    fn has(&self, keys: &BTreeMap<String, Arc<IssuerKeys>>) -> bool {
+        keys.iter().all(|(name, keys)| self.keys.get(name).is_some_and(|held| Arc::ptr_eq(held, keys)))
+    }
+}
+
 impl Verifier {
     /// A verifier that begins to fetch its issuers' keys. An issuer that cannot be reached is no error: its tokens
     /// are refused with `keys_unavailable` until it can.
@@ -115,8 +122,8 @@ impl Verifier {
         Self::build(settings, clients, tasks, None)
     }
 
-    /// A verifier for new settings. Keys of issuers whose key settings are unchanged are taken over, and
-    /// remembered tokens if nothing changed at all.
+    /// A verifier for new settings. Keys of issuers whose key settings are unchanged are taken over, unless they came
+    /// by the word of somebody who is not believed any more; and remembered tokens if nothing changed at all.
     ///
     /// # Errors
     /// When an issuer is given twice.
@@ -141,16 +148,17 @@ impl Verifier {
                 return Err(ConfigError { issuer: issuer.name.clone(), problem: "is configured twice".to_owned() });
             }
         }
-        let keys = issuers
+        let keys: BTreeMap<String, Arc<IssuerKeys>> = issuers
             .values()
             .map(|issuer| {
-                let kept = before.and_then(|before| before.keys.get(&issuer.name)).filter(|keys| keys.serve(issuer));
+                let kept =
+                    before.and_then(|before| before.keys.get(&issuer.name)).filter(|keys| keys.serve(issuer, clients));
                 let keys = kept.map_or_else(|| IssuerKeys::start(issuer, clients, tasks), Arc::clone);
                 (issuer.name.clone(), keys)
             })
             .collect();
         let cache = match before {
-            Some(before) if before.settings == settings => Arc::clone(&before.cache),
+            Some(before) if before.settings == settings && before.has(&keys) => Arc::clone(&before.cache),
             _ => Arc::new(Cache::new(settings.cache_entries)),
         };
         let rules = Rules {
@@ -169,8 +177,9 @@ impl Verifier {
     pub async fn verify(&self, presented: Presented<'_>, now: Timestamp) -> Result<Verified, Box<Rejection>> {
         shape::bounded(presented.compact).map_err(unseen)?;
         let digest = Digest::of(presented.compact);
+        let before = self.0.cache.before();
         if let Some(entry) = self.0.cache.find(&digest)
-            && let Some(verified) = self.remembered(&digest, entry, presented, now)?
+            && let Some(verified) = self.remembered(&digest, entry, before, presented, now)?
         {
             return Ok(verified);
         }
@@ -182,7 +191,7 @@ impl Verifier {
         let delegation = Arc::new(admitted.delegation);
         let (times, binding) = (admitted.times, admitted.binding);
         let entry = Entry { delegation: Arc::clone(&delegation), times, binding, key, generation };
-        self.0.cache.keep(digest, entry);
+        self.0.cache.keep(digest, entry, before);
         Ok(Verified { delegation })
     }
 
@@ -209,8 +218,8 @@ impl Verifier {
     }
 
     /// How each issuer's keys stand.
-    pub fn keys_status(&self, now: Timestamp) -> Vec<KeyStatus> {
-        self.0.keys.values().map(|keys| keys.status(now)).collect()
+    pub fn keys_status(&self) -> Vec<KeyStatus> {
+        self.0.keys.values().map(|keys| keys.status()).collect()
     }
 
     /// Asks once for the keys of every issuer that has none yet, and returns when all answered or failed.
@@ -228,6 +237,7 @@ impl Verifier {
         &self,
         digest: &Digest,
         mut entry: Entry,
+        before: Before,
         presented: Presented<'_>,
         now: Timestamp,
     ) -> Result<Option<Verified>, Box<Rejection>> {
@@ -242,7 +252,7 @@ impl Verifier {
                 return Ok(None);
             }
             entry.generation = loaded.generation;
-            self.0.cache.keep(*digest, entry.clone());
+            self.0.cache.keep(*digest, entry.clone(), before);
         }
         // A binding has one kind of sender, so what was remembered of it is what is proved again.
         let recheck = time::current(entry.times, issuer.skew, now)

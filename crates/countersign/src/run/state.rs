@@ -66,7 +66,7 @@ impl Seen {
 
     /// Issuers that only name users are no condition: no call is verified with their keys.
     fn keys(&self, verifier: &Verifier) -> Check {
-        let statuses = verifier.keys_status(net::clock::now());
+        let statuses = verifier.keys_status();
         if statuses.iter().all(|status| status.keys > 0 || !self.standing.needs(&status.issuer)) {
             self.synchronised.store(true, Ordering::Release);
         }
@@ -138,7 +138,7 @@ impl About {
                 tools: catalogue.tools().iter().map(|tool| tool.id.to_string()).collect(),
             },
             ledger: self.ledger(&seen.ledger),
-            issuers: snapshot.verifier().keys_status(now).into_iter().map(issuer).collect(),
+            issuers: snapshot.verifier().keys_status().into_iter().map(issuer).collect(),
             listeners: Listeners {
                 agent: AgentListener {
                     address: self.agent.to_string(),

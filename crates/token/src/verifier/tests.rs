@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+use std::time::Duration;
+
 use super::*;
 
 #[tokio::test]
@@ -96,8 +98,11 @@ async fn keys_serve_until_they_are_too_old_for_remembered_tokens_too() {
     let verify = |now| verifier.verify(Presented { compact: &compact, bearer_allowed: true, proof: Proof::None }, now);
     assert!(verify(at(100)).await.is_ok());
     assert_eq!(verify(at(101)).await.unwrap_err().refusal.code, Code::KeysUnavailable);
-    let status = verifier.keys_status(at(50));
-    assert_eq!((status[0].issuer.as_str(), status[0].age.unwrap().as_secs(), status[0].keys), (AUTHORITY, 50, 1));
+    // A clock that was set back makes no key younger, and one that was set does not tell how old they are.
+    verifier.0.keys[AUTHORITY].put(Loaded::new(public(&[&world.authority]), now()).earlier(Duration::from_secs(3600)));
+    assert_eq!(verify(at(-3)).await.unwrap_err().refusal.code, Code::KeysUnavailable);
+    let status = verifier.keys_status();
+    assert_eq!((status[0].issuer.as_str(), status[0].age.unwrap().as_secs() / 60, status[0].keys), (AUTHORITY, 60, 1));
 }
 
 #[tokio::test]
@@ -108,6 +113,63 @@ async fn tokens_are_forgotten_on_demand() {
     assert!(world.verify(&compact).await.is_ok() && world.verify(&act).await.is_ok());
     world.verifier.evict(|delegation| delegation.task.id.as_ref().is_some_and(|task| task.as_str() == "ticket-1"));
     assert_eq!(world.verifier.remembered_tokens(), 1);
+}
+
+/// A withdrawal evicts while a token is being verified: what comes of that is not remembered.
+#[tokio::test]
+async fn what_was_verified_while_tokens_were_forgotten_is_not_remembered() {
+    let world = World::new();
+    let compact = world.token(&chain_claims());
+    assert!(world.verify(&compact).await.is_ok());
+    let cache = &world.verifier.0.cache;
+    let digest = Digest::of(&compact);
+    let (before, entry) = (cache.before(), cache.find(&digest).unwrap());
+    world.verifier.evict(|delegation| delegation.task.id.is_some());
+    cache.keep(digest, entry.clone(), before);
+    assert_eq!(cache.len(), 0);
+    cache.keep(digest, entry, cache.before());
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn no_order_of_keeping_and_forgetting_keeps_what_was_to_be_forgotten() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let world = runtime.block_on(async { World::new() });
+    let compact = world.token(&chain_claims());
+    runtime.block_on(world.verify(&compact)).unwrap();
+    let (cache, digest) = (Arc::clone(&world.verifier.0.cache), Digest::of(&compact));
+    let entry = cache.find(&digest).unwrap();
+    for _ in 0..2_000 {
+        let before = cache.before();
+        std::thread::scope(|scope| {
+            scope.spawn(|| cache.evict(|_| true));
+            cache.keep(digest, entry.clone(), before);
+        });
+        assert_eq!(cache.len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn keys_and_tokens_are_not_kept_when_somebody_else_is_believed() {
+    let world = World::new();
+    let by_url = issuer(
+        "{issuer: 'https://a.example', role: subject, tenants: [acme], keys: {jwks_url: 'https://127.0.0.1:1/jwks'}}",
+    );
+    let by_file = issuer("{issuer: 'https://b.example', role: subject, tenants: [acme], keys: {file: /nonexistent}}");
+    let clients = clients();
+    let settings = settings(vec![by_url, by_file]);
+    let first = Verifier::new(settings.clone(), &clients, &world.tasks).unwrap();
+    let kept = |before: &Verifier, after: &Verifier| {
+        let same = |name| Arc::ptr_eq(&before.0.keys[name], &after.0.keys[name]);
+        (same("https://a.example"), same("https://b.example"), Arc::ptr_eq(&before.0.cache, &after.0.cache))
+    };
+    let same = first.renewed(settings.clone(), &clients, &world.tasks).unwrap();
+    assert_eq!(kept(&first, &same), (true, true, true));
+    clients.operator.believe(net::client_config(net::Roots::Platform).unwrap());
+    let other = same.renewed(settings.clone(), &clients, &world.tasks).unwrap();
+    assert_eq!(kept(&same, &other), (false, true, false));
+    let again = other.renewed(settings, &clients, &world.tasks).unwrap();
+    assert_eq!(kept(&other, &again), (true, true, true));
 }
 
 #[tokio::test]
