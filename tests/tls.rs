@@ -2,6 +2,7 @@
 //! Unix socket where the kernel says who calls.
 
 mod clients;
+mod listeners;
 
 use std::{
     fs,
