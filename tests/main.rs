@@ -17,6 +17,7 @@
 mod authority;
 mod body;
 mod call;
+mod clients;
 mod config;
 mod corpus;
 mod demo;
