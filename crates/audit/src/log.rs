@@ -14,7 +14,7 @@ use std::{
 
 use model::{Id, Verdict, id::DecisionMark};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
 use crate::{
     Head, LedgerError, LedgerSettings, VerifyingKey,
@@ -237,6 +237,24 @@ impl Ledger {
         let draft = record::settled(&record)?;
         let mark = Mark::Settles(record.id.to_string());
         self.append(Append { draft, mark, subject: None }).await.map(drop)
+    }
+
+    /// Hands over the record of what became of a permitted call, and does not wait for it to be written. `false`
+    /// where the queue has no room: [`Ledger::settled`] waits for some.
+    ///
+    /// # Errors
+    /// When it cannot be recorded at all, or the ledger is closed.
+    pub fn settle(&self, record: &CallSettled) -> Result<bool, LedgerError> {
+        let slot = match Arc::clone(&self.inner.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(TryAcquireError::NoPermits) => return Ok(false),
+            Err(TryAcquireError::Closed) => return Err(LedgerError::Closed),
+        };
+        let append =
+            Append { draft: record::settled(record)?, mark: Mark::Settles(record.id.to_string()), subject: None };
+        let request = Request::Append { append: Box::new(append), reply: oneshot::channel().0, slot: Some(slot) };
+        self.inner.requests.send(request).map_err(|_| LedgerError::Closed)?;
+        Ok(true)
     }
 
     /// Records something that happened beside calls.

@@ -1,7 +1,7 @@
 //! record: is the decision safe on disk? A permit is durable before the first byte goes to the tool (P4); a
 //! refusal of somebody known is recorded, of anybody else counted, so that garbage cannot fill the disk.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use audit::{
     CallDecided, Event, LedgerError, Receipt,
@@ -9,7 +9,7 @@ use audit::{
 };
 use jiff::Timestamp;
 use model::{Code, Decision, Question, Reason, Refusal, Verdict};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::{approve::Permit, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
 
@@ -17,7 +17,7 @@ use crate::{approve::Permit, settle::Settlement, sidecar::Sidecar, snapshot::Sna
 pub(crate) const SUMMARY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Writes the permit down. What becomes of the call is settled from here on, also when this future is dropped
-/// because the agent went away: the writing runs as a task of its own, and whoever drops the last end of it settles.
+/// because the agent went away: the writing then goes on as a task of its own, and settles what nobody waits for.
 pub(crate) async fn record(
     sidecar: &Arc<Sidecar>,
     permit: &Permit<'_>,
@@ -28,21 +28,53 @@ pub(crate) async fn record(
     let record = decided(permit.decision().clone(), None, snapshot, trail, sidecar);
     let settlement = Settlement::new(sidecar, trail, trace);
     let ledger = sidecar.ledger.clone();
-    let (told, durable) = oneshot::channel();
-    let _writing = sidecar.tasks.spawn("record", async move {
-        let written = match ledger.decided(record).await {
-            Ok(receipt) => Ok((receipt, settlement.armed())),
-            Err(error) => Err(Box::new(unwritten(&error))),
-        };
-        if let Err(Ok((_, mut settlement))) = told.send(written) {
-            // Nobody waited for it, so nothing was sent.
-            settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);
+    let writing = Box::pin(async move { ledger.decided(record).await });
+    let mut waiting = Waiting { sidecar, unwritten: Some(Unwritten { writing, settlement }) };
+    let written = tokio::time::timeout(audit::PATIENCE, waiting.written()).await;
+    match written {
+        Ok(Ok(receipt)) => match waiting.unwritten.take() {
+            Some(done) => Ok((receipt, done.settlement.armed())),
+            None => Err(Box::new(unavailable(&"the record is another call's"))),
+        },
+        Ok(Err(error)) => {
+            waiting.unwritten = None;
+            Err(Box::new(unwritten(&error)))
         }
-    });
-    match tokio::time::timeout(audit::PATIENCE, durable).await {
-        Ok(Ok(written)) => written,
-        Ok(Err(_)) => Err(Box::new(unavailable(&"the record was given up at the end of the process"))),
         Err(_) => Err(Box::new(unavailable(&"the disk does not answer"))),
+    }
+}
+
+/// A record that is being written, and what is to be settled once it is.
+struct Unwritten {
+    writing: Pin<Box<dyn Future<Output = Result<Receipt, LedgerError>> + Send>>,
+    settlement: Settlement,
+}
+
+/// Waits for a record. Dropped before it is written, it leaves the waiting to a task.
+struct Waiting<'a> {
+    sidecar: &'a Arc<Sidecar>,
+    unwritten: Option<Unwritten>,
+}
+
+impl Waiting<'_> {
+    async fn written(&mut self) -> Result<Receipt, LedgerError> {
+        match &mut self.unwritten {
+            Some(unwritten) => unwritten.writing.as_mut().await,
+            None => Err(LedgerError::Closed),
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(Unwritten { writing, settlement }) = self.unwritten.take() else { return };
+        self.sidecar.tasks.spawn("record", async move {
+            if writing.await.is_ok() {
+                // Nobody waited for it, so nothing was sent.
+                let mut settlement = settlement.armed();
+                settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);
+            }
+        });
     }
 }
 

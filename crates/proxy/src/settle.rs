@@ -45,6 +45,7 @@ struct Open {
     answered: Option<Instant>,
     began: Instant,
     /// Its room is free again once its end is on record.
+    #[expect(dead_code, reason = "held: the call is under way for as long as it is here")]
     under_way: Option<UnderWay>,
 }
 
@@ -171,28 +172,38 @@ impl Drop for Settlement {
             trace_id = %open.call.ids().trace,
             span_id = %open.call.ids().span,
         );
-        let sidecar = Arc::clone(&open.sidecar);
-        sidecar.tasks.clone().spawn("settle", async move {
-            let _under_way = open.under_way;
-            match sidecar.ledger.settled(record).await {
-                Ok(()) => {}
-                Err(error @ LedgerError::Kept(_)) => {
-                    tracing::debug!(decision_id = %open.id, %error, "what became of a call is recorded later");
-                }
-                Err(error) => {
-                    if let Some(lines) = sidecar.quiet.due("settlement unrecorded") {
-                        let (decision_id, suppressed) = (&open.id, lines - 1);
-                        tracing::warn!(%decision_id, %error, suppressed, "what became of a call could not be recorded");
-                    }
-                }
-            }
-        });
+        match open.sidecar.ledger.settle(&record) {
+            Ok(true) => {}
+            Ok(false) => open.settle_later(record),
+            Err(error) => open.unsettled(&error),
+        }
         #[cfg(any(test, feature = "bench"))]
         crate::bench::took("settle", net::clock::monotonic().saturating_duration_since(began));
     }
 }
 
 impl Open {
+    /// Waits for the ledger to have room. The call is under way until then.
+    fn settle_later(self, record: CallSettled) {
+        let sidecar = Arc::clone(&self.sidecar);
+        sidecar.tasks.spawn("settle", async move {
+            match self.sidecar.ledger.settled(record).await {
+                Ok(()) => {}
+                Err(error @ LedgerError::Kept(_)) => {
+                    tracing::debug!(decision_id = %self.id, %error, "what became of a call is recorded later");
+                }
+                Err(error) => self.unsettled(&error),
+            }
+        });
+    }
+
+    fn unsettled(&self, error: &LedgerError) {
+        if let Some(lines) = self.sidecar.quiet.due("settlement unrecorded") {
+            let (decision_id, suppressed) = (&self.id, lines - 1);
+            tracing::warn!(%decision_id, %error, suppressed, "what became of a call could not be recorded");
+        }
+    }
+
     fn record(&self) -> CallSettled {
         let microseconds = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
