@@ -242,6 +242,12 @@ fn http2_tunnels_nothing_either() {
     let upgrade = [&get[..], &[("connection", "upgrade"), ("upgrade", "websocket")]].concat();
     assert!(!speak(&upgrade));
     assert_eq!(agent.arrived(), 1);
+    // A fragment is cut off before anything is decided, so that what is decided is what is sent.
+    let target = format!("{ORDER}#part");
+    let mut fragment = get.to_vec();
+    fragment[3] = (":path", &target);
+    speak(&fragment);
+    assert!(world.tool.marked(&agent.mark).iter().all(|request| request["url"] == "/v1/orders/17"));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
         net::UnixStream,
     },
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::SystemTime,
 };
@@ -23,7 +24,9 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Curl, Sidecar, World, eventually, free_port, mark, process, sidecar::Setup, world};
+use crate::support::{
+    Answer, Curl, Sidecar, World, eventually, free_port, mark, process, sidecar::Setup, skipped, world,
+};
 
 /// Signs certificates for listener and agents.
 struct Authority {
@@ -308,6 +311,38 @@ fn a_user_who_is_not_listed_gets_no_answer_from_the_unix_socket() {
     let token = world.openid.delegated("alice");
     let call = Curl::get("http://localhost/orders/v1/orders/17").bearer(&token);
     assert!(call.argument("--unix-socket").argument(text(&path)).attempt().is_err());
+}
+
+#[test]
+fn a_user_whom_the_kernel_cannot_name_gets_no_answer_though_the_list_has_its_number() {
+    const STRANGER: u32 = 61_234;
+    let Some(world) = world() else { return };
+    if !process::is_root() {
+        return skipped("another user namespace", "only root can be several users");
+    }
+    // The second time among users of whom it knows root alone.
+    for (wrapper, served) in [(&["env"][..], true), (&["unshare", "--user", "--map-root-user"], false)] {
+        let mut setup = Setup::new(&world.openid, &world.tool);
+        let socket = setup.directory().join("agent.sock");
+        fs::set_permissions(setup.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+        setup.config["listen"]["agent"] =
+            json!({"unix": "agent.sock", "mode": "0666", "allow_uids": [STRANGER], "bearer": "all"});
+        let path = setup.write();
+        let mut command = Command::new(wrapper[0]);
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).args(&wrapper[1..]);
+        command.arg(process::countersign().get_program()).arg("sidecar").arg("--config").arg(path);
+        let mut daemon = process::Daemon::start(&mut command, &setup.directory().join("sidecar.log"));
+        eventually("the socket", || {
+            assert!(daemon.ended().is_none(), "{}", daemon.output());
+            daemon.output().contains("ready for agents").then_some(())
+        });
+        let mut call = process::as_user(STRANGER, "curl");
+        call.args(["--silent", "--show-error", "--max-time", "20", "--unix-socket"]).arg(&socket);
+        let output = call.arg("http://localhost/orders/v1/orders/17").output().unwrap();
+        assert_eq!((output.status.success(), !output.stdout.is_empty()), (served, served), "{wrapper:?}: {output:?}");
+        daemon.signal("TERM");
+        daemon.wait();
+    }
 }
 
 #[test]
