@@ -91,7 +91,12 @@ impl Setup {
             directory,
         };
         setup.config["listen"] = json!({
-            "agent": {"tcp": format!("127.0.0.1:{}", free_port()), "bearer": "all"},
+            "agent": {
+                "tcp": format!("127.0.0.1:{}", free_port()),
+                "bearer": "all",
+                // All tests are one agent, and look for the record of each refusal.
+                "limits": {"refusals_per_minute": 1_000_000},
+            },
             "health": {"tcp": format!("127.0.0.1:{}", free_port())},
         });
         setup.write_secret("tool-credential", TOOL_SECRET);
@@ -308,6 +313,11 @@ impl Sidecar {
     /// Its ledger.
     pub(crate) fn ledger(&self) -> PathBuf {
         self.directory().join("ledger")
+    }
+
+    /// What it was made of, after it ended.
+    pub(crate) fn into_setup(self) -> Setup {
+        self.setup
     }
 
     /// Asks it to end and waits for that.

@@ -118,7 +118,8 @@ impl Folding {
             like: None,
             folded: None,
         });
-        if all.spend(self.each.saturating_mul(KINDS), now) && window.budget.spend(self.each, now) {
+        // In this order: a loop of one kind takes nothing of what the others of its agent have.
+        if window.budget.spend(self.each, now) && all.spend(self.each.saturating_mul(KINDS), now) {
             window.like = Some(trail.arrival.id.clone());
             return Fate::Recorded;
         }

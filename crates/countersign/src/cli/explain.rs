@@ -1,6 +1,7 @@
 //! `countersign explain ID`: everything that one decision rested on, from the ledger alone.
 
 mod replay;
+mod summary;
 mod text;
 
 use std::{
@@ -67,8 +68,10 @@ pub(crate) fn page(id: &str, directory: &Path, config: &Path, environment: &Envi
 }
 
 fn found(id: &str, directory: &Path) -> Result<Found, Failure> {
-    let absent = || Failure::new(Exit::Failed, format!("the ledger at {} has no decision `{id}`", directory.display()));
-    find(directory, id).map_err(unreadable)?.ok_or_else(absent)
+    match find(directory, id).map_err(unreadable)? {
+        Some(found) => Ok(found),
+        None => Err(Failure::new(Exit::Failed, summary::absent(id, directory)?)),
+    }
 }
 
 /// Everything that is known of a decision, as one object.

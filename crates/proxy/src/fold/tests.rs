@@ -62,6 +62,17 @@ fn many_kinds_of_one_agent_have_an_end_too() {
 }
 
 #[test]
+fn a_loop_of_one_kind_takes_nothing_of_what_the_others_have() {
+    let folding = Folding::new(2);
+    let now = net::clock::monotonic();
+    for round in 0..1000 {
+        let fate = folding.fate(&trail(), Code::Stage, now);
+        assert_eq!(fate, if round < 2 { Fate::Recorded } else { Fate::Folded });
+    }
+    assert_eq!(folding.fate(&trail(), Code::UnknownTool, now), Fate::Recorded);
+}
+
+#[test]
 fn somebody_elses_refusals_are_not_folded_with_them_and_nobodys_not_at_all() {
     let folding = Folding::new(1);
     let now = net::clock::monotonic();
