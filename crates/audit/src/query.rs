@@ -135,7 +135,7 @@ impl Matches {
                 if !may_hold(&self.dir, index, self.filter.from, self.filter.to)? {
                     continue;
                 }
-                self.reader = Some(SegmentReader::open(&self.dir, index)?);
+                self.reader = SegmentReader::open_unless_retired(&self.dir, index)?;
             }
             match self.reader.as_mut().map_or(Ok(None), SegmentReader::next)? {
                 Some(entry) if self.matches(&entry) => return Ok(Some(entry)),
@@ -212,7 +212,7 @@ pub fn find(dir: &Path, id: &str) -> Result<Option<Found>, LedgerError> {
 type FoundHere = (Entry, Option<Entry>, Option<Entry>);
 
 fn find_in(dir: &Path, index: u64, id: &str) -> Result<Option<FoundHere>, LedgerError> {
-    let mut reader = SegmentReader::open(dir, index)?;
+    let Some(mut reader) = SegmentReader::open_unless_retired(dir, index)? else { return Ok(None) };
     let mut decided = None;
     while let Some(entry) = reader.next()? {
         if entry.text("decision_id") != Some(id) {
@@ -239,7 +239,7 @@ fn find_in(dir: &Path, index: u64, id: &str) -> Result<Option<FoundHere>, Ledger
 /// When the segment cannot be read.
 pub fn token_of(dir: &Path, decided: &Entry) -> Result<Option<Entry>, LedgerError> {
     let Some(digest) = decided.text("token") else { return Ok(None) };
-    let mut reader = SegmentReader::open(dir, decided.segment)?;
+    let Some(mut reader) = SegmentReader::open_unless_retired(dir, decided.segment)? else { return Ok(None) };
     let mut found = None;
     while let Some(entry) = reader.next()?.filter(|entry| entry.seq < decided.seq) {
         if entry.kind == kind::TOKEN_SEEN && entry.text_at("/token/digest") == Some(digest) {
@@ -251,7 +251,7 @@ pub fn token_of(dir: &Path, decided: &Entry) -> Result<Option<Entry>, LedgerErro
 
 fn settled_after(dir: &Path, segments: impl Iterator<Item = u64>, id: &str) -> Result<Option<Entry>, LedgerError> {
     for index in segments {
-        let mut reader = SegmentReader::open(dir, index)?;
+        let Some(mut reader) = SegmentReader::open_unless_retired(dir, index)? else { continue };
         while let Some(entry) = reader.next()? {
             if entry.kind == kind::CALL_SETTLED && entry.text("decision_id") == Some(id) {
                 return Ok(Some(entry));

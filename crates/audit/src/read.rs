@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::{
     LedgerError,
     chain::{Hash, Hashing},
-    segment::Paths,
+    segment::{self, Paths},
     stored::{self, Source},
     values::{self, Row},
 };
@@ -182,6 +182,18 @@ impl SegmentReader {
         let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
         let rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
         Ok(Self { index, paths, lines, rows })
+    }
+
+    /// The same; `None` where retention took the segment away since it was listed.
+    pub(crate) fn open_unless_retired(dir: &Path, index: u64) -> Result<Option<Self>, LedgerError> {
+        let reader = Self::open(dir, index);
+        // Looked for after its files were opened: with all of them open, whatever goes now is still read.
+        let path = Paths::new(dir, index).lines;
+        if stored::exists(&path).map_err(LedgerError::io(&path))? {
+            return reader.map(Some);
+        }
+        let first = segment::list(dir).map_err(LedgerError::io(dir))?.first().copied();
+        if first.is_some_and(|first| first > index) { Ok(None) } else { reader.map(Some) }
     }
 
     /// The next entry; `None` at the end, where a later call may find more.

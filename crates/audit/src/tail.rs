@@ -27,7 +27,7 @@ impl Tail {
         let mut waiting: VecDeque<Entry> = VecDeque::new();
         let mut reader = None;
         for index in segment::list(dir).map_err(LedgerError::io(dir))?.into_iter().rev() {
-            let mut segment = SegmentReader::open(dir, index)?;
+            let Some(mut segment) = SegmentReader::open_unless_retired(dir, index)? else { break };
             let mut last = VecDeque::new();
             while let Some(entry) = segment.next()? {
                 last.push_back(entry);
@@ -63,7 +63,8 @@ impl Tail {
                 return Ok(Some(entry));
             }
             let Some(index) = following else { return Ok(None) };
-            self.reader = Some((index, SegmentReader::open(&self.dir, index)?));
+            let reader = SegmentReader::open_unless_retired(&self.dir, index)?;
+            self.reader = reader.map(|reader| (index, reader)).or_else(|| self.reader.take());
         }
     }
 }

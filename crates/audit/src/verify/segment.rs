@@ -52,6 +52,10 @@ pub(super) fn check(
     }
     let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
     let rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
+    if !stored::exists(&paths.lines).map_err(LedgerError::io(dir))? {
+        // Retired between the opening of one file and the next.
+        return Err(Broken::new("its lines are missing").of(index, &paths.lines).into());
+    }
     let mut reading = Reading { index, paths, sealed, lines, rows, heads, extent: Extent::default(), gap: None };
     reading.lines(state, progress)?;
     if seal.is_none() {

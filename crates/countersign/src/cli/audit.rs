@@ -1,35 +1,32 @@
-//! `countersign audit`: the ledger for people: its last lines, what matches, and whether it holds together.
+//! `countersign audit`: the ledger for people: its last lines, what matches, whether it holds together, and how a
+//! person is erased from it.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+mod erase;
+mod verify;
+
+use std::{process::ExitCode, time::Duration};
 
 use audit::{
-    Entry, VerifyingKey,
+    Entry,
     line::for_person,
     query::{Filter, query},
     tail::Tail,
-    verify::{Options, Progress, Report, VerifyError, verify},
 };
 use clap::Subcommand;
 use jiff::Timestamp;
 use model::{Verdict, duration::ConfigDuration};
-use serde_json::json;
 
 use super::ledger::{LedgerPlace, unreadable};
 use crate::{
     environment::Environment,
-    failure::{Exit, Failure},
+    failure::Failure,
     output::{Output, Reader},
 };
 
 /// Between two looks at a ledger that is being written.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Read and verify the ledger.
+/// Read and verify the ledger, and erase people from it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign audit tail -f --config countersign.yaml\n  \
                         countersign audit query --run 0198… --from ./demo/ledger\n  \
@@ -55,7 +52,15 @@ enum Command {
                             countersign audit verify --key ledger.vkey --head kept-elsewhere.note --from ./demo/ledger\n\n\
                             Without --key the ledger's own word is taken for its key; without --head, records at the \
                             end may be missing together with the heads that cover them.")]
-    Verify(VerifyArgs),
+    Verify(verify::Args),
+    /// Erase a person: take the personal values of their records out of the ledger, for good.
+    #[command(after_help = "Examples:\n  countersign audit erase --user alice --dry-run --from ./demo/ledger\n  \
+                            countersign audit erase --user alice --issuer https://sso.example/realms/acme \\\n    \
+                            --by 'data protection officer' --reason 'request 17 of 2026' --config countersign.yaml\n\n\
+                            The records stay and the chain still verifies; what they can no longer say is named. Works \
+                            beside a running sidecar, which carries it out, and without one. What others were shown of \
+                            the ledger, and copies of its files, are not reached.")]
+    Erase(erase::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -115,21 +120,6 @@ struct QueryArgs {
     place: LedgerPlace,
 }
 
-#[derive(Debug, clap::Args)]
-struct VerifyArgs {
-    /// The key that the ledger has to be signed with: the key's text (`name+…`), or a file that holds it.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-    /// A head that was kept outside the ledger (a signed note); may be given several times.
-    #[arg(long, value_name = "FILE")]
-    head: Vec<PathBuf>,
-    /// One JSON object.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: LedgerPlace,
-}
-
 /// A time on the command line.
 #[derive(Debug, Clone, Copy)]
 enum Moment {
@@ -150,7 +140,8 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Fai
     match args.command {
         Command::Tail(args) => tail(&args, environment),
         Command::Query(args) => search(args, environment),
-        Command::Verify(args) => check(&args, environment),
+        Command::Verify(args) => verify::run(&args, environment),
+        Command::Erase(args) => erase::run(&args, environment),
     }
 }
 
@@ -202,104 +193,6 @@ fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failur
 
 fn print(output: &mut Output, entry: &Entry, json: bool) -> Result<Reader, Failure> {
     if json { output.json(&entry.to_json()) } else { output.line(&for_person(entry)) }
-}
-
-fn check(args: &VerifyArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let directory = args.place.directory(environment)?;
-    let mut options = Options { key: args.key.as_deref().map(key).transpose()?, ..Options::default() };
-    for path in &args.head {
-        let note = std::fs::read_to_string(path)
-            .map_err(|error| Failure::because(Exit::Usage, format!("cannot read {}", path.display()), error))?;
-        options.heads.push(note);
-    }
-    let mut bar = Bar::new();
-    let outcome = verify(&directory, &options, |progress| bar.show(progress));
-    bar.clear();
-    let mut output = Output::new();
-    match outcome {
-        Ok(report) => {
-            let _reader = if args.json {
-                output.json(&json!({ "ok": true, "report": report }))?
-            } else {
-                output.write(&report_text(&report))?
-            };
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(VerifyError::Broken(broken)) => {
-            let _reader = if args.json {
-                output.json(&json!({ "ok": false, "broken": broken }))?
-            } else {
-                output.line(&format!("BROKEN: {broken}"))?
-            };
-            Ok(ExitCode::FAILURE)
-        }
-        Err(VerifyError::Unreadable(error)) => Err(unreadable(error)),
-    }
-}
-
-fn key(given: &str) -> Result<VerifyingKey, Failure> {
-    let text = match std::fs::read_to_string(given) {
-        Ok(text) => text,
-        Err(_) => given.to_owned(),
-    };
-    text.trim().parse().map_err(|error| {
-        Failure::because(Exit::Usage, "--key is neither a verifying key nor a file that holds one", error)
-    })
-}
-
-fn report_text(report: &Report) -> String {
-    let mut text = format!(
-        "ok: {} records in {} segments hold together; {} signed heads and {} values match\n",
-        report.records, report.segments, report.heads, report.values
-    );
-    if report.erased > 0 {
-        text.push_str(&format!("{} values were erased\n", report.erased));
-    }
-    if report.open_calls > 0 {
-        text.push_str(&format!("{} permitted calls have not ended\n", report.open_calls));
-    }
-    if report.torn_bytes > 0 {
-        text.push_str(&format!("{} bytes of an unfinished line at the end\n", report.torn_bytes));
-    }
-    text.push_str(&match report.lines_after_last_head {
-        0 => "the last signed head covers every record\n".to_owned(),
-        lines => format!("{lines} records follow the last signed head: a change to them would not show\n"),
-    });
-    if !report.key_pinned {
-        text.push_str(&format!("key not pinned: taken from the ledger itself, {}\n", report.verifying_key));
-    }
-    match report.lines_after_outside_head {
-        Some(lines) => text.push_str(&format!("{lines} records follow the last head from outside\n")),
-        None => text.push_str("tail not checked: no head from outside was given\n"),
-    }
-    text
-}
-
-/// How far a verification is, on a terminal that somebody watches.
-struct Bar {
-    shown: bool,
-    percent: u64,
-}
-
-impl Bar {
-    fn new() -> Self {
-        Self { shown: std::io::stderr().is_terminal(), percent: u64::MAX }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        let percent = progress.bytes.saturating_mul(100).checked_div(progress.of).unwrap_or(100);
-        if self.shown && percent != self.percent {
-            self.percent = percent;
-            // A terminal that went away takes nothing from the verification.
-            write!(std::io::stderr(), "\rverifying {percent:>3} %  {} records", progress.records).ok();
-        }
-    }
-
-    fn clear(&self) {
-        if self.shown && self.percent != u64::MAX {
-            write!(std::io::stderr(), "\r\x1b[K").ok();
-        }
-    }
 }
 
 fn verdict(text: &str) -> Result<Verdict, String> {

@@ -31,6 +31,8 @@ struct Partial {
 #[derive(Deserialize)]
 struct PartialLedger {
     dir: String,
+    #[serde(default)]
+    key: Option<String>,
 }
 
 impl LedgerPlace {
@@ -48,16 +50,42 @@ impl LedgerPlace {
         }
         Ok(directory)
     }
+
+    /// The same, and it holds a ledger: for what would begin one where there is none.
+    pub(crate) fn ledger(&self, environment: &Environment) -> Result<PathBuf, Failure> {
+        let directory = self.directory(environment)?;
+        if directory.join("ledger.json").is_file() {
+            return Ok(directory);
+        }
+        Err(Failure::new(Exit::Unavailable, format!("{} is no ledger", directory.display())))
+    }
+
+    /// The file of the key that signs the ledger, where the configuration names one.
+    pub(crate) fn signing_key(&self, environment: &Environment) -> Option<PathBuf> {
+        let config = self.config.as_ref()?;
+        let key = partial(config).ok()?.key?;
+        path_in(config, key, environment).ok()
+    }
 }
 
 fn named_by(config: &Path, environment: &Environment) -> Result<PathBuf, Failure> {
-    let wrong = |error: String| Failure::new(Exit::Configuration, format!("{}: {error}", config.display()));
-    let text = std::fs::read_to_string(config).map_err(|error| wrong(error.to_string()))?;
-    let partial: Partial = serde_saphyr::from_str(&text).map_err(|error| wrong(error.without_snippet().to_string()))?;
-    let directory = partial.ledger.dir;
-    let expanded = expand(&directory, environment).map_err(|error| wrong(format!("ledger.dir: {error}")))?;
+    path_in(config, partial(config)?.dir, environment)
+}
+
+fn partial(config: &Path) -> Result<PartialLedger, Failure> {
+    let text = std::fs::read_to_string(config).map_err(|error| wrong(config, error))?;
+    let partial: Partial = serde_saphyr::from_str(&text).map_err(|error| wrong(config, error.without_snippet()))?;
+    Ok(partial.ledger)
+}
+
+fn path_in(config: &Path, path: String, environment: &Environment) -> Result<PathBuf, Failure> {
+    let expanded = expand(&path, environment).map_err(|error| wrong(config, format!("ledger: {error}")))?;
     let base = config.parent().unwrap_or(Path::new(""));
-    Ok(base.join(expanded.unwrap_or(directory)))
+    Ok(base.join(expanded.unwrap_or(path)))
+}
+
+fn wrong(config: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Configuration, format!("{}: {error}", config.display()))
 }
 
 /// What a ledger that cannot be read says of itself.
