@@ -86,7 +86,7 @@ impl Product {
         let sidecar =
             Document::read(&files.path(configuration::SIDECAR), environment).map_err(Failure::configuration)?;
         let authority = Box::pin(run::authority::start(authority, environment, process.metrics.clone())).await?;
-        match run::sidecar::start(sidecar, environment, process.metrics.clone()).await {
+        match Box::pin(run::sidecar::start(sidecar, environment, process.metrics.clone())).await {
             Ok(sidecar) => Ok(Self { authority, sidecar }),
             Err(failure) => {
                 authority.stop_within(DRAIN).await;
