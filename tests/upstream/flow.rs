@@ -111,6 +111,43 @@ fn an_agent_that_reads_slowly_slows_the_tool_and_fills_nothing() {
 }
 
 #[test]
+fn agents_that_read_slowly_do_not_hold_up_others_calls_of_the_same_tool() {
+    let Some(world) = world() else { return };
+    let Some([_, tool]) = tools() else { return };
+    let sidecar = before(world, &tool);
+    let token = world.probe();
+    // They share one connection to the tool; together they could fill its window.
+    let mut slow: Vec<Child> = (0..12)
+        .map(|number| {
+            let url = format!("/orders/v1/odd/pour?bytes={ENDLESS}&mark={number}-{}", mark());
+            let mut child = running(&sidecar.get(&url, &token).argument("--limit-rate").argument("1k"));
+            decision(&mut BufReader::new(child.stdout.as_mut().unwrap()));
+            child
+        })
+        .collect();
+    let poured = || {
+        let logged = sidecar.get("/orders/v1/odd/poured", &token).argument("--max-time").argument("10").send().json();
+        logged["all"].as_u64().unwrap()
+    };
+    let mut last = 0;
+    eventually("all of them to be held up", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let now = poured();
+        let halted = now == last;
+        last = now;
+        halted.then_some(())
+    });
+    for _ in 0..5 {
+        let call = sidecar.get("/orders/v1/odd/plain?bytes=100000", &token).argument("--max-time").argument("10");
+        assert_eq!(call.send().body.len(), 100_000);
+    }
+    for child in &mut slow {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
 fn events_flow_one_by_one_and_the_stream_ends_when_the_agent_leaves() {
     let Some(world) = world() else { return };
     let Some(tools) = tools() else { return };

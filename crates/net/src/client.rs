@@ -25,6 +25,13 @@ use crate::{Body, with_causes};
 /// How often a quiet HTTP/2 server with open requests is asked whether it lives, and how long it may take.
 const HTTP2_PING: Duration = Duration::from_secs(15);
 
+/// How much of one HTTP/2 response may wait for whoever reads it, in bytes.
+const HTTP2_RESPONSE_WINDOW: u32 = 256 * 1024;
+
+/// How much of all responses of one HTTP/2 connection may wait: room for thousands that nobody reads, so that those
+/// cannot hold up the others that share the connection. What bounds the sum is how many calls there may be at once.
+const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024 * 1024;
+
 /// TLS sessions that a pool keeps for resumption.
 const SESSIONS: usize = 32;
 
@@ -248,6 +255,8 @@ impl Pool {
             // Without it a dead HTTP/2 connection stays in the pool, and every request on it times out.
             .http2_keep_alive_interval(HTTP2_PING)
             .http2_keep_alive_timeout(HTTP2_PING)
+            .http2_initial_stream_window_size(HTTP2_RESPONSE_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http1_max_buf_size(head)
             .http2_max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
         Self { client: builder.build(connector), believed, shown }

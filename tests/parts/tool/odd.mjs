@@ -9,7 +9,8 @@
 //   *   /v1/odd/lead?location=…&link=…&content-location=…   201 with these fields as they are given
 //   *   /v1/odd/reset                500 of an unknown number of bytes, then the connection (HTTP/1.1) or stream (HTTP/2) breaks
 //   *   /v1/odd/pour?bytes=N         N bytes as fast as they are taken, its progress in the log when it ends:
-//                                    {"poured":bytes,"url","finished"}; GET /v1/odd/poured?of=URL says the same meanwhile
+//                                    {"poured":bytes,"url","finished"}; GET /v1/odd/poured?of=URL says the same meanwhile,
+//                                    and in "all" how much went into all such answers
 //   *   /v1/odd/echo                 what was received, as /v1/echo
 //   POST /v1/odd/early               409 at the head of the request; the body is read afterwards, and logged
 //   POST /v1/odd/hasty               409 at the head of the request; then the connection (HTTP/1.1) or stream (HTTP/2) ends
@@ -124,7 +125,9 @@ function json(response, code, value) {
 
 const ODD = {
   plain, chunks, status, trailers, interim, lead, reset, pour,
-  poured: (url, response) => json(response, 200, poured.get(url.searchParams.get('of')) ?? {}),
+  poured: (url, response) => json(response, 200, {
+    all: [...poured.values()].reduce((sum, one) => sum + one.poured, 0), ...poured.get(url.searchParams.get('of')),
+  }),
   echo: (url, response, seen) => json(response, 200, seen),
 };
 
