@@ -199,7 +199,8 @@ pub(crate) fn is_root() -> bool {
 /// `program` as the user `uid`, with no other rights than that user has. Only root can.
 pub(crate) fn as_user(uid: u32, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // Not our own: what is installed for us alone is nothing to others.
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     let id = uid.to_string();
     command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]);
     command.arg("--no-new-privs").arg(program);

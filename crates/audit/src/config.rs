@@ -91,11 +91,15 @@ pub struct LedgerSettings {
 pub type FsyncObserver = Arc<dyn Fn(Duration) + Send + Sync>;
 
 impl LedgerConfig {
+    /// Where the key lies.
+    pub fn key_file(&self) -> PathBuf {
+        self.key.clone().unwrap_or_else(|| self.dir.with_file_name("ledger.key"))
+    }
+
     /// The settings, with `dir` and `key` as they are; relative paths are relative to the process.
     pub fn resolve(self, started: Started) -> LedgerSettings {
-        let key = self.key.unwrap_or_else(|| self.dir.with_file_name("ledger.key"));
         LedgerSettings {
-            key,
+            key: self.key_file(),
             segment_max_bytes: self.segment_max_bytes,
             segment_max_age: self.segment_max_age.0,
             compress_after: self.compress_after.map(|after| after.0),

@@ -107,9 +107,7 @@ pub(super) fn server_tls(
 /// A ledger that was begun earlier, and its key, have to be their owner's alone.
 pub(crate) fn ledger(config: &LedgerConfig, findings: &mut Findings) {
     private(&config.dir, findings);
-    if let Some(key) = &config.key {
-        private(key, findings);
-    }
+    private(&config.key_file(), findings);
 }
 
 /// A private file or directory that is there. One that is missing is made, or missed, by whoever needs it.
