@@ -260,10 +260,12 @@ impl Ledger {
     /// Records something that happened beside calls.
     ///
     /// # Errors
-    /// When it could not be made durable.
+    /// When it could not be made durable within [`PATIENCE`]. It may be later, so what it says has to hold then too.
     pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
         let draft = record::event(&event)?;
-        self.append(Append { draft, mark: Mark::None, subject: None }).await.map(drop)
+        let appended = self.append(Append { draft, mark: Mark::None, subject: None });
+        let late = |_| LedgerError::Unavailable("the disk does not answer".to_owned());
+        tokio::time::timeout(PATIENCE, appended).await.map_err(late)?.map(drop)
     }
 
     /// Erases a person: takes the companion values of their records out of every segment, the one that is being written

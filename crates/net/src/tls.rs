@@ -4,7 +4,7 @@
 
 pub mod server;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -50,17 +50,26 @@ pub fn install_crypto() {
     }
 }
 
-/// A client's TLS configuration, without a client certificate. ALPN is left to the HTTP client.
+/// A client's TLS configuration, without a client certificate. ALPN is left to the HTTP client. The system's authorities
+/// are read once a process.
 ///
 /// # Errors
 /// When the authorities cannot be read or used.
 pub fn client_config(roots: Roots) -> Result<ClientConfig, TlsError> {
-    let builder = client_builder()?;
-    let builder = match roots {
-        Roots::Platform => builder.with_platform_verifier().map_err(TlsError::Platform)?,
-        Roots::Pem(pem) => builder.with_root_certificates(authorities(&pem)?),
-    };
-    Ok(builder.with_no_client_auth())
+    match roots {
+        Roots::Platform => platform(),
+        Roots::Pem(pem) => Ok(client_builder()?.with_root_certificates(authorities(&pem)?).with_no_client_auth()),
+    }
+}
+
+/// Hundreds of files are read and as many certificates kept, so every client shares them.
+fn platform() -> Result<ClientConfig, TlsError> {
+    static SYSTEM: OnceLock<ClientConfig> = OnceLock::new();
+    if let Some(config) = SYSTEM.get() {
+        return Ok(config.clone());
+    }
+    let builder = client_builder()?.with_platform_verifier().map_err(TlsError::Platform)?;
+    Ok(SYSTEM.get_or_init(|| builder.with_no_client_auth()).clone())
 }
 
 /// A client's configuration that believes nobody yet.
