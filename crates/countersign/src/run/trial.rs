@@ -159,6 +159,8 @@ fn apart(program: &Path, subject: &[u8]) -> Result<Report, TrialError> {
     let mut child = Command::new(program)
         .arg(COMMAND)
         .env_clear()
+        // The allocator reserves a gibibyte of addresses unless told otherwise: all that the child may have.
+        .env("MIMALLOC_ARENA_RESERVE", "16MiB")
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
