@@ -19,6 +19,7 @@ use opentelemetry::global;
 use opentelemetry_otlp::{LogExporter, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{
     Resource,
+    error::OTelSdkResult,
     logs::{BatchLogProcessor, SdkLoggerProvider},
     metrics::SdkMeterProvider,
     propagation::TraceContextPropagator,
@@ -38,7 +39,7 @@ pub(crate) use metrics::Metrics;
 
 /// The target of the events that stand for records of the ledger.
 pub(crate) const AUDIT_TARGET: &str = "countersign::audit";
-/// How long each signal may take to reach its collector when the process ends.
+/// How long the signals may take to reach their collector when the process ends.
 const FLUSH: Duration = Duration::from_secs(3);
 
 /// Why telemetry cannot be set up. A collector that is down is no such reason.
@@ -91,18 +92,18 @@ impl Telemetry {
         let resource = resource(service, environment);
         let exporting = Exporting { resource, runtime: runtime.clone(), settings };
 
-        let (meters, metrics) = metrics::provider(&exporting)?;
+        let (meters, metrics, sent) = metrics::provider(&exporting)?;
         global::set_meter_provider(meters.clone());
+        if let Some(sent) = sent {
+            sent.shown_as("metrics");
+        }
         global::set_text_map_propagator(TraceContextPropagator::new());
         metrics::describe_build();
 
         let traces = exporting.traces()?;
         let logs = exporting.logs()?;
         let events = logs.as_ref().map(events::layer);
-        Registry::default()
-            .with(events)
-            .with(console::layer(console, default_level, environment)?)
-            .try_init()?;
+        Registry::default().with(events).with(console::layer(console, default_level, environment)?).try_init()?;
         for warning in &exporting.settings.warnings {
             tracing::warn!("{warning}");
         }
@@ -117,14 +118,18 @@ impl Telemetry {
     /// Sends what is still queued, for a few seconds at most. Blocks: the runtime must still be running, and the
     /// caller not be on it.
     pub(crate) fn stop(self) {
-        let stopped = [
-            self.traces.map(|provider| provider.shutdown_with_timeout(FLUSH)),
-            self.logs.map(|provider| provider.shutdown_with_timeout(FLUSH)),
-            Some(self.meters.shutdown_with_timeout(FLUSH)),
-        ];
-        for error in stopped.into_iter().flatten().filter_map(Result::err) {
-            tracing::warn!(%error, "telemetry could not be sent completely");
-        }
+        let Self { traces, logs, meters, metrics: _ } = self;
+        let told = |stopped: OTelSdkResult| {
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "telemetry could not be sent completely");
+            }
+        };
+        // At the same time: a collector that does not answer is waited for once and not three times.
+        std::thread::scope(|scope| {
+            scope.spawn(|| traces.map(|provider| told(provider.shutdown_with_timeout(FLUSH))));
+            scope.spawn(|| logs.map(|provider| told(provider.shutdown_with_timeout(FLUSH))));
+            told(meters.shutdown_with_timeout(FLUSH));
+        });
     }
 }
 
@@ -155,7 +160,7 @@ impl Exporting {
             .with_protocol(Protocol::HttpBinary)
             .with_http_client(self.client(signal)?)
             .build()?;
-        let queue = Queue::new("traces", signal.queue);
+        let queue = Queue::new(signal.queue).shown_as("traces");
         let processor = BatchSpanProcessor::builder(CountedSpans::new(exporter, queue.clone())).build();
         let provider = SdkTracerProvider::builder()
             .with_sampler(self.settings.sampler.clone())
@@ -173,7 +178,7 @@ impl Exporting {
             .with_protocol(Protocol::HttpBinary)
             .with_http_client(self.client(signal)?)
             .build()?;
-        let queue = Queue::new("logs", signal.queue);
+        let queue = Queue::new(signal.queue).shown_as("logs");
         let processor = BatchLogProcessor::builder(CountedLogs::new(exporter, queue.clone())).build();
         let builder = SdkLoggerProvider::builder().with_resource(self.resource.clone());
         Ok(Some(builder.with_log_processor(BoundedLogs::new(processor, queue)).build()))

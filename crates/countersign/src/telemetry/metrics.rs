@@ -9,7 +9,10 @@ use opentelemetry_sdk::{
 };
 use prometheus::{Encoder, Registry, TextEncoder};
 
-use super::{Exporting, TelemetryError};
+use super::{
+    Exporting, TelemetryError,
+    queue::{CountedMetrics, Queue},
+};
 
 /// The process's metrics, as `/metrics` shows them. Clones show the same.
 #[derive(Debug, Clone)]
@@ -41,8 +44,10 @@ impl Metrics {
     }
 }
 
-pub(super) fn provider(exporting: &Exporting) -> Result<(SdkMeterProvider, Metrics), TelemetryError> {
+/// The meter provider, what `/metrics` shows of it, and where it is sent, the count of that.
+pub(super) fn provider(exporting: &Exporting) -> Result<(SdkMeterProvider, Metrics, Option<Queue>), TelemetryError> {
     let registry = Registry::new();
+    let mut sent = None;
     let mut builder =
         SdkMeterProvider::builder().with_resource(exporting.resource.clone()).with_reader(pull(&registry)?);
     if let Some(signal) = &exporting.settings.metrics {
@@ -51,9 +56,10 @@ pub(super) fn provider(exporting: &Exporting) -> Result<(SdkMeterProvider, Metri
             .with_protocol(Protocol::HttpBinary)
             .with_http_client(exporting.client(signal)?)
             .build()?;
-        builder = builder.with_reader(PeriodicReader::builder(exporter).build());
+        let count = sent.insert(Queue::new(0)).clone();
+        builder = builder.with_reader(PeriodicReader::builder(CountedMetrics::new(exporter, count)).build());
     }
-    Ok((builder.build(), Metrics(registry)))
+    Ok((builder.build(), Metrics(registry), sent))
 }
 
 /// What `/metrics` is read from: no series but ours.

@@ -16,6 +16,7 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord},
+    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{Span, SpanData, SpanExporter, SpanProcessor},
 };
 
@@ -33,26 +34,30 @@ struct Counts {
 }
 
 impl Queue {
-    /// A queue of at most `limit` items, visible in the metrics as `signal`.
-    pub(super) fn new(signal: &'static str, limit: usize) -> Self {
-        let counts = Arc::new(Counts {
+    /// A queue of at most `limit` items.
+    pub(super) fn new(limit: usize) -> Self {
+        Self(Arc::new(Counts {
             limit,
             waiting: AtomicUsize::new(0),
             dropped: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             exported: AtomicU64::new(0),
-        });
-        let shown = Arc::clone(&counts);
+        }))
+    }
+
+    /// The same, visible as `signal` in the metrics of the meter provider that is global now.
+    pub(super) fn shown_as(self, signal: &'static str) -> Self {
+        let shown = Arc::clone(&self.0);
         let _counter = global::meter("countersign")
             .u64_observable_counter("countersign_telemetry_items")
-            .with_description("Spans and log events by what became of them: exported, failed (the collector did not take them) or dropped (the queue was full).")
+            .with_description("Spans, log events and exports of metrics by what became of them: exported, failed (the collector did not take them) or dropped (the queue was full)")
             .with_callback(move |observer| {
                 for (outcome, count) in [("exported", &shown.exported), ("failed", &shown.failed), ("dropped", &shown.dropped)] {
                     observer.observe(count.load(Ordering::Relaxed), &[KeyValue::new("signal", signal), KeyValue::new("outcome", outcome)]);
                 }
             })
             .build();
-        Self(counts)
+        self
     }
 
     /// Takes a place, or counts the item as dropped.
@@ -220,13 +225,46 @@ impl<E: LogExporter> LogExporter for CountedLogs<E> {
     }
 }
 
+/// Counts the exports of metrics. They do not queue: each has the state of its own moment.
+#[derive(Debug)]
+pub(super) struct CountedMetrics<E> {
+    inner: E,
+    queue: Queue,
+}
+
+impl<E> CountedMetrics<E> {
+    pub(super) const fn new(inner: E, queue: Queue) -> Self {
+        Self { inner, queue }
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for CountedMetrics<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.inner.export(metrics).await;
+        self.queue.sent(1, &result);
+        result
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_full_queue_drops_and_counts_and_has_room_again_once_items_left() {
-        let queue = Queue::new("test", 2);
+        let queue = Queue::new(2);
         assert!(queue.enter() && queue.enter() && !queue.enter() && !queue.enter());
         assert_eq!(queue.0.dropped.load(Ordering::Relaxed), 2);
         queue.leave(2);
