@@ -189,8 +189,10 @@ impl Sidecar {
     /// A fault of ours ends this call and no other.
     fn failed(&self, id: &Id<DecisionMark>, panic: &(dyn Any + Send)) -> Response<Body> {
         self.metrics.panicked();
-        let reason = net::tasks::panic_text(panic);
-        tracing::error!(decision_id = %id, reason, "a call panicked; this is a defect");
+        if let Some(lines) = self.quiet.due("panic") {
+            let (reason, suppressed) = (net::tasks::panic_text(panic), lines - 1);
+            tracing::error!(decision_id = %id, reason, suppressed, "a call panicked; this is a defect");
+        }
         refuse::failed(id)
     }
 

@@ -156,19 +156,6 @@ fn seconds(microseconds: u64) -> f64 {
     Duration::from_micros(microseconds).as_secs_f64()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_stage_of_the_line_has_its_histogram() {
-        let line = include_str!("handle.rs");
-        let entered: Vec<&str> =
-            line.split("trail.enter(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-        assert_eq!(entered, STAGES.iter().skip(1).copied().collect::<Vec<_>>());
-    }
-}
-
 /// What is taken now, and what came and went at the listener, asked for when somebody looks.
 pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
     type Ask = fn(&Sidecar) -> u64;
@@ -223,5 +210,18 @@ pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
                 }
             })
             .build();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_of_the_line_has_its_histogram() {
+        let line = include_str!("handle.rs");
+        let entered: Vec<&str> =
+            line.split("trail.enter(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(entered, STAGES.iter().skip(1).copied().collect::<Vec<_>>());
     }
 }

@@ -119,7 +119,10 @@ pub(crate) async fn refusal(
     if let Err(error) = written {
         sidecar.metrics.unrecorded();
         sidecar.unrecorded.add(refusal.code);
-        tracing::warn!(decision_id = %trail.arrival.id, code = %refusal.code, %error, "a refusal could not be recorded");
+        if let Some(lines) = sidecar.quiet.due("refusal unrecorded") {
+            let (decision_id, code, suppressed) = (&trail.arrival.id, refusal.code, lines - 1);
+            tracing::warn!(%decision_id, %code, %error, suppressed, "a refusal could not be recorded");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The server over real loopback sockets: versions, limits, shutdown, panics, and what hyper lets through.
 
+mod handshakes;
 mod hostile;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -165,7 +165,7 @@ impl World {
         let settings = LedgerSettings::new(directory.path().join("ledger"), started);
         let ledger = Ledger::open(settings, &tasks).await.unwrap();
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
-        let snapshot = snapshot(directory.path(), tool, &key, &tasks, limits);
+        let snapshot = snapshot(directory.path(), tool, &key, &tasks, &limits);
         let parts =
             Parts { snapshot, ledger: ledger.clone(), client: client(), tasks: tasks.clone(), version: "0.0.0".into() };
         Self { sidecar: Sidecar::new(parts), ledger, tool: received, tasks, key, directory }
@@ -271,13 +271,7 @@ impl World {
     }
 }
 
-fn snapshot(
-    directory: &std::path::Path,
-    tool: &Value,
-    key: &SigningKey,
-    tasks: &Tasks,
-    limits: Value,
-) -> Snapshot {
+fn snapshot(directory: &std::path::Path, tool: &Value, key: &SigningKey, tasks: &Tasks, limits: &Value) -> Snapshot {
     let tools: ResolvedTools = resolve_tools(
         &[(Id::new("orders").unwrap(), serde_json::from_value(tool.clone()).unwrap())].into(),
         &tenants(),
