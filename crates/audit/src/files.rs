@@ -88,6 +88,13 @@ fn set_aside(path: &Path, from: u64) -> io::Result<()> {
     aside.sync_all()
 }
 
+/// Bytes free on the disk of `dir` for this process; `None` where the system does not say.
+pub(crate) fn disk_free(dir: &Path) -> Option<u64> {
+    let file = File::open(dir).ok()?;
+    let figures = rustix::fs::fstatvfs(&file).ok()?;
+    figures.f_bavail.checked_mul(figures.f_frsize)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

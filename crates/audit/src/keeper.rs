@@ -84,6 +84,7 @@ impl Keeper {
                 stored::remove_if_there(&path).map_err(LedgerError::io(&path))?;
             }
         }
+        requests::forget_answers(&self.dir)?;
         retire::resume(&self.dir)
     }
 

@@ -312,7 +312,7 @@ impl Ledger {
             records: shared.records.load(Ordering::Relaxed),
             commits: shared.commits.load(Ordering::Relaxed),
             failures: shared.failures.load(Ordering::Relaxed),
-            disk_free_bytes: disk_free(&self.inner.dir),
+            disk_free_bytes: files::disk_free(&self.inner.dir),
         }
     }
 
@@ -433,10 +433,4 @@ fn reserve(path: &Path, bytes: u64) {
     if let Err(error) = made {
         tracing::warn!(path = %path.display(), %error, "no disk reserve could be kept");
     }
-}
-
-fn disk_free(dir: &Path) -> Option<u64> {
-    let file = File::open(dir).ok()?;
-    let figures = rustix::fs::fstatvfs(&file).ok()?;
-    figures.f_bavail.checked_mul(figures.f_frsize)
 }

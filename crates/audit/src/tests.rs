@@ -4,6 +4,7 @@ mod compression;
 mod crash;
 mod erasure;
 mod large;
+mod long;
 mod lossless;
 mod retention;
 mod tamper;

@@ -54,19 +54,36 @@ pub(crate) fn compress(path: &Path, pace: &Pace) -> io::Result<()> {
 pub(crate) fn pack(path: &Path, pace: &Pace) -> io::Result<()> {
     let target = in_making(&packed(path));
     stored::remove_if_there(&target)?;
+    has_room_beside(path)?;
+    pack_to(&target, path, pace).inspect_err(|_| discard(&target))
+}
+
+/// What is made beside a file must not take the room that the writer needs.
+pub(crate) fn has_room_beside(path: &Path) -> io::Result<()> {
+    let needed = path.metadata()?.len().saturating_mul(2);
+    let free = path.parent().and_then(files::disk_free);
+    if free.is_none_or(|free| free >= needed) {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::StorageFull, "the disk has no room for what is to take its place"))
+}
+
+/// Half of something is worth nothing, and takes room.
+pub(crate) fn discard(path: &Path) {
+    if let Err(error) = stored::remove_if_there(path) {
+        tracing::warn!(path = %path.display(), %error, "what was not finished could not be removed");
+    }
+}
+
+fn pack_to(target: &Path, path: &Path, pace: &Pace) -> io::Result<()> {
     let mut source = BufReader::with_capacity(CHUNK, File::open(path)?);
     // Fast: most of what is here are hashes and salts, which no effort makes smaller.
-    let mut encoder = GzEncoder::new(files::create_new(&target)?, Compression::fast());
+    let mut encoder = GzEncoder::new(files::create_new(target)?, Compression::fast());
     let wanted = drain(&mut source, pace, |chunk| encoder.write_all(chunk))?;
     encoder.finish()?.sync_all()?;
-    let decoder = MultiGzDecoder::new(BufReader::with_capacity(CHUNK, File::open(&target)?));
+    let decoder = MultiGzDecoder::new(BufReader::with_capacity(CHUNK, File::open(target)?));
     let read_back = drain(&mut BufReader::with_capacity(CHUNK, decoder), pace, |_| Ok(()))?;
-    if read_back == wanted {
-        Ok(())
-    } else {
-        stored::remove_if_there(&target)?;
-        Err(io::Error::other("what was compressed did not read back as it was"))
-    }
+    if read_back == wanted { Ok(()) } else { Err(io::Error::other("what was compressed did not read back as it was")) }
 }
 
 /// Gives what was made for `path` its name.

@@ -10,7 +10,10 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 
-use super::{Keeper, compress::take_place};
+use super::{
+    Keeper,
+    compress::{discard, has_room_beside, take_place},
+};
 use crate::{
     LedgerError, chain,
     chain::Hashing,
@@ -75,7 +78,14 @@ fn rewrite_rows(plain: &Path, path: &Path, seqs: &BTreeSet<u64>) -> io::Result<R
     }
     let target = in_making(path);
     stored::remove_if_there(&target)?;
-    let mut copy = Copy::create(&target, path != plain)?;
+    has_room_beside(path)?;
+    let (records, values, kept) =
+        copy_without(&target, plain, path != plain, seqs).inspect_err(|_| discard(&target))?;
+    Ok(Rewritten { path: path.to_owned(), records, values, kept })
+}
+
+fn copy_without(target: &Path, plain: &Path, packed: bool, seqs: &BTreeSet<u64>) -> io::Result<(u64, u64, KeptRows)> {
+    let mut copy = Copy::create(target, packed)?;
     let (mut lines, mut hashing) = (Lines::open(plain)?, Hashing::new());
     let (mut records, mut values, mut rows) = (0, 0, 0);
     while let Some(line) = lines.next()? {
@@ -92,8 +102,7 @@ fn rewrite_rows(plain: &Path, path: &Path, seqs: &BTreeSet<u64>) -> io::Result<R
         rows += 1;
     }
     copy.finish()?;
-    let kept = KeptRows { rows, digest: chain::encoded(&hashing.finish()) };
-    Ok(Rewritten { path: path.to_owned(), records, values, kept })
+    Ok((records, values, KeptRows { rows, digest: chain::encoded(&hashing.finish()) }))
 }
 
 /// A file in the form of the one it is to replace.

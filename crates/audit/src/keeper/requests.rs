@@ -40,6 +40,18 @@ pub(crate) fn paths(dir: &Path, id: &str) -> (PathBuf, PathBuf) {
     (requests.join(format!("{id}.erase")), requests.join(format!("{id}.answer")))
 }
 
+/// Removes answers that nobody came for.
+pub(super) fn forget_answers(dir: &Path) -> Result<(), LedgerError> {
+    let requests = dir.join(DIRECTORY);
+    let Ok(entries) = fs::read_dir(&requests) else { return Ok(()) };
+    for entry in entries.flatten().map(|entry| entry.path()) {
+        if entry.extension().is_some_and(|extension| extension == "answer") {
+            stored::remove_if_there(&entry).map_err(LedgerError::io(&entry))?;
+        }
+    }
+    Ok(())
+}
+
 /// Carries out what is asked for.
 pub(super) fn answer(keeper: &Keeper) -> Result<(), LedgerError> {
     let dir = keeper.dir.join(DIRECTORY);
