@@ -72,9 +72,9 @@ fn a_time_range_finds_records_from_both_sides_of_a_step() {
         of_kind(&records, "call.decided").map(|record| record["decision_id"].as_str().unwrap().to_owned()).collect()
     };
     // The earlier of the two is the later record.
-    assert_eq!(found(["--since", &time(&after)]), [before.clone(), after.clone()]);
-    assert_eq!(found(["--since", &time(&before)]), [before.clone()]);
-    assert_eq!(found(["--until", &time(&before)]), [after.clone()]);
+    assert_eq!(found(["--since", &time(&after)]), vec![before.clone(), after.clone()]);
+    assert_eq!(found(["--since", &time(&before)]), vec![before.clone()]);
+    assert_eq!(found(["--until", &time(&before)]), vec![after.clone()]);
     bench.end();
 }
 
