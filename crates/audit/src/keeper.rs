@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How many looks apart compression and retention are, where no segment was sealed in between.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 60;
 
 /// The niceness of the keeper's thread: what it does can wait.
 const NICENESS: i32 = 19;
@@ -94,6 +94,9 @@ impl Keeper {
         let pace = Pace::new(&self.shared);
         for index in segment::list(&self.dir).map_err(LedgerError::io(&self.dir))? {
             let paths = Paths::new(&self.dir, index);
+            if !paths.lines.exists() && !paths.values.exists() && !paths.heads.exists() {
+                continue;
+            }
             let seal = Seal::read(&paths.seal).map_err(LedgerError::io(&paths.seal))?;
             let Some(latest) = seal.and_then(|seal| seal.latest) else { continue };
             let age = net::clock::now().duration_since(latest);
