@@ -1,6 +1,8 @@
 //! decide: is every relation proved, and what does policy say? Proof comes first: what a delegation demands is
 //! not policy's to waive. On success the answer and the whole question are [`Decided`].
 
+mod lane;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,6 +17,8 @@ use crate::{
     resolve::Call,
     snapshot::Snapshot,
 };
+
+pub(crate) use lane::Lanes;
 
 /// A call that neither guards nor policy deny.
 #[derive(Debug)]
@@ -85,13 +89,17 @@ pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds, facts: 
 }
 
 /// Asks policy.
-pub(crate) fn decide(
+pub(crate) async fn decide(
     proved: Proved,
     bounds: &Bounds,
     snapshot: &Snapshot,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
     let question = proved.0;
-    let decision = snapshot.policy.decide(&question);
+    let decided = snapshot.lanes.run(&question.call.tool, || snapshot.policy.decide(&question)).await;
+    let decision = decided.map_err(|refusal| {
+        let none = Decision { verdict: Verdict::Deny, code: Some(refusal.code), reasons: Vec::new() };
+        (refusal, none)
+    })?;
     match (decision.verdict, decision.code) {
         (Verdict::Deny, code) => Err((denied(code.unwrap_or(Code::PolicyDenied), &decision), decision)),
         (Verdict::Permit | Verdict::ApprovalRequired, _) => {

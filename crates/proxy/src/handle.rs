@@ -125,7 +125,7 @@ impl Sidecar {
         trail.enter("decide");
         let asked = ask(&admitted, &call, &bounds, &facts, now);
         trail.asked(asked.question());
-        let decided = decide(asked.proved()?, &bounds, snapshot)?;
+        let decided = decide(asked.proved()?, &bounds, snapshot).await?;
 
         trail.enter("approve");
         let permit = approve(call, &decided)?;

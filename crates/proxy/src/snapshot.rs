@@ -8,9 +8,12 @@ use std::{
 
 use model::{Agent, Catalogue, Id, Principal, Tenant, Tool};
 
-use crate::config::{
-    AgentListenerConfig,
-    tools::{ResolvedTools, Upstream},
+use crate::{
+    config::{
+        AgentListenerConfig,
+        tools::{ResolvedTools, Upstream},
+    },
+    decide::Lanes,
 };
 
 /// One consistent state of the sidecar.
@@ -24,6 +27,7 @@ pub struct Snapshot {
     pub(crate) tenants: BTreeSet<Id<Tenant>>,
     pub(crate) listener: AgentListenerConfig,
     pub(crate) config_revision: Option<String>,
+    pub(crate) lanes: Lanes,
 }
 
 /// What a [`Snapshot`] is made of.
@@ -50,7 +54,17 @@ impl Snapshot {
     pub fn new(parts: SnapshotParts) -> Self {
         let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision } = parts;
         let ResolvedTools { catalogue, upstreams } = tools;
-        Self { catalogue, upstreams, policy, verifier, agents, tenants, listener, config_revision }
+        Self {
+            catalogue,
+            upstreams,
+            policy,
+            verifier,
+            agents,
+            tenants,
+            listener,
+            config_revision,
+            lanes: Lanes::default(),
+        }
     }
 
     /// The tools and actions.
