@@ -1,6 +1,9 @@
 //! The end of a process, and what it says of itself while it lives.
 
-use std::process::Stdio;
+use std::{
+    io::{Read, Write},
+    process::Stdio,
+};
 
 use crate::support::{
     eventually, http, mark,
@@ -35,6 +38,63 @@ fn a_call_that_is_under_way_is_finished_and_the_ledger_sealed() {
     audit(&sidecar.ledger(), "verify", &[]).well();
     let last = sidecar.query(&[]).pop().unwrap();
     assert_eq!(last["kind"], "sidecar.stopped", "{last}");
+}
+
+#[test]
+fn calls_under_way_are_finished_under_load_and_each_is_answered_or_was_never_sent() {
+    let Some(world) = world() else { return };
+    let mut sidecar = Setup::new(&world.openid, &world.tool).start();
+    let (mark, token) = (mark(), world.probe());
+    let slow: Vec<_> = (0..8)
+        .map(|_| {
+            let call = sidecar.get("/orders/v1/stream?count=20&every=100", &token).header("X-Mark", &mark);
+            call.command().stdin(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    eventually("the streams to reach the tool", || (world.tool.marked(&mark).len() == 8).then_some(()));
+    let port = sidecar.port();
+    let authorization = format!("Bearer {token}");
+    let callers: Vec<_> = (0..6)
+        .map(|caller| {
+            let authorization = authorization.clone();
+            let mark = format!("{mark}-{caller}");
+            // On new connections until there are none to be had: how many were answered.
+            std::thread::spawn(move || {
+                let mut answered = 0;
+                loop {
+                    let head = format!(
+                        "GET /orders/v1/status/200 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                         authorization: {authorization}\r\nx-mark: {mark}\r\n\r\n"
+                    );
+                    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", port)) else { return answered };
+                    let mut bytes = Vec::new();
+                    let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.read_to_end(&mut bytes));
+                    match http::parse(&bytes) {
+                        Some(answer) if answer.status == 200 => answered += 1,
+                        // The disk may be busy with other tests.
+                        Some(answer) => assert_eq!(answer.refused(503, "ledger_unavailable").json()["sent"], false),
+                        // Never taken from the system's queue: closed without a word.
+                        None => assert!(bytes.is_empty(), "{sent:?} {}", String::from_utf8_lossy(&bytes)),
+                    }
+                }
+            })
+        })
+        .collect();
+    let calls = || (0..6).map(|caller| world.tool.marked(&format!("{mark}-{caller}")).len()).sum::<usize>();
+    eventually("calls of everybody", || (calls() > 60).then_some(()));
+    sidecar.daemon.signal("TERM");
+    let answered: usize = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
+    for call in slow {
+        let output = call.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("\"n\":20"), "a stream was cut: {text}");
+    }
+    let status = sidecar.daemon.wait();
+    assert!(status.success(), "{status}: {}", sidecar.daemon.output());
+    assert_eq!(calls(), answered, "what the tool saw was answered, and nothing else");
+    audit(&sidecar.ledger(), "verify", &[]).well();
+    let count = |kind: &str| sidecar.query(&["--kind", kind]).len();
+    assert_eq!(count("call.decided"), count("call.settled"), "no call is left open");
 }
 
 #[test]
