@@ -91,7 +91,7 @@ def narrowed(groups, tables=None, cases=None, against=False):
     for group in groups:
         if tables and group.name not in tables:
             continue
-        wanted = [case for case in group.cases if not cases or case in PLAIN_PROXY or any(part in case.name for part in cases)]
+        wanted = [case for case in group.cases if not cases or case.subject == "nginx" or any(part in case.name for part in cases)]
         if against:
             wanted = [each for case in wanted for each in (case, *older(case))]
         kept.append(replace(group, cases=tuple(wanted)))
