@@ -24,7 +24,7 @@ use crate::peer::{Peer, PeerAddress};
 use crate::tls::server::{HandshakeError, ServerTls, Shaken, Standing};
 
 pub(crate) use heads::HeadFault;
-pub(crate) use observed::{Observation, Observed};
+pub(crate) use observed::Observed;
 pub(crate) use stream::Stream;
 
 /// How long to wait when the process is out of file descriptors: trying at once would only burn a core.

@@ -35,7 +35,7 @@ pub use census::Census;
 use self::activity::{Activity, Watched};
 use self::patience::Patient;
 use self::settings::Spawn;
-use crate::listen::{Accepted, Complaints, Endpoint, HeadFault, Observation, Observed, Ready};
+use crate::listen::{Accepted, Complaints, Endpoint, HeadFault, Observed, Ready};
 use crate::peer::PeerAddress;
 use crate::share::{Place, Sharer, Shares};
 use crate::tls::server::Standing;
@@ -46,8 +46,6 @@ const PARTING: Duration = Duration::from_secs(5);
 
 /// How long answers may go on after the client's certificate has ended, or its authority was taken away.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
-/// How long a peer that has stopped sending may wait for its answer.
-const HALF_CLOSED: Duration = Duration::from_secs(30);
 
 /// What one listener gives to all its peers, and to one of them.
 #[derive(Clone, Debug)]
@@ -78,13 +76,13 @@ pub struct ServeLimits {
 }
 
 impl Default for ServeLimits {
-    /// 4096 connections, 256 handshakes, all of them for whoever takes them; 30 s and 32 KiB in 100 fields for a head;
+    /// 4096 connections, 256 handshakes, of both three quarters for one peer; 30 s and 32 KiB in 100 fields for a head;
     /// 128 streams; 60 s for what is idle or stalled.
     fn default() -> Self {
         Self {
             max_connections: 4096,
             max_handshakes: 256,
-            peer_share: 100,
+            peer_share: 75,
             header_timeout: Duration::from_secs(30),
             max_header_bytes: 32 * 1024,
             max_headers: 100,
@@ -107,7 +105,7 @@ pub fn share_of(total: usize, percent: u8) -> usize {
 /// or stream (HTTP/2).
 ///
 /// When a peer goes away, the future that answers it is dropped at its next await; on HTTP/1.1 that may be noticed only
-/// when something is sent to it, or half a minute later. What has to be finished in any case belongs in a task of its
+/// when something is sent to it, or a few seconds later. What has to be finished in any case belongs in a task of its
 /// own.
 pub async fn serve<E, H, F>(endpoint: E, limits: ServeLimits, tasks: Tasks, handler: H)
 where
@@ -193,11 +191,12 @@ where
         let address = peer.address;
         let ServeLimits { max_headers, header_timeout, idle_timeout, stall_timeout, .. } = self.limits;
         let handler = self.handler.clone();
-        // More than hyper's buffer takes, so that the two never disagree about a long line.
-        let (observed, observation) = Observed::new(stream, 4 * settings::head_bytes(&self.limits));
-        let (stopped, client) = (observation.clone(), standing.clone());
+        let client = standing.clone();
         let activity = Arc::new(Activity::default());
-        let requests = Arc::clone(&activity);
+        let (requests, answering) = (Arc::clone(&activity), Arc::clone(&activity));
+        // More than hyper's buffer takes, so that the two never disagree about a long line.
+        let longest = 4 * settings::head_bytes(&self.limits);
+        let (observed, observation) = Observed::new(stream, longest, move || answering.is_open());
         let service = service_fn(move |request: Request<Incoming>| {
             let open = requests.open();
             let handled = match observation.check(&request) {
@@ -223,7 +222,6 @@ where
             () = soft.cancelled() => None,
             () = activity.idle(idle_timeout) => None,
             () = over(standing.as_deref()) => None,
-            () = left_alone(&stopped) => return tracing::debug!(peer = %address, "nobody took the answer"),
         };
         if outcome.is_none() {
             connection.as_mut().graceful_shutdown();
@@ -253,12 +251,6 @@ async fn over(standing: Option<&Standing>) {
 async fn long_over(standing: Option<&Standing>) {
     over(standing).await;
     tokio::time::sleep(LAST_ANSWERS).await;
-}
-
-/// A peer that has stopped sending may wait for its answer, and may be gone: nothing tells the two apart.
-async fn left_alone(observation: &Observation) {
-    observation.stopped().await;
-    tokio::time::sleep(HALF_CLOSED).await;
 }
 
 /// As short as what hyper says of a request that it refuses itself, and with the reason.

@@ -108,6 +108,11 @@ impl Inspector {
         Self { heads, at: At::Start, begun: Vec::new(), longest }
     }
 
+    /// Whether the next byte belongs to a body.
+    pub(crate) fn is_in_body(&self) -> bool {
+        matches!(self.at, At::Body(_) | At::Chunks(_))
+    }
+
     /// Takes the bytes that the library is about to read.
     pub(crate) fn saw(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

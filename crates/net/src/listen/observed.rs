@@ -1,23 +1,26 @@
-//! A connection as the HTTP library reads it, observed on the way: what the heads of its requests say is noted, and so
-//! is the moment at which the peer stops sending.
+//! A connection as the HTTP library reads it, observed on the way: what the heads of its requests say is noted, and a
+//! peer that stops sending while it waits for an answer is not taken for gone at once.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
+use tokio::time::Sleep;
 
 use super::heads::{HeadFault, Heads, Inspector};
 
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How long a peer that has stopped sending may wait for its answer, and for each further part of it.
+const HALF_CLOSED: Duration = Duration::from_secs(3);
+
 /// What was seen of a connection, for those who answer its requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observation {
     heads: Heads,
-    stopped: Arc<Notify>,
 }
 
 impl Observation {
@@ -26,19 +29,20 @@ impl Observation {
     pub(crate) fn check<B>(&self, request: &http::Request<B>) -> Result<(), HeadFault> {
         if request.version() == http::Version::HTTP_2 { Ok(()) } else { self.heads.check(request) }
     }
-
-    /// Until the peer has stopped sending: it may still wait for an answer, or be gone.
-    pub(crate) async fn stopped(&self) {
-        self.stopped.notified().await;
-    }
 }
 
 /// A stream that is observed.
-pub(crate) struct Observed<I> {
+pub(crate) struct Observed<I, B> {
     inner: I,
     version: Version,
     inspector: Inspector,
-    observation: Observation,
+    /// Whether a request is being answered.
+    busy: B,
+    end: End,
+    /// Bytes that were sent to the peer.
+    taken: u64,
+    /// Whether there are more that it has no room for.
+    blocked: bool,
 }
 
 /// What the peer speaks, as far as it can be told.
@@ -50,13 +54,27 @@ enum Version {
     Http2,
 }
 
-impl<I> Observed<I> {
+/// Whether the peer has stopped sending.
+enum End {
+    No,
+    /// It may wait for an answer, or be gone: nothing tells the two apart but that the latter takes nothing.
+    Seen {
+        timer: Pin<Box<Sleep>>,
+        /// What it had taken when the timer began.
+        taken: u64,
+    },
+    Told,
+}
+
+impl<I, B: Fn() -> bool> Observed<I, B> {
     /// The library takes `longest` bytes of a head.
-    pub(crate) fn new(inner: I, longest: usize) -> (Self, Observation) {
+    pub(crate) fn new(inner: I, longest: usize, busy: B) -> (Self, Observation) {
         let observation = Observation::default();
         let inspector = Inspector::new(observation.heads.clone(), longest);
-        let observed = Self { inner, version: Version::Open(0), inspector, observation: observation.clone() };
-        (observed, observation)
+        (
+            Self { inner, version: Version::Open(0), inspector, busy, end: End::No, taken: 0, blocked: false },
+            observation,
+        )
     }
 
     fn saw(&mut self, bytes: &[u8]) {
@@ -76,32 +94,63 @@ impl<I> Observed<I> {
             self.inspector.saw(bytes);
         }
     }
+
+    /// Tells the library that nothing comes any more: at once where nobody waits for an answer to a whole request.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let waiting = self.blocked || (self.busy)();
+        if self.version != Version::Http1 || self.inspector.is_in_body() || !waiting {
+            self.end = End::Told;
+        }
+        loop {
+            match &mut self.end {
+                End::Told => return Poll::Ready(()),
+                End::Seen { timer, taken } => {
+                    ready!(timer.as_mut().poll(context));
+                    if *taken == self.taken {
+                        self.end = End::Told;
+                        continue;
+                    }
+                }
+                End::No => {}
+            }
+            self.end = End::Seen { timer: Box::pin(tokio::time::sleep(HALF_CLOSED)), taken: self.taken };
+        }
+    }
+
+    fn sent(&mut self, outcome: &Poll<io::Result<usize>>) {
+        self.blocked = outcome.is_pending();
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.taken = self.taken.wrapping_add(*bytes as u64);
+        }
+    }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Observed<I> {
+impl<I: AsyncRead + Unpin, B: Fn() -> bool + Unpin> AsyncRead for Observed<I, B> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !matches!(self.end, End::No) {
+            return self.poll_end(context).map(Ok);
+        }
         let before = buffer.filled().len();
         let room = buffer.remaining() > 0;
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if matches!(read, Poll::Ready(Ok(()))) {
-            let bytes = buffer.filled().get(before..).unwrap_or_default();
-            if bytes.is_empty() && room {
-                self.observation.stopped.notify_one();
-            } else {
-                self.saw(bytes);
-            }
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        if bytes.is_empty() && room {
+            return self.poll_end(context).map(Ok);
         }
-        read
+        self.saw(bytes);
+        Poll::Ready(Ok(()))
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Observed<I> {
+impl<I: AsyncWrite + Unpin, B: Fn() -> bool + Unpin> AsyncWrite for Observed<I, B> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.sent(&outcome);
+        outcome
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -121,6 +170,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Observed<I> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.sent(&outcome);
+        outcome
     }
 }

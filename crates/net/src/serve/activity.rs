@@ -37,6 +37,11 @@ impl Activity {
         Open(Arc::clone(self))
     }
 
+    /// Whether a request is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > 0
+    }
+
     /// Returns once no request was open for `bound`, or up to a quarter longer.
     pub(super) async fn idle(&self, bound: Duration) {
         let mut seen = self.opened.load(Ordering::Relaxed);

@@ -49,7 +49,6 @@ pub(super) fn builder(limits: &ServeLimits, tasks: &Tasks) -> auto::Builder<Spaw
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(head)
         .max_headers(limits.max_headers)
-        .half_close(true)
         .keep_alive(true);
     builder
         .http2()

@@ -159,7 +159,7 @@ async fn connections_beyond_the_limit_wait() {
     let inside = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let counted = (Arc::clone(&inside), Arc::clone(&most));
-    let limits = ServeLimits { max_connections: 2, ..ServeLimits::default() };
+    let limits = ServeLimits { max_connections: 2, peer_share: 100, ..ServeLimits::default() };
     let server = start(limits, move |_, _| {
         let (inside, most) = (Arc::clone(&counted.0), Arc::clone(&counted.1));
         async move {
@@ -219,6 +219,47 @@ async fn what_hyper_would_not_tell_of_is_refused_and_nothing_behind_it_is_read()
         let answer = raw_exchange(server.address, request.as_bytes()).await;
         assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{refused}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1 400").count(), 1, "{refused}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_peer_that_stops_sending_gets_all_of_a_large_answer() {
+    const BYTES: usize = 16 << 20;
+    let server = start(ServeLimits::default(), |_, _| async { Response::new(Body::full(vec![b'a'; BYTES])) }).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    stream.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let answer = read_to_close(&mut stream).await;
+    assert!(answer.len() > BYTES && answer.starts_with("HTTP/1.1 200"), "{}", answer.len());
+}
+
+#[tokio::test]
+async fn a_peer_that_is_gone_does_not_keep_its_request_running() {
+    let (entered, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (inside, told) = (Arc::clone(&entered), Arc::clone(&dropped));
+    let server = start(ServeLimits::default(), move |_, _| {
+        let (inside, told) = (Arc::clone(&inside), Arc::clone(&told));
+        async move {
+            let _told = Told(told);
+            inside.notify_one();
+            std::future::pending().await
+        }
+    })
+    .await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    entered.notified().await;
+    drop(stream);
+    tokio::time::timeout(PATIENCE, dropped.notified()).await.expect("it runs on for nobody");
+}
+
+/// Tells when what holds it is dropped.
+struct Told(Arc<Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
