@@ -11,10 +11,18 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ),
     ("countersign_body_bytes_held", "", "Bytes of request bodies in memory, of those that are read whole."),
     ("countersign_connections_open", "", "Connections of agents."),
-    ("countersign_connections_refused_total", "", "Connections that were closed at once because their peer had its share."),
+    (
+        "countersign_connections_refused_total",
+        "",
+        "Connections that were closed at once because their peer had its share.",
+    ),
     ("countersign_handshakes_in_progress", "", "TLS handshakes of agents in progress."),
     ("countersign_handshakes_failed_total", "", "TLS handshakes of agents that failed or took too long."),
-    ("countersign_streams_stalled_total", "", "Answers over HTTP/2 that were given up because the peer took nothing of them."),
+    (
+        "countersign_streams_stalled_total",
+        "",
+        "Answers over HTTP/2 that were given up because the peer took nothing of them.",
+    ),
     (
         "countersign_refusals_folded_total",
         "",
@@ -43,7 +51,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_facts_seconds", "fact", "Time that reads of facts took; kept answers are not counted."),
     ("countersign_tool_response_seconds", "tool", "Time until the head of the tool's response."),
     ("countersign_jwks_age_seconds", "issuer", "How long ago an issuer's keys were last fetched."),
-    ("countersign_policy_info", "revision", "Always 1; which policy decides."),
+    (
+        "countersign_policy_info",
+        "bundle, revision",
+        "Always 1; one series for each bundle in force, with the revision of the whole policy, as records have it.",
+    ),
     (
         "countersign_reload_total",
         "outcome",
@@ -60,8 +72,46 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     (
         "countersign_telemetry_items_total",
         "signal, outcome",
-        "Spans and log events that were exported, failed (the collector did not take them) or dropped (the queue was full).",
+        "Spans, log events and exports of metrics that were exported, failed (the collector did not take them) or dropped (the queue was full).",
     ),
+];
+
+/// Every attribute of a span: which spans have it, and what it is.
+const SPANS: &[(&str, &str, &str)] = &[
+    ("http.request.method", "call, tool", "The method."),
+    ("http.route", "call", "The template of the action that the request was recognised as, below the tool's prefix."),
+    ("http.response.status_code", "call, tool", "What was answered; by the tool, on its own span."),
+    ("url.scheme", "call", "`http` or `https`, as the agent connected."),
+    ("url.path", "call", "The canonical path. Never the query."),
+    ("url.full", "tool", "The URL at the tool, without its query."),
+    ("network.protocol.version", "call", "`1.0`, `1.1` or `2`."),
+    ("client.address", "call", "Where the agent connected from."),
+    ("server.address", "tool", "The tool's host."),
+    ("server.port", "tool", "The tool's port."),
+    ("error.type", "call, tool", "The status, or the denial code where there was no answer."),
+    ("gen_ai.operation.name", "call", "Always `execute_tool`."),
+    ("gen_ai.tool.name", "call", "The action."),
+    ("gen_ai.agent.id", "call", "The agent that acts, once its token was verified."),
+    ("countersign.decision.id", "call", "The decision's id: the answer's `Countersign-Decision-Id`, and the record's."),
+    ("countersign.run.id", "call", "The run that the call belongs to."),
+    ("countersign.task.id", "call", "The task, where the token names one."),
+    ("countersign.decision", "call", "`permit`, `deny` or `approval_required`."),
+    ("countersign.denial.code", "call", "Why not, by its code."),
+];
+
+/// Every attribute of a log event.
+const EVENTS: &[(&str, &str, &str)] = &[
+    ("countersign.decision.id", "decided, settled", "The decision's id."),
+    ("countersign.run.id", "decided, settled", "The run."),
+    ("countersign.task.id", "decided", "The task."),
+    ("countersign.decision", "decided", "`permit`, `deny` or `approval_required`."),
+    ("countersign.denial.code", "decided", "Why not, by its code."),
+    ("countersign.stage", "decided", "The stage that the call reached."),
+    ("countersign.tool", "decided", "The tool; `none` for what was not recognised."),
+    ("gen_ai.tool.name", "decided", "The action; `none` likewise."),
+    ("gen_ai.agent.id", "decided", "The agent that acts, once its token was verified."),
+    ("countersign.outcome", "settled", "How the call ended: `completed`, `client_gone`, `tool_timeout` and so on."),
+    ("http.response.status_code", "settled", "What the tool answered."),
 ];
 
 pub(super) fn document() -> String {
@@ -81,11 +131,6 @@ pub(super) fn document() -> String {
          | `OTEL_BSP_*`, `OTEL_BLRP_*` | Batches and queues, as the standard has them. A full queue drops and counts. |\n\
          | `OTEL_SDK_DISABLED` | `true`: no spans, no export. `/metrics` stays. |\n\
          | `RUST_LOG` | Which log lines are written, unless `--log` says so. |\n\n\
-         ## Log events\n\n\
-         Each decision and each outcome is also an OTLP log event, `countersign.call.decided` and \
-         `countersign.call.settled`, with the trace\nand span ids of its call and the attributes \
-         `countersign.decision.id` and `countersign.run.id`: from a run one finds its events, from\nan event its trace \
-         and its record. Log lines on standard error are not exported.\n\n\
          ## Metrics\n\n\
          In Prometheus text format at `/metrics` of the health listener, and over OTLP where a collector is configured. \
          Base units;\nnever a user or an agent.\n\n\
@@ -97,5 +142,114 @@ pub(super) fn document() -> String {
             labels.split(", ").filter(|label| !label.is_empty()).map(|label| format!("`{label}`")).collect();
         text.push_str(&format!("| `{name}` | {} | {meaning} |\n", labels.join(", ")));
     }
+    text.push_str(
+        "\n## Spans\n\n\
+         A call that is sampled has a SERVER span named `METHOD route`; below it, one for each stage that took some time \
+         (`admit`,\n`facts`, `decide`, `record`) and a CLIENT span for the request to the tool. No span names the user.\n\n\
+         | attribute | spans | meaning |\n|---|---|---|\n",
+    );
+    rows(&mut text, SPANS);
+    text.push_str(
+        "\n## Log events\n\n\
+         Over OTLP, whether or not the call was sampled: `countersign.call.decided` for each decision, \
+         `countersign.call.settled` for the\nend of each permitted call, with the trace and span ids of the call. Log lines \
+         on standard error are not exported.\n\n\
+         | attribute | events | meaning |\n|---|---|---|\n",
+    );
+    rows(&mut text, EVENTS);
     text
+}
+
+fn rows(text: &mut String, rows: &[(&str, &str, &str)]) {
+    for (name, of, meaning) in rows {
+        text.push_str(&format!("| `{name}` | {of} | {meaning} |\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+
+    fn repository() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    /// The code of every crate, without this page's own.
+    fn code() -> String {
+        let mut text = String::new();
+        let mut directories: Vec<PathBuf> = std::fs::read_dir(repository().join("crates"))
+            .unwrap()
+            .map(|krate| krate.unwrap().path().join("src"))
+            .collect();
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path.extension().is_some_and(|kind| kind == "rs") && !path.ends_with("reference/telemetry.rs")
+                {
+                    text.push_str(&std::fs::read_to_string(path).unwrap());
+                }
+            }
+        }
+        text
+    }
+
+    /// The texts between each `before` and the next `after`.
+    fn between(text: &str, before: &str, after: char) -> BTreeSet<String> {
+        text.split(before).skip(1).filter_map(|rest| rest.split(after).next()).map(str::to_owned).collect()
+    }
+
+    fn named(rows: &[(&str, &str, &str)]) -> BTreeSet<String> {
+        rows.iter().map(|(name, ..)| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_metric_of_the_code_is_in_the_reference_and_no_other() {
+        // The exporter adds the unit and `_total`.
+        let plain = |name: &str| {
+            let name = name.strip_prefix("countersign_").unwrap_or(name);
+            name.trim_end_matches("_total").trim_end_matches("_seconds").to_owned()
+        };
+        let code: BTreeSet<String> = between(&code(), "\"countersign_", '"')
+            .iter()
+            .filter(|name| !name.contains(['{', ' ']))
+            .map(|name| plain(name))
+            .collect();
+        let reference: BTreeSet<String> = METRICS.iter().map(|(name, ..)| plain(name)).collect();
+        assert_eq!(code, reference);
+    }
+
+    #[test]
+    fn every_attribute_of_a_span_is_in_the_reference_and_no_other() {
+        let code = std::fs::read_to_string(repository().join("crates/proxy/src/trace.rs")).unwrap();
+        assert_eq!(between(&code, "KeyValue::new(\"", '"'), named(SPANS));
+    }
+
+    #[test]
+    fn every_attribute_of_a_log_event_is_in_the_reference_and_no_other() {
+        let mut attributes = BTreeSet::new();
+        for file in ["handle.rs", "settle.rs"] {
+            let code = std::fs::read_to_string(repository().join("crates/proxy/src").join(file)).unwrap();
+            for event in between(&code, "tracing::event!(", ';') {
+                let fields =
+                    event.lines().filter_map(|line| line.trim().split_once(" = ")).map(|(name, _)| name.to_owned());
+                attributes.extend(fields.filter(|name| name.contains('.')));
+            }
+        }
+        assert_eq!(attributes, named(EVENTS));
+    }
+
+    #[test]
+    fn the_guide_speaks_of_every_metric() {
+        let guide = std::fs::read_to_string(repository().join("docs/telemetry.md")).unwrap();
+        for (name, ..) in METRICS {
+            assert!(guide.contains(&format!("`{name}`")), "docs/telemetry.md says nothing of {name}");
+        }
+    }
 }
