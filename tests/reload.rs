@@ -98,7 +98,7 @@ fn a_changed_policy_decides_the_next_call_and_is_on_record() {
         sidecar.query(&[]).into_iter().filter(|record| record["kind"] == "policy.activated").collect();
     let activated: Vec<&str> = activated.iter().map(|record| record["revision"].as_str().unwrap()).collect();
     assert_eq!(activated, [&old, &new]);
-    assert!(sidecar.metrics().contains(&format!("countersign_policy_info{{revision=\"{new}\"}} 1")));
+    assert!(sidecar.metrics().contains(&format!("countersign_policy_info{{bundle=\"support\",revision=\"{new}\"}} 1")));
     assert_eq!(sidecar.query(&[]).iter().filter(|record| record["kind"] == "config.activated").count(), 1);
 }
 

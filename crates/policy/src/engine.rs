@@ -33,6 +33,7 @@ pub struct Engine {
     memory: Memory,
     bounds: Bounds,
     revision: String,
+    bundles: Vec<String>,
 }
 
 /// The packages that are asked about the calls of one tool.
@@ -81,7 +82,8 @@ impl Engine {
         engine.eval_rule(READY.to_owned()).map_err(|error| LoadError::Engine(error.to_string()))?;
         let revision = revision::of(&modules, sources, catalogue);
         let tools = bound(sources, packages, &reads);
-        Ok(Self { prototype: engine, tools, memory: Memory::of(bounds.remembered), bounds, revision })
+        let bundles = sources.iter().map(|source| source.name.clone()).collect();
+        Ok(Self { prototype: engine, tools, memory: Memory::of(bounds.remembered), bounds, revision, bundles })
     }
 
     /// The decision on `question`. The same question always gets the same decision, but for the time budget.
@@ -124,6 +126,11 @@ impl Engine {
     /// tools, the catalogue, the engine and the input's version.
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+
+    /// The names of the bundles that these policies are from, in the order they were configured.
+    pub fn bundles(&self) -> &[String] {
+        &self.bundles
     }
 }
 

@@ -368,11 +368,13 @@ fn gauges(sidecar: &Arc<Sidecar>) {
     let seen = Arc::downgrade(sidecar);
     let _policy = meter
         .u64_observable_gauge("countersign_policy_info")
-        .with_description("Always 1; the label says which policy decides")
+        .with_description("Always 1; the labels say which bundles decide, and the revision of them all")
         .with_callback(move |observer| {
-            if let Some(sidecar) = seen.upgrade() {
-                let revision = sidecar.snapshot().policy().revision().to_owned();
-                observer.observe(1, &[KeyValue::new("revision", revision)]);
+            let Some(sidecar) = seen.upgrade() else { return };
+            let policy = Arc::clone(sidecar.snapshot().policy());
+            for bundle in policy.bundles() {
+                let labels = [("bundle", bundle.as_str()), ("revision", policy.revision())];
+                observer.observe(1, &labels.map(|(name, value)| KeyValue::new(name, value.to_owned())));
             }
         })
         .build();
