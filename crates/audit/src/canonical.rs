@@ -2,10 +2,7 @@
 //!
 //! A record that would round a number would explain a decision that was never made, so it is not written.
 
-use model::{
-    canonical::{self, Form, Unwritable},
-    part::WHOLE,
-};
+use model::canonical::{self, Form, Unwritable};
 use serde::Serialize;
 
 /// A value that canonical JSON cannot carry exactly.
@@ -29,7 +26,7 @@ pub(crate) enum Unrecordable {
 
 /// Writes the canonical text of `value` to the end of `out`.
 pub(crate) fn write(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) -> Result<(), Unrecordable> {
-    Ok(canonical::write(value, Form::Exact, &WHOLE, out)?)
+    Ok(canonical::write(value, Form::Exact, out)?)
 }
 
 /// The canonical text of `value`.

@@ -8,6 +8,7 @@ mod chain;
 pub mod config;
 pub mod erasure;
 pub mod error;
+pub mod export;
 mod files;
 pub mod heads;
 mod keeper;

@@ -3,6 +3,7 @@
 mod compression;
 mod crash;
 mod erasure;
+mod export;
 mod large;
 mod long;
 mod lossless;
