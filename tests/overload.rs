@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Curl, Sidecar, World, eventually, http, mark,
+    Curl, PATIENCE, Sidecar, World, eventually, http, mark,
     sidecar::{Setup, explain},
     world,
 };
@@ -152,6 +152,30 @@ fn bodies_of_one_peer_do_not_take_the_memory_of_others() {
     drop(slow);
     eventually("room", || (refund("127.0.0.1").status == 201).then_some(()));
     eventually("no byte to be held", || (metric(&sidecar, "countersign_body_bytes_held") == 0).then_some(()));
+}
+
+#[test]
+fn what_nobody_uses_or_takes_is_given_up_after_the_time_that_is_set() {
+    let Some(world) = world() else { return };
+    let sidecar = limited(world, json!({"idle": "500ms", "stall": "500ms"}));
+    let mut agent = Agent::new(sidecar.port());
+    let probe = world.probe();
+    assert_eq!(agent.ask(&[request(&format!("Bearer {}", world.openid.delegated("alice")))]), [200]);
+    // Half of what is the library's own bound.
+    agent.0.get_ref().set_read_timeout(Some(PATIENCE / 2)).unwrap();
+    assert_eq!(agent.0.read(&mut [0; 64]).expect("it is closed"), 0);
+
+    let mut slow = http::connect(sidecar.port());
+    let head = format!(
+        "GET /orders/v1/download?bytes=100000000 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {probe}\r\n\r\n"
+    );
+    slow.write_all(head.as_bytes()).unwrap();
+    let settled = eventually("the call to be given up", || {
+        let records = sidecar.query(&["--action", "probe.download"]);
+        records.into_iter().find(|record| record["kind"] == "call.settled")
+    });
+    assert_eq!(settled["outcome"], "client_gone", "{settled}");
+    eventually("its room", || (metric(&sidecar, "countersign_calls_in_flight") == 0).then_some(()));
 }
 
 #[test]
