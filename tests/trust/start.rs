@@ -108,3 +108,22 @@ fn a_configuration_that_others_can_read_from_now_on_is_not_taken() {
     });
     assert!(sidecar.is_ready(), "what was in force goes on");
 }
+
+#[test]
+fn an_authority_is_as_careful() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    process::run(process::countersign().args(["demo", "--json", "--data"]).arg(&data)).well();
+    let refuses = |name: &str, open: u32, closed: u32, remedy: &str| {
+        mode(&data.join(name), open);
+        let ran =
+            process::run(process::countersign().arg("authority").arg("--config").arg(data.join("authority.yaml")));
+        mode(&data.join(name), closed);
+        assert_eq!(ran.code, Some(78), "{name}: {}", ran.stderr);
+        assert!(ran.stderr.contains(remedy) && ran.stderr.contains(name), "{name}: {}", ran.stderr);
+    };
+    refuses("authority.yaml", 0o644, 0o600, "chmod 600");
+    refuses("authority/keys", 0o755, 0o700, "chmod 700");
+    refuses("authority/ledger", 0o755, 0o700, "chmod 700");
+    refuses("store.yaml", 0o666, 0o600, "chmod go-w");
+}
