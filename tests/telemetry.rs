@@ -1,5 +1,7 @@
 //! What leaves by OTLP and `/metrics`: from a run its spans and audit events, and never a person in a label.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::support::{
     Sidecar, World, eventually, free_port,
     otlp::{Manner, Otlp, Unruly},
@@ -94,7 +96,7 @@ fn metrics_arrive_at_a_collector_as_they_are_at_the_endpoint() {
         ("countersign_stage", "stage: Str(decide)"),
         ("countersign_facts", "fact: Str(order)"),
         ("countersign_jwks_age", "issuer: Str("),
-        ("countersign_policy_info", "revision: Str("),
+        ("countersign_policy_info", "bundle: Str(support)"),
         ("countersign_ledger_fsync", "Unit: s\n"),
         ("countersign_telemetry_items", "signal: Str(metrics)"),
         ("countersign_build_info", "version: Str("),
@@ -159,6 +161,30 @@ fn metrics_have_the_promised_names_and_nobodys_name_in_a_label() {
     }
     for name in ["alice", "support-v1", "run-1", "orders/17"] {
         assert!(!metrics.contains(name), "{name} is in\n{metrics}");
+    }
+    as_documented(&metrics);
+}
+
+/// Each series has the name and the labels that the reference gives it.
+fn as_documented(metrics: &str) {
+    let page = std::fs::read_to_string(crate::support::root().join("docs/reference/telemetry.md")).unwrap();
+    let documented: BTreeMap<&str, BTreeSet<&str>> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `countersign_").and_then(|_| line.strip_prefix("| `")))
+        .filter_map(|line| line.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(" | ").next().unwrap().split('`').skip(1).step_by(2).collect()))
+        .collect();
+    for series in metrics.lines().filter(|line| line.starts_with("countersign_")) {
+        let (name, rest) = series.split_once(['{', ' ']).unwrap();
+        let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part));
+        let name = histogram.filter(|name| documented.contains_key(name)).unwrap_or(name);
+        let labels = rest.split_once("\"} ").map_or("", |(labels, _)| labels).split("\",");
+        let labels: BTreeSet<&str> = labels
+            .filter_map(|label| label.split_once("=\""))
+            .map(|(label, _)| label)
+            .filter(|label| *label != "le")
+            .collect();
+        assert_eq!(documented.get(name), Some(&labels), "{series}");
     }
 }
 
