@@ -8,6 +8,7 @@ mod leads;
 mod matrix;
 mod raw;
 mod secured;
+mod shared;
 
 use serde_json::{Value, json};
 

@@ -178,6 +178,30 @@ fn a_body_that_breaks_off_does_not_look_whole() {
 }
 
 #[test]
+fn a_body_that_pauses_for_too_long_is_cut_and_events_are_waited_for() {
+    let Some(world) = world() else { return };
+    let token = world.probe();
+    let tool = RawTool::start(|connection| {
+        while let Some(head) = connection.request() {
+            let kind = if asked(&head) == Some(0) { "text/plain" } else { "Text/Event-Stream; charset=utf-8" };
+            connection.say(format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: 10\r\n\r\nhello"));
+            if !connection.hung_up_within(2_000) {
+                connection.say("there");
+            }
+        }
+    });
+    let sidecar = tool.sidecar_with(world, |config| config["tools"]["orders"]["pause"] = json!("500ms"));
+    let complaint = case(&sidecar, &token, 0).attempt().map(|answer| answer.text()).unwrap_err();
+    assert!(complaint.contains("18"), "{complaint}");
+    let settled = eventually("the call to be settled", || {
+        sidecar.query(&[]).into_iter().find(|record| record["kind"] == "call.settled")
+    });
+    assert_eq!((&settled["outcome"], &settled["status"]), (&json!("tool_timeout"), &json!(200)), "{settled}");
+    assert_eq!(settled["response_bytes"], 5);
+    assert_eq!(case(&sidecar, &token, 1).send().text(), "hellothere");
+}
+
+#[test]
 fn what_a_tool_says_unasked_is_nobodys_answer() {
     let Some(world) = world() else { return };
     let token = world.probe();

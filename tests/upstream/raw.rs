@@ -15,15 +15,18 @@ use crate::support::{PATIENCE, Sidecar, World, sidecar::Setup};
 /// A running raw tool. Its threads end with the process.
 pub(super) struct RawTool {
     port: u16,
-    heads: Arc<Mutex<Vec<String>>>,
+    heads: Heads,
 }
+
+/// The heads of requests, with the number of their connection.
+type Heads = Arc<Mutex<Vec<(usize, String)>>>;
 
 /// One connection, from the tool's side.
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// Which one it is, from 0.
-    pub(super) number: usize,
-    heads: Arc<Mutex<Vec<String>>>,
+    number: usize,
+    heads: Heads,
 }
 
 impl RawTool {
@@ -46,7 +49,12 @@ impl RawTool {
 
     /// The first lines of the requests that reached it.
     pub(super) fn requests(&self) -> Vec<String> {
-        self.heads.lock().unwrap().iter().map(|head| head.lines().next().unwrap_or_default().to_owned()).collect()
+        self.heads().iter().map(|(_, head)| head.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The heads of the requests that reached it, with the number of their connection.
+    pub(super) fn heads(&self) -> Vec<(usize, String)> {
+        self.heads.lock().unwrap().clone()
     }
 
     /// A sidecar in front of it. A head has two seconds to come.
@@ -61,7 +69,9 @@ impl RawTool {
             config["tools"]["orders"]["upstream"] = json!(upstream);
             config["tools"]["orders"]["timeout"] = json!("2s");
         });
-        setup.with(change).start()
+        let mut setup = setup.with(change);
+        setup.environment.push(("OTHERS_SECRET".to_owned(), "the-others-credential".to_owned()));
+        setup.start()
     }
 }
 
@@ -81,7 +91,7 @@ impl Connection {
             head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let mut body = vec![0; length.unwrap_or(0)];
         self.stream.read_exact(&mut body).ok()?;
-        self.heads.lock().unwrap().push(head.clone());
+        self.heads.lock().unwrap().push((self.number, head.clone()));
         Some(head)
     }
 
@@ -94,7 +104,9 @@ impl Connection {
     /// Whether the sidecar hung up within so many milliseconds.
     pub(super) fn hung_up_within(&mut self, milliseconds: u64) -> bool {
         self.stream.set_read_timeout(Some(Duration::from_millis(milliseconds))).unwrap();
-        matches!(self.stream.read(&mut [0]), Ok(0)) || self.stream.write(&[]).is_err()
+        let hung_up = matches!(self.stream.read(&mut [0]), Ok(0));
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        hung_up
     }
 
     /// A moment in which what was said can arrive.

@@ -72,7 +72,7 @@ impl ClientOptions {
 /// Why there is no response. Texts name the URL without credentials and query.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Not one byte of the request was written: sending it again is safe, whatever it does.
+    /// Not one byte of the request was written, or the server says that it looked at none: it had no effect.
     #[error("{url}: not sent: {cause}")]
     NotSent {
         /// Where it should have gone.
@@ -109,6 +109,8 @@ pub enum NotSentReason {
     Unreachable,
     /// The server closed an unused connection just when it was picked; another attempt will open a new one.
     StaleConnection,
+    /// The server refused it unprocessed (RFC 9113 §8.7).
+    Unprocessed,
 }
 
 impl SendError {
@@ -279,10 +281,17 @@ fn classified(url: String, error: &legacy::Error) -> SendError {
         // hyper reports "canceled" only together with the untouched request: the connection ended before
         // it took the request from its queue. Everything else counts as possibly written.
         NotSentReason::StaleConnection
+    } else if find::<h2::Error>(error).is_some_and(is_refused) {
+        NotSentReason::Unprocessed
     } else {
         return SendError::Interrupted { url, cause };
     };
     SendError::NotSent { url, reason, cause }
+}
+
+/// Whether the other side said that it did nothing with the request.
+fn is_refused(error: &h2::Error) -> bool {
+    error.is_remote() && error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
 }
 
 fn find<'a, E: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {

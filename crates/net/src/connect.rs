@@ -21,6 +21,10 @@ use crate::url::{UrlTrust, is_public, literal_address};
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 type Tls = HttpsConnector<HttpConnector<Resolver>>;
 
+/// How long a connection is silent before the system asks whether the other side is still there, and between two
+/// such questions.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
 /// A connection that must not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("{host} leads to {address}, which is not a public address")]
@@ -45,6 +49,10 @@ impl Connector {
         let mut tcp = HttpConnector::new_with_resolver(Resolver { trust });
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // A server that is gone without a word would be waited for as long as a stream may be silent.
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        tcp.set_keepalive_retries(Some(4));
         let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
         let builder = match trust {
             UrlTrust::Operator => builder.https_or_http(),

@@ -42,6 +42,10 @@ pub struct ToolConfig {
     /// How long it may take until the head of its response, counted from the last byte it took.
     #[serde(default = "default_tool_timeout")]
     pub timeout: ConfigDuration,
+    /// How long it may pause in the middle of a response, as long as the agent reads it. Streams of server-sent events
+    /// may pause as they like.
+    #[serde(default = "default_tool_pause")]
+    pub pause: ConfigDuration,
     /// The reads that facts come from, by name.
     #[serde(default)]
     pub facts: BTreeMap<String, FactConfig>,
@@ -52,6 +56,10 @@ pub struct ToolConfig {
 
 const fn default_identity() -> IdentityMode {
     IdentityMode::ServiceAccount
+}
+
+const fn default_tool_pause() -> ConfigDuration {
+    ConfigDuration::seconds(300)
 }
 
 const fn default_tool_timeout() -> ConfigDuration {

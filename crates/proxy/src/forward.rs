@@ -2,8 +2,9 @@
 //! receipt: without each of them there is nothing to send. No redirect is followed; where `Location` and `Link` lead
 //! to a tool, the agent is led to it through here.
 
+mod body;
 mod links;
-pub(crate) mod trailers;
+mod trailers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,11 @@ use hyper::body::Incoming;
 use model::{Code, Effect, Id, Refusal, Retry, Tenant, Tool, Verdict, id::DecisionMark};
 use net::{Body, HttpClient, NotSentReason, SendError};
 
-use self::{links::View, trailers::Trailers};
+use self::{
+    body::{Download, Upload},
+    links::View,
+    trailers::Trailers,
+};
 use crate::{
     approve::Permit,
     config::tools::Upstream,
@@ -23,14 +28,17 @@ use crate::{
     refuse::DECISION_ID,
     reserve::Charge,
     resolve::{CallBody, Outgoing},
-    settle::{Download, Flow, Settlement, Upload},
+    settle::{Flow, Settlement},
     sidecar::Sidecar,
     snapshot::Snapshot,
     trace::Traced,
 };
 
-/// How often a read that provably was not written is sent, each time on another connection.
+/// How often a read that provably had no effect is sent.
 const ATTEMPTS: usize = 3;
+
+/// The type of a stream of server-sent events.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 /// The request goes out and there is no answer.
 #[derive(Debug)]
@@ -110,6 +118,7 @@ pub(crate) async fn forward(
                 credential: credential.field().map(|(_, value)| value),
                 trailers: Trailers::of_response(&headers, credential.field().map(|(_, value)| value)),
                 view: view(tool, tenant, snapshot, &attempt.url),
+                pause: upstream.pause,
             };
             Ok(for_agent(response, seen, settlement))
         }
@@ -135,7 +144,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Sends the request; again only if it reads, no byte of it was written and its body is still here.
+    /// Sends the request; again only if it reads, provably had no effect and its body is still here.
     async fn send(&mut self) -> Result<Response<Incoming>, SendError> {
         let mut left = self.tries;
         loop {
@@ -146,7 +155,9 @@ impl Attempt<'_> {
             *request.uri_mut() = self.url.clone();
             *request.headers_mut() = self.fields.clone();
             match self.send_patiently(request).await {
-                Err(SendError::NotSent { reason: NotSentReason::StaleConnection, .. }) if again && left > 0 => {}
+                Err(SendError::NotSent {
+                    reason: NotSentReason::StaleConnection | NotSentReason::Unprocessed, ..
+                }) if again && left > 0 => {}
                 outcome => return outcome,
             }
         }
@@ -214,12 +225,14 @@ struct Seen<'a> {
     credential: Option<&'a HeaderValue>,
     trailers: Trailers,
     view: View<'a>,
+    /// The longest that the tool may let the agent wait in the middle of an answer.
+    pause: Duration,
 }
 
 /// The tool's answer as the agent may see it.
 fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlement) -> Response<Body> {
     let (head, body) = response.into_parts();
-    let Seen { id, credential, trailers, view } = seen;
+    let Seen { id, credential, trailers, view, pause } = seen;
     let mut fields = headers::for_agent(&head.headers, credential);
     view.rewrite(&mut fields);
     if let Some(names) = trailers.announcement(&head.headers) {
@@ -228,10 +241,17 @@ fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlemen
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         fields.insert(DECISION_ID, id);
     }
-    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers)));
+    // Events come when something happens, and until then nothing is wrong.
+    let events = head.headers.get(header::CONTENT_TYPE).is_some_and(is_event_stream);
+    let pause = (!events).then_some(pause);
+    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers, pause)));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = fields;
     answer
+}
+
+fn is_event_stream(kind: &HeaderValue) -> bool {
+    kind.as_bytes().get(..EVENT_STREAM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// No answer of the tool: whether it can have taken effect decides what the agent is told to do.

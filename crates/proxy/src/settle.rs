@@ -2,12 +2,10 @@
 //! dropped without word says that the agent went away.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll},
     time::Instant,
 };
 
@@ -15,14 +13,9 @@ use audit::{
     CallSettled, LedgerError,
     record::{Digest, Outcome, Timings},
 };
-use aws_lc_rs::digest;
-use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use model::{Code, Id, id::DecisionMark};
-use net::{Body, BoxError};
 
-use crate::{forward::trailers::Trailers, overload::UnderWay, sidecar::Sidecar, trace::Traced, trail::Trail};
+use crate::{overload::UnderWay, sidecar::Sidecar, trace::Traced, trail::Trail};
 
 /// A permitted call whose end is not known yet.
 pub(crate) struct Settlement {
@@ -67,6 +60,26 @@ impl Flow {
     /// Whether the agent's side of the request broke off.
     pub(crate) fn upload_broke(&self) -> bool {
         self.broken.load(Ordering::Relaxed)
+    }
+
+    /// So much more of the request went to the tool.
+    pub(crate) fn up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// So much more of the response went to the agent.
+    pub(crate) fn down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The agent's side of the request broke off.
+    pub(crate) fn broke(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// What the whole request's body was.
+    pub(crate) fn digested(&self, digest: Digest) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
     }
 }
 
@@ -146,7 +159,8 @@ impl Settlement {
         }
     }
 
-    fn ended(&mut self, outcome: Outcome) {
+    /// The response's body came to its end, as it was meant or not.
+    pub(crate) fn ended(&mut self, outcome: Outcome) {
         if let Some(open) = &mut self.open {
             open.outcome = outcome;
         }
@@ -227,152 +241,6 @@ impl Open {
             response_bytes: self.flow.down.load(Ordering::Relaxed),
             body: *self.flow.digest.lock().unwrap_or_else(PoisonError::into_inner),
             timings,
-        }
-    }
-}
-
-/// A request body on its way to the tool: counted, and digested where nobody read it before.
-pub(crate) struct Upload {
-    inner: Body,
-    flow: Arc<Flow>,
-    digest: Option<digest::Context>,
-    trailers: Trailers,
-}
-
-impl Upload {
-    pub(crate) fn new(inner: Body, flow: Arc<Flow>, digested: bool, trailers: Trailers) -> Self {
-        Self { inner, flow, digest: digested.then(|| digest::Context::new(&digest::SHA256)), trailers }
-    }
-
-    fn finish(&mut self) {
-        let Some(context) = self.digest.take() else { return };
-        if let Ok(hash) = <[u8; 32]>::try_from(context.finish().as_ref()) {
-            let digest = Some(Digest::from_sha256(hash));
-            *self.flow.digest.lock().unwrap_or_else(PoisonError::into_inner) = digest;
-        }
-    }
-}
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(frame) => frame,
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.flow.up.fetch_add(data.len() as u64, Ordering::Relaxed);
-                    if let Some(digest) = &mut self.digest {
-                        digest.update(data);
-                    }
-                }
-                if self.inner.is_end_stream() {
-                    self.finish();
-                }
-            }
-            Some(Err(_)) => self.flow.broken.store(true, Ordering::Relaxed),
-            None => self.finish(),
-        }
-        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
-        Poll::Ready(match frame.into_trailers() {
-            Ok(trailers) => {
-                self.finish();
-                self.trailers.kept(trailers).map(|kept| Ok(Frame::trailers(kept)))
-            }
-            Err(data) => Some(Ok(data)),
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-/// A response body on its way to the agent, frame by frame as it comes; settles the call when it ends.
-pub(crate) struct Download {
-    inner: Incoming,
-    flow: Arc<Flow>,
-    settlement: Settlement,
-    trailers: Trailers,
-    ended: bool,
-}
-
-impl Download {
-    pub(crate) fn new(inner: Incoming, settlement: Settlement, trailers: Trailers) -> Self {
-        Self { inner, flow: settlement.flow(), settlement, trailers, ended: false }
-    }
-
-    /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
-    fn is_whole(&self) -> bool {
-        self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0)
-    }
-
-    fn end(&mut self, outcome: Outcome) {
-        if !self.ended {
-            self.ended = true;
-            self.settlement.ended(outcome);
-        }
-    }
-}
-
-impl http_body::Body for Download {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(frame) => frame,
-        };
-        match frame {
-            Some(Ok(frame)) => {
-                let data = match frame.into_data() {
-                    Ok(data) => data,
-                    Err(last) => {
-                        self.end(Outcome::Completed);
-                        let kept = last.into_trailers().ok().and_then(|trailers| self.trailers.kept(trailers));
-                        return Poll::Ready(kept.map(|kept| Ok(Frame::trailers(kept))));
-                    }
-                };
-                self.flow.down.fetch_add(data.len() as u64, Ordering::Relaxed);
-                if self.is_whole() {
-                    self.end(Outcome::Completed);
-                }
-                Poll::Ready(Some(Ok(Frame::data(data))))
-            }
-            Some(Err(error)) => {
-                self.end(Outcome::ToolBroke);
-                Poll::Ready(Some(Err(error.into())))
-            }
-            None => {
-                self.end(Outcome::Completed);
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for Download {
-    /// A response without a body is never asked for a frame.
-    fn drop(&mut self) {
-        if self.is_whole() {
-            self.end(Outcome::Completed);
         }
     }
 }

@@ -11,9 +11,12 @@
 //   *   /v1/odd/pour?bytes=N         N bytes as fast as they are taken, its progress in the log when it ends:
 //                                    {"poured":bytes,"url","finished"}; GET /v1/odd/poured?of=URL says the same meanwhile,
 //                                    and in "all" how much went into all such answers
+//   *   /v1/odd/goodbye              200, then GOAWAY (HTTP/2) or the end of the connection (HTTP/1.1)
+//   *   /v1/odd/refuse               HTTP/2: the stream is refused unprocessed (REFUSED_STREAM), unless ?of=N refusals of this URL
+//                                    were enough; then 200
+//   *   /v1/odd/crowded              HTTP/2: 300 header fields; ?bytes=N: one of N bytes
 //   *   /v1/odd/echo                 what was received, as /v1/echo
 //   POST /v1/odd/early               409 at the head of the request; the body is read afterwards, and logged
-//   POST /v1/odd/hasty               409 at the head of the request; then the connection (HTTP/1.1) or stream (HTTP/2) ends
 
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -91,6 +94,31 @@ function lead(url, response) {
   response.end(JSON.stringify({ body: url.searchParams.get('location') }));
 }
 
+function goodbye(url, response) {
+  const text = 'goodbye';
+  const { socket } = response; // it is nobody's once the answer is out
+  response.writeHead(200, { 'content-type': 'text/plain', 'content-length': text.length });
+  response.end(text);
+  const session = response.stream?.session;
+  response.on('close', () => (session ? session.close() : socket.end()));
+}
+
+const refusals = new Map();
+
+function refuse(url, response, seen) {
+  const before = refusals.get(seen.url) ?? 0;
+  if (before >= number(url, 'of', 1)) return json(response, 200, { refused: before });
+  refusals.set(seen.url, before + 1);
+  return response.stream.close(7); // REFUSED_STREAM
+}
+
+function crowded(url, response) {
+  const bytes = number(url, 'bytes', 0);
+  if (bytes > 0) response.setHeader('x-large', 'a'.repeat(bytes));
+  else for (let field = 0; field < 300; field += 1) response.setHeader(`x-${field}`, 'b');
+  response.end('crowded');
+}
+
 function end(response) {
   if (response.stream) response.stream.close(2); // INTERNAL_ERROR
   else response.socket.destroy();
@@ -124,7 +152,7 @@ function json(response, code, value) {
 }
 
 const ODD = {
-  plain, chunks, status, trailers, interim, lead, reset, pour,
+  plain, chunks, status, trailers, interim, lead, reset, pour, goodbye, refuse, crowded,
   poured: (url, response) => json(response, 200, {
     all: [...poured.values()].reduce((sum, one) => sum + one.poured, 0), ...poured.get(url.searchParams.get('of')),
   }),
@@ -136,15 +164,10 @@ export function odd(url, response, seen, log) {
   return Object.hasOwn(ODD, name) ? ODD[name](url, response, seen, log) : json(response, 404, { error: 'no such answer' });
 }
 
-const refused = (response, more = {}) => {
-  response.writeHead(409, { 'content-type': 'application/json', ...more });
-  response.end(JSON.stringify({ error: 'not now' }));
-};
-
 // By route, for answers that do not wait for the request.
 export const early = {
   'POST /v1/odd/early': async (url, response, request, log) => {
-    refused(response);
+    json(response, 409, { error: 'not now' });
     const hash = createHash('sha256');
     let bytes = 0;
     try {
@@ -154,14 +177,5 @@ export const early = {
       }
     } catch { /* the log says how far it came */ }
     log({ url: request.url, method: request.method, headers: [], body_bytes: bytes, body_sha256: hash.digest('hex') });
-  },
-  'POST /v1/odd/hasty': (url, response) => {
-    if (response.stream) {
-      refused(response);
-      response.on('finish', () => response.stream.close(0)); // NO_ERROR: RFC 9113 §8.1
-    } else {
-      refused(response, { connection: 'close' });
-      response.on('finish', () => response.socket.end());
-    }
   },
 };

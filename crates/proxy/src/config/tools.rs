@@ -36,6 +36,8 @@ pub struct Upstream {
     pub base: Base,
     /// How long it may take until the head of its response.
     pub timeout: std::time::Duration,
+    /// How long it may pause in the middle of a response that is no stream of events.
+    pub pause: std::time::Duration,
     /// What the sidecar presents to it.
     pub credentials: Credentials,
 }
@@ -257,7 +259,12 @@ fn upstream(
     let tls = config.tls.clone().map(|tls| ClientTls::load(tls, env)).transpose();
     let tls = tls.map_err(|cause| ToolsError::Tls { tool: id.clone(), cause })?;
     let path = uri.path().trim_end_matches('/').to_owned();
-    Ok(Upstream { base: Base { uri, path }, timeout: config.timeout.0, credentials: credentials.over(tls) })
+    Ok(Upstream {
+        base: Base { uri, path },
+        timeout: config.timeout.0,
+        pause: config.pause.0,
+        credentials: credentials.over(tls),
+    })
 }
 
 fn tool(id: &Id<Tool>, config: &ToolConfig) -> Result<Tool, ToolsError> {

@@ -1,0 +1,193 @@
+//! The two bodies of a forwarded call, frame by frame as they come: counted, digested where nobody read them before, with
+//! the trailers that may travel on, and ended when the tool stops in the middle.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use audit::record::{Digest, Outcome};
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use net::{Body, BoxError};
+use tokio::time::Sleep;
+
+use super::trailers::Trailers;
+use crate::settle::{Flow, Settlement};
+
+/// A request body on its way to the tool: counted, and digested where nobody read it before.
+pub(super) struct Upload {
+    inner: Body,
+    flow: Arc<Flow>,
+    digest: Option<digest::Context>,
+    trailers: Trailers,
+}
+
+impl Upload {
+    pub(super) fn new(inner: Body, flow: Arc<Flow>, digested: bool, trailers: Trailers) -> Self {
+        Self { inner, flow, digest: digested.then(|| digest::Context::new(&digest::SHA256)), trailers }
+    }
+
+    fn finish(&mut self) {
+        let Some(context) = self.digest.take() else { return };
+        if let Ok(hash) = <[u8; 32]>::try_from(context.finish().as_ref()) {
+            self.flow.digested(Digest::from_sha256(hash));
+        }
+    }
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(frame) => frame,
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.flow.up(data.len());
+                    if let Some(digest) = &mut self.digest {
+                        digest.update(data);
+                    }
+                }
+                if self.inner.is_end_stream() {
+                    self.finish();
+                }
+            }
+            Some(Err(_)) => self.flow.broke(),
+            None => self.finish(),
+        }
+        let Some(Ok(frame)) = frame else { return Poll::Ready(frame) };
+        Poll::Ready(match frame.into_trailers() {
+            Ok(trailers) => {
+                self.finish();
+                self.trailers.kept(trailers).map(|kept| Ok(Frame::trailers(kept)))
+            }
+            Err(data) => Some(Ok(data)),
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// A response body on its way to the agent, frame by frame as it comes; settles the call when it ends.
+pub(super) struct Download {
+    inner: Incoming,
+    flow: Arc<Flow>,
+    settlement: Settlement,
+    trailers: Trailers,
+    patience: Patience,
+    ended: bool,
+}
+
+impl Download {
+    /// `pause` is the longest that the tool may let the agent wait in the middle of it.
+    pub(super) fn new(inner: Incoming, settlement: Settlement, trailers: Trailers, pause: Option<Duration>) -> Self {
+        let patience = Patience { pause, over: None };
+        Self { inner, flow: settlement.flow(), settlement, trailers, patience, ended: false }
+    }
+
+    /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
+    fn is_whole(&self) -> bool {
+        self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0)
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        if !self.ended {
+            self.ended = true;
+            self.settlement.ended(outcome);
+        }
+    }
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+            Poll::Pending => {
+                let paused = ready!(self.patience.poll(context));
+                self.end(Outcome::ToolTimeout);
+                return Poll::Ready(Some(Err(paused.into())));
+            }
+            Poll::Ready(frame) => frame,
+        };
+        self.patience.over = None;
+        match frame {
+            Some(Ok(frame)) => {
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(last) => {
+                        self.end(Outcome::Completed);
+                        let kept = last.into_trailers().ok().and_then(|trailers| self.trailers.kept(trailers));
+                        return Poll::Ready(kept.map(|kept| Ok(Frame::trailers(kept))));
+                    }
+                };
+                self.flow.down(data.len());
+                if self.is_whole() {
+                    self.end(Outcome::Completed);
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Some(Err(error)) => {
+                self.end(Outcome::ToolBroke);
+                Poll::Ready(Some(Err(error.into())))
+            }
+            None => {
+                self.end(Outcome::Completed);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Download {
+    /// A response without a body is never asked for a frame.
+    fn drop(&mut self) {
+        if self.is_whole() {
+            self.end(Outcome::Completed);
+        }
+    }
+}
+
+/// How long the agent still waits for the next of a response. Counts only while it does: whoever reads slowly keeps no
+/// tool waiting, and no tool is blamed for that.
+struct Patience {
+    pause: Option<Duration>,
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+/// The tool began an answer and did not go on with it.
+#[derive(Debug, thiserror::Error)]
+#[error("the tool's answer paused for longer than {0:?}")]
+struct Paused(Duration);
+
+impl Patience {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Paused> {
+        let Some(pause) = self.pause else { return Poll::Pending };
+        let over = self.over.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        over.as_mut().poll(context).map(|()| Paused(pause))
+    }
+}
