@@ -25,6 +25,7 @@ mod differential;
 mod faults;
 mod house;
 mod keys;
+mod keys_misbehave;
 mod listener;
 mod overload;
 mod path;

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Sidecar, World, eventually, http, mark,
-    process::{self, countersign},
     sidecar::{POLICY, Setup},
     tool::values,
     world,
@@ -22,18 +21,6 @@ const ORDER: &str = "/orders/v1/orders/17";
 /// Denies everything, in the name of `code`.
 fn closed(code: &str) -> String {
     format!("{POLICY}\ndeny contains {{\"code\": \"{code}\"}}\n")
-}
-
-/// A policy that doubles a text until no memory is left: it passes every check, and takes the process with it.
-fn bomb() -> String {
-    let mut rules = "package countersign.teams.support\n\nallow contains {\"code\": \"x\"} if {\n    a0 := \
-                     concat(\"\", [input.call.path, \"0123456789abcdef\"])\n"
-        .to_owned();
-    for step in 0..40 {
-        rules.push_str(&format!("    a{} := concat(\"\", [a{step}, a{step}])\n", step + 1));
-    }
-    rules.push_str("    count(a40) > 0\n}\n");
-    rules
 }
 
 /// Puts a file in the place of another at once, as a deployment does.
@@ -133,26 +120,6 @@ fn what_is_wrong_is_said_once_while_it_stays_so() {
     put(&sidecar, TEAM, "package countersign.teams.support\n\n\n\nallow contains {\n");
     eventually("the other mistake to be refused", || (said() == 2).then_some(()));
     sidecar.get(ORDER, &world.openid.delegated("alice")).send().went(200);
-}
-
-#[test]
-fn a_policy_that_takes_the_process_with_it_takes_only_a_child() {
-    let Some(world) = world() else { return };
-    let sidecar = start(world);
-    reload(&sidecar, "refused", |sidecar| put(sidecar, TEAM, &bomb()));
-    let said = sidecar.daemon.output();
-    assert!(said.contains("tried in a process of its own, which aborted"), "{said}");
-    sidecar.get(ORDER, &world.openid.delegated("alice")).send().went(200);
-    assert_eq!(on_disk(&sidecar), "refused");
-
-    let mut setup = Setup::new(&world.openid, &world.tool);
-    setup.policy = bomb();
-    let ran = setup.run();
-    assert_eq!(ran.code, Some(78), "{}", ran.stderr);
-    assert!(ran.stderr.contains("aborted"), "{}", ran.stderr);
-    let ran = process::run(countersign().args(["config", "check"]).arg(setup.write()));
-    assert_eq!(ran.code, Some(78), "{}{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("error: policy: it was tried"), "{}", ran.stdout);
 }
 
 #[test]

@@ -25,13 +25,27 @@ pub(crate) struct OpenId {
 impl OpenId {
     /// Starts one; `None` (said aloud) where it is not installed.
     pub(crate) fn start() -> Option<Self> {
+        Self::with(false)
+    }
+
+    /// The same behind TLS, under a certificate authority of its own. Only what it signs and counts can be asked for.
+    pub(crate) fn secure() -> Option<Self> {
+        Self::with(true)
+    }
+
+    fn with(secure: bool) -> Option<Self> {
         let home = super::root().join("tests/parts/openid");
         if !home.join("node_modules").exists() || Command::new("node").arg("--version").output().is_err() {
             super::skipped("openid", "Node.js or its packages are not installed: run `.ci/run parts`");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
-        let part = Part::start(Command::new("node").arg(home.join("server.mjs")), &directory.path().join("stderr"));
+        let mut command = Command::new("node");
+        command.arg(home.join("server.mjs"));
+        if secure {
+            command.arg("--tls").arg(directory.path().join("tls"));
+        }
+        let part = Part::start(&mut command, &directory.path().join("stderr"));
         let clients = http::get(part.port("control_port"), "/clients").json();
         Some(Self { part, clients, _directory: directory })
     }
@@ -39,6 +53,11 @@ impl OpenId {
     /// Its issuer identifier.
     pub(crate) fn issuer(&self) -> &str {
         self.part.ready["issuer"].as_str().unwrap()
+    }
+
+    /// The file of the certificate authority to trust, for one that was started over TLS.
+    pub(crate) fn certificate_authority(&self) -> Option<&str> {
+        self.part.ready["ca"].as_str()
     }
 
     /// Asks its control port.

@@ -95,7 +95,7 @@ pub(crate) async fn decide(
     snapshot: &Snapshot,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
     let question = proved.0;
-    let decided = snapshot.lanes.run(&question.call.tool, || snapshot.policy.decide(&question)).await;
+    let decided = snapshot.lanes.run(&question.call.action, || snapshot.policy.decide(&question)).await;
     let decision = decided.map_err(|refusal| {
         let none = Decision { verdict: Verdict::Deny, code: Some(refusal.code), reasons: Vec::new() };
         (refusal, none)

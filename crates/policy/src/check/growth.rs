@@ -291,7 +291,10 @@ impl<'a> Growth<'a> {
             let weighed = bounds.iter().map(|bound| match bound {
                 Bound::Known(weight) => *weight,
                 Bound::To(expression) => self.once(expression, within, within.rounds),
-                Bound::Part(whole) => self.once(whole, within, within.outside).part().repeated(within.crossed),
+                Bound::Part(whole) => {
+                    let whole = self.once(whole, within, within.outside);
+                    whole.part().repeated(within.crossed.without(whole))
+                }
             });
             weighed.fold(Weight::NONE, Weight::or).repeated(rounds.beyond(within.rounds))
         });

@@ -46,7 +46,8 @@ impl<'a> Resolver<'a> {
             };
             let name = import.r#as.as_ref().map(|alias| alias.text().to_owned()).or(found.path.last().cloned());
             let target = match found.root.as_str() {
-                "rego" | "future" => continue,
+                "rego" if found.path == ["v1"] => continue,
+                "future" if found.path.first().is_some_and(|first| first == "keywords") => continue,
                 "input" => None,
                 "data" => {
                     resolver.path(&found.path, false, &import.span, problems);

@@ -274,6 +274,9 @@ fn a_name_stands_for_one_thing() {
         ("data := 1", ""),
         ("import input.user\nuser := 1", "an import or a document"),
         ("import http.send", "import path must begin with"),
+        ("import rego.v0", "cannot be imported"),
+        ("import rego", "cannot be imported"),
+        ("import future.builtins", "invalid import"),
     ] {
         refused(team(body), expected);
     }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Code, Id, Refusal, Tool};
+use model::{Action, Code, Id, Refusal};
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::Semaphore,
@@ -20,17 +20,17 @@ use tokio::{
 
 /// A decision that takes longer is a slow one. Many times what one takes that people write.
 const LONG: Duration = Duration::from_millis(5);
-/// For so long after a slow decision those about the same tool are taken to be slow too.
+/// For so long after a slow decision those about the same action are taken to be slow too.
 const CALM: Duration = Duration::from_secs(60);
 /// The longest that a decision waits for its turn among the slow ones.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Which tools' policies are slow, and the room there is for them.
+/// The actions that are slow to decide about, and the room there is for them.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     /// Whether there is any: all that a call looks at as long as there is none.
     any: AtomicBool,
-    slow: Mutex<BTreeMap<Id<Tool>, Instant>>,
+    slow: Mutex<BTreeMap<Id<Action>, Instant>>,
     room: Semaphore,
 }
 
@@ -43,42 +43,42 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Makes a decision about `tool`, here or in its turn among the slow ones.
-    pub(crate) async fn run<T>(&self, tool: &Id<Tool>, decide: impl FnOnce() -> T) -> Result<T, Box<Refusal>> {
-        if !self.is_slow(tool, net::clock::monotonic()) {
-            return Ok(self.timed(tool, decide));
+    /// Makes a decision about `action`, here or in its turn among the slow ones.
+    pub(crate) async fn run<T>(&self, action: &Id<Action>, decide: impl FnOnce() -> T) -> Result<T, Box<Refusal>> {
+        if !self.is_slow(action, net::clock::monotonic()) {
+            return Ok(self.timed(action, decide));
         }
         let turn = tokio::time::timeout(PATIENCE, self.room.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
-            let detail = "The tool's policy takes long, and too many calls wait for it.";
+            let detail = "The policy takes long about this action, and too many calls wait for it.";
             return Err(Box::new(Refusal::new(Code::Overloaded, detail)));
         };
         // Another thread takes over what this one serves meanwhile.
         match Handle::current().runtime_flavor() {
-            RuntimeFlavor::MultiThread => Ok(tokio::task::block_in_place(|| self.timed(tool, decide))),
-            _ => Ok(self.timed(tool, decide)),
+            RuntimeFlavor::MultiThread => Ok(tokio::task::block_in_place(|| self.timed(action, decide))),
+            _ => Ok(self.timed(action, decide)),
         }
     }
 
-    fn timed<T>(&self, tool: &Id<Tool>, decide: impl FnOnce() -> T) -> T {
+    fn timed<T>(&self, action: &Id<Action>, decide: impl FnOnce() -> T) -> T {
         let began = net::clock::monotonic();
         let decided = decide();
         let ended = net::clock::monotonic();
         if ended.duration_since(began) > LONG {
-            self.slow.lock().unwrap_or_else(PoisonError::into_inner).insert(tool.clone(), ended);
+            self.slow.lock().unwrap_or_else(PoisonError::into_inner).insert(action.clone(), ended);
             self.any.store(true, Ordering::Release);
         }
         decided
     }
 
-    fn is_slow(&self, tool: &Id<Tool>, now: Instant) -> bool {
+    fn is_slow(&self, action: &Id<Action>, now: Instant) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
         let mut slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
         slow.retain(|_, last| now.saturating_duration_since(*last) < CALM);
         self.any.store(!slow.is_empty(), Ordering::Release);
-        slow.contains_key(tool)
+        slow.contains_key(action)
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    fn tool(name: &str) -> Id<Tool> {
+    fn action(name: &str) -> Id<Action> {
         Id::new(name).unwrap()
     }
 
@@ -99,17 +99,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
     async fn who_was_slow_once_holds_up_nobody_else_again() {
         let lanes = Arc::new(Lanes::default());
-        assert!(lanes.run(&tool("quick"), || ()).await.is_ok());
-        assert!(!lanes.is_slow(&tool("quick"), net::clock::monotonic()));
-        lanes.run(&tool("slow"), pause).await.unwrap();
-        assert!(lanes.is_slow(&tool("slow"), net::clock::monotonic()));
-        assert!(!lanes.is_slow(&tool("quick"), net::clock::monotonic()));
+        assert!(lanes.run(&action("quick"), || ()).await.is_ok());
+        assert!(!lanes.is_slow(&action("quick"), net::clock::monotonic()));
+        lanes.run(&action("slow"), pause).await.unwrap();
+        assert!(lanes.is_slow(&action("slow"), net::clock::monotonic()));
+        assert!(!lanes.is_slow(&action("quick"), net::clock::monotonic()));
         // The one thread there is goes on while a slow decision is under way: it answers what that waits for.
         let (answer, question) = std::sync::mpsc::channel();
         let deciding = Arc::clone(&lanes);
         let slow = tokio::spawn(async move {
             let waits = move || question.recv_timeout(Duration::from_secs(30)).is_ok();
-            deciding.run(&tool("slow"), waits).await.unwrap()
+            deciding.run(&action("slow"), waits).await.unwrap()
         });
         tokio::spawn(async move { answer.send(()).unwrap() }).await.unwrap();
         assert!(slow.await.unwrap());
@@ -118,21 +118,21 @@ mod tests {
     #[tokio::test]
     async fn slow_decisions_are_few_at_a_time_and_the_rest_is_refused() {
         let lanes = Lanes::default();
-        lanes.run(&tool("slow"), pause).await.unwrap();
+        lanes.run(&action("slow"), pause).await.unwrap();
         let all = lanes.room.acquire_many(u32::try_from(lanes.room.available_permits()).unwrap()).await.unwrap();
-        let refused = lanes.run(&tool("slow"), || ()).await.unwrap_err();
+        let refused = lanes.run(&action("slow"), || ()).await.unwrap_err();
         assert_eq!(refused.code, Code::Overloaded);
-        assert!(lanes.run(&tool("quick"), || ()).await.is_ok(), "others have a lane of their own");
+        assert!(lanes.run(&action("quick"), || ()).await.is_ok(), "others have a lane of their own");
         drop(all);
-        assert!(lanes.run(&tool("slow"), || ()).await.is_ok());
+        assert!(lanes.run(&action("slow"), || ()).await.is_ok());
     }
 
     #[tokio::test]
     async fn what_was_slow_is_tried_again_after_a_while() {
         let lanes = Lanes::default();
-        lanes.run(&tool("slow"), pause).await.unwrap();
+        lanes.run(&action("slow"), pause).await.unwrap();
         let later = net::clock::monotonic() + CALM + LONG;
-        assert!(!lanes.is_slow(&tool("slow"), later));
+        assert!(!lanes.is_slow(&action("slow"), later));
         assert!(!lanes.any.load(Ordering::Acquire));
     }
 }

@@ -149,6 +149,7 @@ fn what_people_write_is_let_through() {
          x if input.action.name in allowed[input.tool]",
         "x := [sprintf(\"%d-%s\", [i, input.tool]) | some i in numbers.range(1, 12)]",
         "x := {k: twice | some k in [\"amount\", \"fee\"]; twice := input.action.parameters[k].minor * 2}",
+        "x := {format_int(a * 100 + b, 10) | some a in numbers.range(1, 200); some b in numbers.range(1, 200)}",
         "x := max([three | some hop in input.chain; three := hop.limit.minor * 3]) * 2",
         "table := {{\"a\": i, \"b\": [i, i]} | some i in numbers.range(1, 500)}\nx := {row.a | some row in table; row.b[_] == 3}",
         "x if every hop in input.chain { hop.kind in {\"user\", \"agent\"} }",

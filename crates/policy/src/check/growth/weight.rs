@@ -57,6 +57,11 @@ impl Rounds {
         Self { inputs: self.inputs.saturating_add(given), known: members.fold(self.known, u64::saturating_mul) }
     }
 
+    /// These without the one that goes through `whole`.
+    pub(super) fn without(self, whole: Weight) -> Self {
+        Self { known: if whole.given { self.known } else { self.known / whole.members.max(1) }, ..self }
+    }
+
     /// These without those of `outer`, which they lie in.
     pub(super) fn beyond(self, outer: Self) -> Self {
         Self { inputs: self.inputs.saturating_sub(outer.inputs), known: self.known / outer.known.max(1) }
