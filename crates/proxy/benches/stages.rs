@@ -1,7 +1,7 @@
 //! What each stage of a call costs, in a whole sidecar with its ledger on disk, the demo's policies and a tool on
 //! loopback: one call after the other, each a refund of another amount with the same token.
 //!
-//! `record` waits for the disk and `forward` for the tool; the other stages are computation alone.
+//! `record` waits for the disk, and the whole call for the tool too; the other stages are computation alone.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot set itself up has nothing to measure")]
 

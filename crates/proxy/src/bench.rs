@@ -8,8 +8,9 @@ use std::{
 
 use crate::metrics::STAGES;
 
-/// The stages that are measured: those of the line, and what becomes of the call.
-pub const NAMES: [&str; STAGES.len() + 1] = names();
+/// The stages that are measured: those before the call is sent, and what is written of its end. Sending it is the
+/// tool's time as well.
+pub const NAMES: [&str; STAGES.len()] = names();
 
 static SPENT: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
 
@@ -28,7 +29,7 @@ fn counter(stage: &str) -> Option<&'static AtomicU64> {
     NAMES.iter().position(|name| *name == stage).and_then(|index| SPENT.get(index))
 }
 
-const fn names() -> [&'static str; STAGES.len() + 1] {
-    let [accept, admit, resolve, guard, facts, decide, approve, reserve, credential, record, forward] = STAGES;
-    [accept, admit, resolve, guard, facts, decide, approve, reserve, credential, record, forward, "settle"]
+const fn names() -> [&'static str; STAGES.len()] {
+    let [accept, admit, resolve, guard, facts, decide, approve, reserve, credential, record, _forward] = STAGES;
+    [accept, admit, resolve, guard, facts, decide, approve, reserve, credential, record, "settle"]
 }
