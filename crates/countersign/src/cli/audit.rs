@@ -2,6 +2,7 @@
 //! person is erased from it.
 
 mod erase;
+mod export;
 mod verify;
 
 use std::{process::ExitCode, time::Duration};
@@ -26,7 +27,7 @@ use crate::{
 /// Between two looks at a ledger that is being written.
 const POLL: Duration = Duration::from_millis(250);
 
-/// Read and verify the ledger, and erase people from it.
+/// Read, verify and export the ledger, and erase people from it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign audit tail -f --config countersign.yaml\n  \
                         countersign audit query --run 0198… --from ./demo/ledger\n  \
@@ -61,6 +62,12 @@ enum Command {
                             beside a running sidecar, which carries it out, and without one. What others were shown of \
                             the ledger, and copies of its files, are not reached.")]
     Erase(erase::Args),
+    /// Write the records as other systems read events, one JSON object a line.
+    #[command(after_help = "Examples:\n  countersign audit export --format ocsf --since 24h --from ./demo/ledger\n  \
+                            countersign audit export --format otlp --config countersign.yaml > events.jsonl\n\n\
+                            `otlp` has every record, `ocsf` every decision on a call, `opa` every decision that policy \
+                            was asked for, with its input where no value of it was erased. Personal values are in it.")]
+    Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +149,7 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Fai
         Command::Query(args) => search(args, environment),
         Command::Verify(args) => verify::run(&args, environment),
         Command::Erase(args) => erase::run(&args, environment),
+        Command::Export(args) => export::run(&args, environment),
     }
 }
 

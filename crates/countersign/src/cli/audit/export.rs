@@ -1,0 +1,114 @@
+//! `countersign audit export`: the ledger as other systems read events, one JSON object a line.
+
+use std::{collections::HashMap, process::ExitCode};
+
+use audit::{
+    Entry,
+    export::{Beside, Format, event},
+    query::{Filter, query},
+    rebuild,
+    record::kind,
+};
+use clap::ValueEnum;
+use serde_json::Value;
+
+use super::{Moment, moment};
+use crate::{
+    cli::ledger::{LedgerPlace, unreadable},
+    environment::Environment,
+    failure::Failure,
+    output::{Output, Reader},
+};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What to write: `otlp` log events, `ocsf` API Activity (6003), or `opa`'s decision log.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    format: Written,
+    /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `15m` ago.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
+    /// Before this time.
+    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
+    until: Option<Moment>,
+    #[command(flatten)]
+    place: LedgerPlace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Written {
+    Otlp,
+    Ocsf,
+    Opa,
+}
+
+impl From<Written> for Format {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Otlp => Self::Otlp,
+            Written::Ocsf => Self::Ocsf,
+            Written::Opa => Self::Opa,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let directory = args.place.directory(environment)?;
+    let now = net::clock::now();
+    let time = |moment: Option<Moment>| moment.and_then(|moment| moment.timestamp(now));
+    let (from, to) = (time(args.since), time(args.until));
+    let mut output = Output::new();
+    let mut tokens = Tokens::default();
+    // All of it: a token may have been seen before the time that is asked for.
+    for entry in query(&directory, Filter::default()).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let wanted = from.is_none_or(|from| entry.time >= from) && to.is_none_or(|to| entry.time < to);
+        let written = if wanted { export(args.format, &entry, &tokens) } else { None };
+        if let Some(event) = written
+            && output.json(&event)? == Reader::Gone
+        {
+            break;
+        }
+        tokens.note(entry);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(format: Written, entry: &Entry, tokens: &Tokens) -> Option<Value> {
+    let token = tokens.of(entry);
+    // Put together only where it is written: it costs more than all the rest.
+    let input = if format == Written::Opa { token.and_then(|token| input(entry, token)) } else { None };
+    event(format.into(), entry, Beside { token, input: input.as_ref() })
+}
+
+/// The policy input, exactly as it was; `None` where a value of it was erased.
+fn input(entry: &Entry, token: &Entry) -> Option<Value> {
+    let question = rebuild::question(entry, token).ok()?;
+    let input = policy::input::canonical_json(&question).ok()?;
+    serde_json::from_slice(&input).ok()
+}
+
+/// The tokens of the segment that is being read: each segment has its own.
+#[derive(Default)]
+struct Tokens {
+    segment: u64,
+    seen: HashMap<String, Entry>,
+}
+
+impl Tokens {
+    fn note(&mut self, entry: Entry) {
+        if entry.segment != self.segment {
+            self.segment = entry.segment;
+            self.seen.clear();
+        }
+        if entry.kind == kind::TOKEN_SEEN
+            && let Some(digest) = entry.text_at("/token/digest").map(str::to_owned)
+        {
+            self.seen.insert(digest, entry);
+        }
+    }
+
+    fn of(&self, entry: &Entry) -> Option<&Entry> {
+        self.seen.get(entry.text("token")?).filter(|_| entry.segment == self.segment)
+    }
+}
