@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Stdio},
 };
@@ -12,9 +13,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Curl, PATIENCE, Sidecar, World, eventually, http, mark,
+    Curl, PATIENCE, Sidecar, World, eventually, http, mark, process,
     sidecar::{Setup, explain},
-    world,
+    skipped, world,
 };
 
 /// How many requests with garbage for a token; the long form is by the million.
@@ -109,6 +110,47 @@ fn a_peer_and_an_agent_have_a_share_and_others_go_on() {
     assert!(metric(&sidecar, "countersign_shed_total{full=\"share\",room=\"calls\"}") >= 1);
     assert!(metric(&sidecar, "countersign_shed_total{full=\"share\",room=\"agent\"}") >= 1);
     drop((first, third));
+}
+
+#[test]
+fn on_a_unix_socket_each_user_of_the_machine_has_a_share() {
+    const FIRST: u32 = 4711;
+    const SECOND: u32 = 4712;
+    let Some(world) = world() else { return };
+    if !process::is_root() {
+        return skipped("users", "only root may become another user");
+    }
+    let setup = Setup::new(&world.openid, &world.tool).with(|config| {
+        config["listen"]["agent"] = json!({
+            "unix": "agent.sock", "mode": "0666", "allow_uids": [FIRST, SECOND], "bearer": "all",
+            "limits": {"calls": 2, "peer_share": 50},
+        });
+    });
+    fs::set_permissions(setup.directory(), PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = setup.directory().join("agent.sock");
+    let sidecar = setup.start();
+    let call = |user: u32, token: &str, path: &str, mark: &str| {
+        let mut command = process::as_user(user, "curl");
+        command
+            .args(["--silent", "--output", "/dev/null", "--write-out", "%{http_code}", "--unix-socket"])
+            .arg(&socket);
+        command.args(["-H", &format!("Authorization: Bearer {token}"), "-H", &format!("X-Mark: {mark}")]);
+        command.arg(format!("http://localhost{path}")).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+    };
+    let (probe, other, mark) = (world.probe(), of_another_agent(world), mark());
+    let held = Held(call(FIRST, &probe, "/orders/v1/hang", &mark).spawn().unwrap());
+    eventually("the call to reach the tool", || (!world.tool.marked(&mark).is_empty()).then_some(()));
+    let status = |user: u32, token: &str| {
+        let output = call(user, token, "/orders/v1/status/200", "").output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(status(FIRST, &other), "503", "the user has its share, whoever its agent is");
+    assert_eq!(status(SECOND, &other), "200");
+    assert_eq!(status(SECOND, &probe), "503", "the agent has its share, whoever runs it");
+    alive(&sidecar);
+    drop(held);
+    eventually("room", || (status(FIRST, &probe) == "200").then_some(()));
 }
 
 #[test]
