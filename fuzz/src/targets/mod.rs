@@ -2,6 +2,9 @@
 //! up, the stable tests with the committed seeds.
 
 mod authority;
+mod bundle;
+mod certificate;
+mod chain;
 mod json;
 mod ledger;
 mod path;
@@ -17,7 +20,10 @@ pub(crate) const TARGETS: &[(&str, Body)] = &[
     ("pattern", path::pattern),
     ("authority", authority::authority),
     ("token", token::token),
+    ("chain", chain::chain),
+    ("certificate", certificate::certificate),
     ("keys", token::keys),
+    ("bundle", bundle::bundle),
     ("head", ledger::head),
     ("ledger", ledger::ledger),
 ];

@@ -93,6 +93,11 @@ pub(super) fn token(bytes: &[u8]) {
     });
 }
 
+/// What a token with these claims, which the issuer did sign, proves.
+pub(super) fn verified(claims: &Value) -> Option<Arc<model::Delegation>> {
+    WORLD.with(|world| world.verify(world.key.sign("at+jwt", claims).ok()?.expose()))
+}
+
 /// A key set from a stranger: with no algorithm allowed no key is taken.
 pub(super) fn keys(bytes: &[u8]) {
     let all = [Algorithm::Es256, Algorithm::Es384, Algorithm::EdDsa, Algorithm::Rs256, Algorithm::Ps256];

@@ -1,0 +1,4 @@
+//! The target `certificate`: what it checks is in `src/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| countersign_fuzz::run("certificate", bytes));
