@@ -1,5 +1,5 @@
 //! One sequence of bytes for one value: JSON without white space, members sorted, strings escaped no more than they
-//! must be (RFC 8785), whole numbers only. Written straight from typed data, whole or of one [`Part`] of it.
+//! must be (RFC 8785), whole numbers only. Written straight from typed data, and one [`Part`] of it on the way.
 
 use std::{borrow::Cow, cmp::Ordering, ops::Range};
 
@@ -8,7 +8,7 @@ use serde::{
     ser::{self, Impossible},
 };
 
-use crate::{Part, amount::MAX_SAFE_INTEGER, part::WHOLE};
+use crate::{Part, amount::MAX_SAFE_INTEGER};
 
 /// What a document may hold, and how its members are sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +37,45 @@ impl ser::Error for Unwritable {
     }
 }
 
-/// Writes the `part` of `value` to the end of `out`.
+/// Writes `value` to the end of `out`.
 ///
 /// # Errors
-/// Where the part has a number that `form` cannot hold, or something that is no JSON. `out` is not to be used then.
-pub fn write(value: &(impl Serialize + ?Sized), form: Form, part: &Part, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-    value.serialize(Writer { out, form, part })
+/// Where it has a number that `form` cannot hold, or something that is no JSON. `out` is not to be used then.
+pub fn write(value: &(impl Serialize + ?Sized), form: Form, out: &mut Vec<u8>) -> Result<(), Unwritable> {
+    value.serialize(Writer { out, form, tap: None })
+}
+
+/// Writes `value` to the end of `out`, and what tells its `part` from any other value's to the end of `taken`: the
+/// part's own text, its members in the order they came in, which is the same for values of one type.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_taking(
+    value: &(impl Serialize + ?Sized),
+    form: Form,
+    out: &mut Vec<u8>,
+    part: &Part,
+    taken: &mut Vec<u8>,
+) -> Result<(), Unwritable> {
+    if part.is_whole() {
+        let start = out.len();
+        write(value, form, out)?;
+        taken.extend_from_slice(out.get(start..).unwrap_or_default());
+        return Ok(());
+    }
+    value.serialize(Writer { out, form, tap: Some(Tap { part, out: taken }) })
 }
 
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
     form: Form,
+    tap: Option<Tap<'a>>,
+}
+
+/// Where a part that is not all of the value goes too.
+struct Tap<'a> {
     part: &'a Part,
+    out: &'a mut Vec<u8>,
 }
 
 type Written = Result<(), Unwritable>;
@@ -58,7 +85,20 @@ fn refused<T>(what: &str) -> Result<T, Unwritable> {
 }
 
 fn text(out: &mut Vec<u8>, text: &str) -> Written {
+    // Most texts are names and ids, and need no escaping.
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.reserve(text.len() + 2);
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return Ok(());
+    }
     serde_json::to_writer(out, text).map_err(|error| Unwritable::Shape(error.to_string()))
+}
+
+fn number(out: &mut Vec<u8>, value: i64) -> Written {
+    serde_json::to_writer(out, &value).map_err(|error| Unwritable::Shape(error.to_string()))
 }
 
 impl Form {
@@ -79,14 +119,29 @@ impl Form {
 
 impl<'a> Writer<'a> {
     fn literal(self, text: &str) -> Written {
-        self.out.extend_from_slice(text.as_bytes());
+        self.leaf(|out| {
+            out.extend_from_slice(text.as_bytes());
+            Ok(())
+        })
+    }
+
+    /// What has no members is taken as it is, whatever was looked for in it.
+    fn leaf(self, write: impl FnOnce(&mut Vec<u8>) -> Written) -> Written {
+        let start = self.out.len();
+        write(self.out)?;
+        if let Some(tap) = self.tap {
+            tap.out.extend_from_slice(self.out.get(start..).unwrap_or_default());
+        }
         Ok(())
     }
 
     fn object(self, members: usize) -> Members<'a> {
-        let start = self.out.len();
-        let written = Vec::with_capacity(members);
-        Members { out: self.out, form: self.form, part: self.part, start, written, sorted: true, name: None }
+        let Self { out, form, mut tap } = self;
+        if let Some(tap) = &mut tap {
+            tap.out.push(b'{');
+        }
+        let (start, written) = (out.len(), Vec::with_capacity(members));
+        Members { out, form, tap, start, written, sorted: true, name: None }
     }
 }
 
@@ -117,7 +172,7 @@ impl<'a> Serializer for Writer<'a> {
         if value.unsigned_abs() > self.form.largest() {
             return Err(Unwritable::Number(value.to_string()));
         }
-        self.literal(&value.to_string())
+        self.leaf(|out| number(out, value))
     }
     fn serialize_u8(self, value: u8) -> Written {
         self.serialize_i64(value.into())
@@ -144,7 +199,7 @@ impl<'a> Serializer for Writer<'a> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
     fn serialize_str(self, value: &str) -> Written {
-        text(self.out, value)
+        self.leaf(|out| text(out, value))
     }
     fn serialize_bytes(self, _: &[u8]) -> Written {
         refused("bytes")
@@ -179,8 +234,9 @@ impl<'a> Serializer for Writer<'a> {
         object.close()
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Unwritable> {
+        let start = self.out.len();
         self.out.push(b'[');
-        Ok(Items { out: self.out, form: self.form, first: true })
+        Ok(Items { out: self.out, form: self.form, tap: self.tap, start, first: true })
     }
     fn serialize_tuple(self, length: usize) -> Result<Items<'a>, Unwritable> {
         self.serialize_seq(Some(length))
@@ -218,6 +274,8 @@ impl<'a> Serializer for Writer<'a> {
 struct Items<'a> {
     out: &'a mut Vec<u8>,
     form: Form,
+    tap: Option<Tap<'a>>,
+    start: usize,
     first: bool,
 }
 
@@ -226,11 +284,14 @@ impl Items<'_> {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        value.serialize(Writer { out: self.out, form: self.form, part: &WHOLE })
+        value.serialize(Writer { out: self.out, form: self.form, tap: None })
     }
 
     fn close(self) -> Written {
         self.out.push(b']');
+        if let Some(tap) = self.tap {
+            tap.out.extend_from_slice(self.out.get(self.start..).unwrap_or_default());
+        }
         Ok(())
     }
 }
@@ -278,7 +339,7 @@ impl ser::SerializeTupleStruct for Items<'_> {
 struct Members<'a> {
     out: &'a mut Vec<u8>,
     form: Form,
-    part: &'a Part,
+    tap: Option<Tap<'a>>,
     start: usize,
     /// Each member's name, and where `,"name":value` is.
     written: Vec<(Cow<'static, str>, Range<usize>)>,
@@ -288,12 +349,24 @@ struct Members<'a> {
 
 impl Members<'_> {
     fn member<T: Serialize + ?Sized>(&mut self, name: Cow<'static, str>, value: &T) -> Written {
-        let Some(part) = self.part.member(&name) else { return Ok(()) };
         let from = self.out.len();
         self.out.push(b',');
         text(self.out, &name)?;
         self.out.push(b':');
-        value.serialize(Writer { out: self.out, form: self.form, part })?;
+        let at = self.out.len();
+        let wanted = self.tap.as_mut().and_then(|tap| Some((tap.part.member(&name)?, &mut *tap.out)));
+        match wanted {
+            None => value.serialize(Writer { out: self.out, form: self.form, tap: None })?,
+            Some((part, taken)) => {
+                taken.extend_from_slice(self.out.get(from..at).unwrap_or_default());
+                if part.is_whole() {
+                    value.serialize(Writer { out: self.out, form: self.form, tap: None })?;
+                    taken.extend_from_slice(self.out.get(at..).unwrap_or_default());
+                } else {
+                    value.serialize(Writer { out: self.out, form: self.form, tap: Some(Tap { part, out: taken }) })?;
+                }
+            }
+        }
         let last = self.written.last();
         self.sorted &= last.is_none_or(|(last, _)| self.form.order(last, &name) == Ordering::Less);
         self.written.push((name, from..self.out.len()));
@@ -309,6 +382,9 @@ impl Members<'_> {
             None => self.out.push(b'{'),
         }
         self.out.push(b'}');
+        if let Some(tap) = self.tap {
+            tap.out.push(b'}');
+        }
         Ok(())
     }
 

@@ -41,6 +41,11 @@ impl Part {
         }
     }
 
+    /// Whether it is all of a value.
+    pub const fn is_whole(&self) -> bool {
+        self.whole
+    }
+
     /// The part of the member `name`; `None` where nothing of it is meant.
     pub fn member(&self, name: &str) -> Option<&Self> {
         if self.whole { Some(&WHOLE) } else { self.members.get(name) }

@@ -15,7 +15,8 @@ use crate::{
     check::{self, Checked},
     decide::{self, Answers, Failure},
     dispatch::{Package, READY},
-    input, member,
+    input::{self, InvalidInput},
+    member,
     roots::{Answer, Owner},
 };
 
@@ -42,6 +43,24 @@ struct Asked {
     packages: Vec<Package>,
     /// What they read of the input, all together. They are asked with that alone.
     reads: Part,
+}
+
+/// A question as it is recorded, and what its decision is found by.
+#[derive(Debug)]
+pub struct Written(Result<(Vec<u8>, Option<memory::Key>), InvalidInput>);
+
+impl Written {
+    /// The whole input, as [`input::canonical_json`] gives it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn input(&self) -> Result<&[u8], &InvalidInput> {
+        self.0.as_ref().map(|(text, _)| text.as_slice())
+    }
+
+    fn key(&self) -> Option<&memory::Key> {
+        self.0.as_ref().ok()?.1.as_ref()
+    }
 }
 
 /// What a decision may cost.
@@ -88,19 +107,33 @@ impl Engine {
 
     /// The decision on `question`. The same question always gets the same decision, but for the time budget.
     pub fn decide(&self, question: &Question) -> Decision {
+        let written = self.write(question);
+        self.recall(&written).unwrap_or_else(|| self.decide_written(question, &written))
+    }
+
+    /// Writes `question` down as it is recorded, which is half of the way to its decision.
+    pub fn write(&self, question: &Question) -> Written {
+        let none = Part::default();
+        let reads = self.tools.get(&question.call.tool).map_or(&none, |asked| &asked.reads);
+        Written(self.memory.write(question, reads))
+    }
+
+    /// The decision that was made before on what is `written`, where there was one and it is still known.
+    pub fn recall(&self, written: &Written) -> Option<Decision> {
+        self.memory.recall(written.key()?)
+    }
+
+    /// Decides `question`, of which `written` was made.
+    pub fn decide_written(&self, question: &Question, written: &Written) -> Decision {
         let Some(asked) = self.tools.get(&question.call.tool) else {
             return decide::refused(Code::NoPolicy, "no_policy", "no team's policy is bound to the tool".to_owned());
         };
-        let key = match self.memory.key(question, &asked.reads) {
-            Ok(key) => key,
-            Err(error) => return decide::refused(Code::PolicyError, "policy_input", error.to_string()),
-        };
-        if let Some(known) = key.as_ref().and_then(|key| self.memory.recall(key)) {
-            return known;
+        if let Err(error) = &written.0 {
+            return decide::refused(Code::PolicyError, "policy_input", error.to_string());
         }
         let decision = self.ask(question, asked);
-        if let Some(key) = key {
-            self.memory.keep(key, &decision);
+        if let Some(key) = written.key() {
+            self.memory.keep(*key, &decision);
         }
         decision
     }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{
     Action, AgentStatus, Demand, Effect, FactValue, Facts, Id, Part, Presence, Principal, PrincipalKind, Question,
     Sensitivity, Stage, Tenant, Tool,
-    canonical::Form,
+    canonical::{self, Form},
     chain::Evidence,
     fact::Known,
     id::{DecisionMark, Run},
@@ -357,15 +357,17 @@ pub(crate) fn part(question: &Question, wanted: &Part) -> Result<regorus::Value,
 /// The input that `question` is, as its one sequence of bytes: JSON without white space, members sorted by the
 /// bytes of their names, whole numbers only. What a record commits to and a replay has to reproduce.
 pub fn canonical_json(question: &Question) -> Result<Vec<u8>, InvalidInput> {
-    canonical_part(question, &WHOLE)
+    let mut out = Vec::with_capacity(4096);
+    canonical::write(&Input::of(question), Form::Wide, &mut out).map_err(|error| InvalidInput(error.to_string()))?;
+    Ok(out)
 }
 
-/// The part `wanted` of it.
-pub(crate) fn canonical_part(question: &Question, wanted: &Part) -> Result<Vec<u8>, InvalidInput> {
-    let mut out = Vec::with_capacity(4096);
-    model::canonical::write(&Input::of(question), Form::Wide, wanted, &mut out)
+/// The same, and what tells the part `wanted` of it from that of any other question.
+pub(crate) fn canonical_taking(question: &Question, wanted: &Part) -> Result<(Vec<u8>, Vec<u8>), InvalidInput> {
+    let (mut out, mut taken) = (Vec::with_capacity(4096), Vec::with_capacity(2048));
+    canonical::write_taking(&Input::of(question), Form::Wide, &mut out, wanted, &mut taken)
         .map_err(|error| InvalidInput(error.to_string()))?;
-    Ok(out)
+    Ok((out, taken))
 }
 
 /// The JSON Schema of the input, from the types above.

@@ -25,5 +25,5 @@ mod fixture;
 
 pub use bundle::Source;
 pub use config::PolicySource;
-pub use engine::{Bounds, Engine};
+pub use engine::{Bounds, Engine, Written};
 pub use error::{LoadError, Problem};

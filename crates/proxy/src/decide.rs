@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use model::{
     Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict, fact::Known, question::LimitState,
 };
+use policy::{Engine, Written};
 
 use crate::{
     admit::Admitted,
@@ -49,6 +50,7 @@ impl Decided {
 #[derive(Debug)]
 pub(crate) struct Asked {
     question: Arc<Question>,
+    written: Written,
     unproven: Option<Box<Refusal>>,
 }
 
@@ -58,18 +60,39 @@ impl Asked {
         &self.question
     }
 
+    #[cfg(test)]
+    pub(crate) fn in_test(question: Question, policy: &Engine) -> Self {
+        Self { written: policy.write(&question), question: Arc::new(question), unproven: None }
+    }
+
+    /// The same as the record commits to it.
+    pub(crate) fn written(&self) -> &Written {
+        &self.written
+    }
+
     /// The question as policy may be asked it.
     pub(crate) fn proved(self) -> Result<Proved, Box<Refusal>> {
-        self.unproven.map_or(Ok(Proved(self.question)), Err)
+        let Self { question, written, unproven } = self;
+        unproven.map_or(Ok(Proved { question, written }), Err)
     }
 }
 
 /// A question with every relation proved.
 #[derive(Debug)]
-pub(crate) struct Proved(Arc<Question>);
+pub(crate) struct Proved {
+    question: Arc<Question>,
+    written: Written,
+}
 
 /// Puts the question together, proving the relations of one element for each authority.
-pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds, facts: &Read, now: Timestamp) -> Asked {
+pub(crate) fn ask(
+    admitted: &Admitted,
+    call: &Call<'_>,
+    bounds: &Bounds,
+    facts: &Read,
+    policy: &Engine,
+    now: Timestamp,
+) -> Asked {
     let delegation = admitted.delegation();
     let (limits, unproven) = match proved(delegation, bounds.candidates(), facts.facts()) {
         Ok(limits) => (limits, None),
@@ -85,7 +108,8 @@ pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds, facts: 
         limits,
         facts: facts.facts().clone(),
     };
-    Asked { question: Arc::new(question), unproven }
+    let written = policy.write(&question);
+    Asked { question: Arc::new(question), written, unproven }
 }
 
 /// Asks policy.
@@ -94,12 +118,17 @@ pub(crate) async fn decide(
     bounds: &Bounds,
     snapshot: &Snapshot,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
-    let question = proved.0;
-    let decided = snapshot.lanes.run(&question.call.action, || snapshot.policy.decide(&question)).await;
-    let decision = decided.map_err(|refusal| {
-        let none = Decision { verdict: Verdict::Deny, code: Some(refusal.code), reasons: Vec::new() };
-        (refusal, none)
-    })?;
+    let Proved { question, written } = proved;
+    let decision = match snapshot.policy.recall(&written) {
+        Some(known) => known,
+        None => {
+            let decide = || snapshot.policy.decide_written(&question, &written);
+            snapshot.lanes.run(&question.call.action, decide).await.map_err(|refusal| {
+                let none = Decision { verdict: Verdict::Deny, code: Some(refusal.code), reasons: Vec::new() };
+                (refusal, none)
+            })?
+        }
+    };
     match (decision.verdict, decision.code) {
         (Verdict::Deny, code) => Err((denied(code.unwrap_or(Code::PolicyDenied), &decision), decision)),
         (Verdict::Permit | Verdict::ApprovalRequired, _) => {

@@ -123,8 +123,8 @@ impl Sidecar {
         let facts = self.facts.read(&admitted, &call, &bounds, upstream, snapshot.catalogue.revision()).await?;
 
         trail.enter("decide");
-        let asked = ask(&admitted, &call, &bounds, &facts, now);
-        trail.asked(asked.question());
+        let asked = ask(&admitted, &call, &bounds, &facts, &snapshot.policy, now);
+        trail.asked(&asked);
         let decided = decide(asked.proved()?, &bounds, snapshot).await?;
 
         trail.enter("approve");
@@ -183,6 +183,9 @@ impl Sidecar {
     /// There is no room for the call: nothing of it was looked at, and nothing is written down but a number.
     fn shed(&self, refusal: &Refusal, arrival: &Arrival) -> Response<Body> {
         self.unrecorded.add(refusal.code);
+        if let Some(lines) = self.quiet.due("no room") {
+            tracing::warn!(detail = refusal.detail, suppressed = lines - 1, "calls are refused for want of room");
+        }
         refuse::response(refusal, About { id: &arrival.id, run: None, sent: false })
     }
 

@@ -8,7 +8,7 @@ use audit::{
     record::{Digest, EntryMode, Mode, Outcome, Partial, Revisions, Subject},
 };
 use jiff::Timestamp;
-use model::{Code, Decision, Question, Reason, Refusal, Verdict};
+use model::{Code, Decision, Reason, Refusal, Verdict};
 use tokio::sync::watch;
 
 use crate::{approve::Permit, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
@@ -133,9 +133,9 @@ async fn soon(sidecar: &Sidecar, record: CallDecided) -> Result<Receipt, LedgerE
 }
 
 /// The digest of the exact input that policy was asked with.
-pub(crate) fn input_digest(question: &Question) -> Option<Digest> {
-    match policy::input::canonical_json(question) {
-        Ok(bytes) => Some(Digest::of(&bytes)),
+pub(crate) fn input_digest(written: &policy::Written) -> Option<Digest> {
+    match written.input() {
+        Ok(bytes) => Some(Digest::of(bytes)),
         Err(error) => {
             tracing::debug!(%error, "no policy input to digest");
             None

@@ -10,6 +10,7 @@ use token::Seen;
 
 use crate::{
     accept::{Arrival, Incoming},
+    decide::Asked,
     overload::UnderWay,
     record,
     resolve::{Call, CallBody, Recognised},
@@ -120,9 +121,9 @@ impl Trail {
         self.registration = Some(agent.clone());
     }
 
-    pub(crate) fn asked(&mut self, question: &Arc<Question>) {
-        self.input_digest = record::input_digest(question);
-        self.question = Some(Arc::clone(question));
+    pub(crate) fn asked(&mut self, asked: &Asked) {
+        self.input_digest = record::input_digest(asked.written());
+        self.question = Some(Arc::clone(asked.question()));
     }
 
     pub(crate) fn known(&self) -> Option<&Known> {

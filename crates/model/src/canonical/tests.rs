@@ -7,7 +7,7 @@ use super::*;
 
 fn exact(value: &impl Serialize) -> Result<String, Unwritable> {
     let mut out = Vec::new();
-    write(value, Form::Exact, &WHOLE, &mut out).map(|()| String::from_utf8(out).unwrap())
+    write(value, Form::Exact, &mut out).map(|()| String::from_utf8(out).unwrap())
 }
 
 #[test]
@@ -27,22 +27,31 @@ fn a_number_that_would_be_rounded_is_refused_wherever_it_stands() {
     }
     assert_eq!(exact(&[MAX_SAFE_INTEGER, -MAX_SAFE_INTEGER]).unwrap(), "[9007199254740991,-9007199254740991]");
     let mut wide = Vec::new();
-    write(&[i64::MAX, i64::MIN], Form::Wide, &WHOLE, &mut wide).unwrap();
+    write(&[i64::MAX, i64::MIN], Form::Wide, &mut wide).unwrap();
     assert_eq!(wide, b"[9223372036854775807,-9223372036854775808]");
-    assert!(write(&u64::MAX, Form::Wide, &WHOLE, &mut wide).is_err());
+    assert!(write(&u64::MAX, Form::Wide, &mut wide).is_err());
 }
 
 #[test]
-fn only_the_part_that_is_meant_is_written_and_what_is_around_it_stays_an_object() {
+fn only_the_part_that_is_meant_is_taken_and_what_is_around_it_stays_an_object() {
     let mut part = Part::default();
     for path in [&["facts", "order", "status"][..], &["name"], &["absent", "deeper"], &["chain", "0"]] {
         part.add(&path.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     }
     let value = json!({"name": {"b": 1, "a": 2}, "facts": {"order": {"status": "open", "by": "alice"}, "other": 1}, "absent": {}, "chain": [1, 2], "now": 3});
-    let mut out = Vec::new();
-    write(&value, Form::Exact, &part, &mut out).unwrap();
-    let expected = r#"{"absent":{},"chain":[1,2],"facts":{"order":{"status":"open"}},"name":{"a":2,"b":1}}"#;
-    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let taken = |value: &Value, part: &Part| {
+        let (mut out, mut taken) = (Vec::new(), Vec::new());
+        write_taking(value, Form::Exact, &mut out, part, &mut taken).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), exact(value).unwrap());
+        String::from_utf8(taken).unwrap()
+    };
+    let expected = r#"{,"absent":{},"chain":[1,2],"facts":{,"order":{,"status":"open"}},"name":{"a":2,"b":1}}"#;
+    assert_eq!(taken(&value, &part), expected);
+    assert_eq!(taken(&value, &crate::part::WHOLE), exact(&value).unwrap());
+    // Where nothing is as it was looked for, what is there tells the values apart.
+    let other = json!({"name": null, "facts": "none", "absent": {"deeper": 1}, "chain": {"0": 1, "1": 2}});
+    let expected = r#"{,"absent":{,"deeper":1},"chain":{,"0":1},"facts":"none","name":null}"#;
+    assert_eq!(taken(&other, &part), expected);
 }
 
 #[test]
@@ -78,11 +87,11 @@ proptest! {
     fn what_is_written_reads_back_and_is_written_the_same_again(value in document()) {
         for form in [Form::Exact, Form::Wide] {
             let mut out = Vec::new();
-            write(&value, form, &WHOLE, &mut out).unwrap();
+            write(&value, form, &mut out).unwrap();
             let read: Value = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(&read, &value);
             let mut again = Vec::new();
-            write(&read, form, &WHOLE, &mut again).unwrap();
+            write(&read, form, &mut again).unwrap();
             prop_assert_eq!(&out, &again);
             if form == Form::Exact {
                 // Another's implementation of the same standard.

@@ -26,16 +26,17 @@ impl Memory {
         Self { decisions: (most > 0).then(|| Cache::new(most)) }
     }
 
-    /// What the decision on `question` is found by, given what the policies read; `None` where it is not kept.
-    pub(super) fn key(&self, question: &Question, reads: &Part) -> Result<Option<Key>, InvalidInput> {
+    /// The question as it is recorded, and what its decision is found by, given what the policies read; `None` where
+    /// it is not kept.
+    pub(super) fn write(&self, question: &Question, reads: &Part) -> Result<(Vec<u8>, Option<Key>), InvalidInput> {
         if self.decisions.is_none() || NEVER_THE_SAME.iter().any(|path| reads.touches(path)) {
-            return Ok(None);
+            return Ok((input::canonical_json(question)?, None));
         }
-        let mut bytes = input::canonical_part(question, reads)?;
+        let (text, mut taken) = input::canonical_taking(question, reads)?;
         // JSON holds no zero byte, so that nothing of the one runs over into the other.
-        bytes.push(0);
-        bytes.extend_from_slice(question.call.tool.as_str().as_bytes());
-        Ok(digest(&SHA256, &bytes).as_ref().try_into().ok())
+        taken.push(0);
+        taken.extend_from_slice(question.call.tool.as_str().as_bytes());
+        Ok((text, digest(&SHA256, &taken).as_ref().try_into().ok()))
     }
 
     pub(super) fn recall(&self, key: &Key) -> Option<Decision> {

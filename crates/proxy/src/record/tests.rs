@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use model::{CanonicalPath, Effect, Facts, ParameterKind, ParameterValue, Parameters, Retry, question};
+use model::{CanonicalPath, Effect, Facts, ParameterKind, ParameterValue, Parameters, Question, Retry, question};
 use net::Peer;
 
 use super::*;
 use crate::{
     accept::Arrival,
+    decide::Asked,
     testing::{NOW, agent, delegation, world::World},
 };
 
@@ -47,7 +48,7 @@ async fn a_refusal_too_large_for_the_ledger_is_recorded_without_its_values() {
     let arrival = Arrival::new(world.ledger.id(), peer, now, net::clock::monotonic()).unwrap();
     let mut trail = Trail::new(arrival.clone());
     trail.enter("decide");
-    trail.asked(&Arc::new(large(&arrival)));
+    trail.asked(&Asked::in_test(large(&arrival), &world.sidecar.snapshot().policy));
     let refused = Refusal::new(Code::PolicyDenied, "€".repeat(3_000_000)).internally("the list says 5000000 times x");
     refusal(&world.sidecar, &refused, None, &world.sidecar.snapshot(), &trail).await;
     assert!(world.ledger.healthy());

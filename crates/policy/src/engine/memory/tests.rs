@@ -35,7 +35,7 @@ const CHANGES: [Change; 24] = [
     |question| delegation(question).task.sensitivity = Sensitivity::High,
     |question| drop(delegation(question).user.groups.pop_first()),
     |question| {
-        delegation(question).authority.scope = ["orders.read"].into_iter().map(fixture::id::<model::Action>).collect()
+        delegation(question).authority.scope = ["orders.read"].into_iter().map(fixture::id::<model::Action>).collect();
     },
     |question| delegation(question).token.expires_at = "2026-11-22T10:04:00Z".parse().unwrap(),
 ];
