@@ -66,7 +66,7 @@ def processes(result, shape):
 
 def warnings(result):
     yield from (f"FAILED {failure}" for failure in result["failed"])
-    noisy = [row["others"] for table in result["tables"] for row in table["rows"] if row["others"] > NOISE]
+    noisy = disturbed(result)
     if noisy:
         yield (f"NOISY: in {len(noisy)} of {sum(len(table['rows']) for table in result['tables'])} rows other processes had up to "
                f"{max(noisy) * 100:.0f} % of the proxy's core; latency and throughput say little, CPU per call somewhat more")
@@ -74,6 +74,11 @@ def warnings(result):
         for row in table["rows"]:
             if row["late"] > LATE * table["rate"] * result["about"]["seconds"]:
                 yield f"{table['title']}: {row['name']} could not take the rate; {row['late']:.0f} calls were never sent"
+
+
+def disturbed(result):
+    """How much of the proxy's core others had, in each row where that was much."""
+    return [row["others"] for table in result["tables"] for row in table["rows"] if row["others"] > NOISE]
 
 
 def terminal(title, columns, rows):
