@@ -35,6 +35,61 @@ fn no_parser_of_strange_bytes_breaks_its_laws_on_what_the_fuzzer_knows() {
     }
 }
 
+/// Numbers that look like chance and are the same each time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 11).unwrap() % limit.max(1)
+    }
+}
+
+/// `bytes` with a few changes of the kinds that fuzzers make, some of them from `other`.
+fn changed(bytes: &[u8], other: &[u8], chance: &mut Chance) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    for _ in 0..=chance.below(3) {
+        let at = chance.below(changed.len());
+        let end = (at + 1 + chance.below(16)).min(changed.len());
+        match chance.below(6) {
+            0 if !changed.is_empty() => changed[at] ^= 1 << chance.below(8),
+            1 => drop(changed.drain(at..end)),
+            2 => changed.insert(at, b"\"\\{}[],:.%/\0\xff\n 09-"[chance.below(18)]),
+            3 => {
+                let again = changed[at..end].repeat(1 + chance.below(20));
+                changed.splice(at..at, again);
+            }
+            4 => {
+                let from = chance.below(other.len());
+                let piece = other[from..(from + chance.below(64)).min(other.len())].to_vec();
+                changed.splice(at..end, piece);
+            }
+            _ => changed.truncate(at),
+        }
+    }
+    changed
+}
+
+/// Not the fuzzer, which learns; but on stable, and each time.
+#[test]
+fn no_parser_of_strange_bytes_breaks_its_laws_on_small_changes_of_what_the_fuzzer_knows() {
+    let rounds = if std::env::var_os("COUNTERSIGN_TEST_LONG").is_some() { 2_000 } else { 20 };
+    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    for (target, body) in targets::TARGETS {
+        let seeds: Vec<_> = seeds(target).iter().filter_map(|seed| fs::read(seed).ok()).collect();
+        for seed in &seeds {
+            for _ in 0..rounds {
+                let other = &seeds[chance.below(seeds.len())];
+                let bytes = changed(seed, other, &mut chance);
+                let outcome = std::panic::catch_unwind(|| body(&bytes));
+                assert!(outcome.is_ok(), "`{target}`: {}", bytes.escape_ascii());
+            }
+        }
+    }
+}
+
 #[test]
 fn every_target_has_its_binary() {
     let binaries = fs::read_dir(root().join("fuzz/fuzz_targets")).unwrap();
