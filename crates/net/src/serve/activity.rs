@@ -103,9 +103,14 @@ impl Progress {
     }
 }
 
+/// What a peer over HTTP/2 has to take at a time: one that is slow and takes something is not given up.
+const PIECE: usize = 16 * 1024;
+
 /// A response body on its way, which tells how far it is.
 pub(super) struct Watched {
     inner: Body,
+    /// What is left of a frame that was cut into pieces.
+    rest: Bytes,
     progress: Option<Arc<Progress>>,
     _open: Open,
 }
@@ -117,7 +122,19 @@ impl Watched {
         if let Some(progress) = &progress {
             progress.step(true);
         }
-        Self { inner, progress, _open: open }
+        Self { inner, rest: Bytes::new(), progress, _open: open }
+    }
+
+    /// The frame, or its first piece.
+    fn piece(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(mut data) if data.len() > PIECE => {
+                self.rest = data.split_off(PIECE);
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(trailers) => trailers,
+        }
     }
 }
 
@@ -126,18 +143,29 @@ impl http_body::Body for Watched {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(context);
-        if let Some(progress) = &self.progress {
-            progress.step(frame.is_ready());
-        }
-        frame
+        let Some(progress) = self.progress.clone() else {
+            return Pin::new(&mut self.inner).poll_frame(context);
+        };
+        let frame = if self.rest.is_empty() {
+            Pin::new(&mut self.inner).poll_frame(context)
+        } else {
+            Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest)))))
+        };
+        progress.step(frame.is_ready());
+        frame.map_ok(|frame| self.piece(frame))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (inner, rest) = (self.inner.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        hint.set_lower(inner.lower().saturating_add(rest));
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
     }
 }

@@ -233,6 +233,30 @@ async fn a_response_that_is_given_no_window_is_given_up_and_its_connection_goes_
 }
 
 #[tokio::test]
+async fn a_peer_that_is_slow_and_takes_something_is_not_given_up() {
+    const STEP: usize = 8 * 1024;
+    let whole: Vec<u8> = (0..=u8::MAX).cycle().take(32 * STEP).collect();
+    let (census, body) = (Census::default(), Bytes::from(whole.clone()));
+    let limits = ServeLimits { stall_timeout: 10 * QUICK, census: census.clone(), ..ServeLimits::default() };
+    let server = start(limits, move |_, _| std::future::ready(Response::new(Body::full(body.clone())))).await;
+    let mut raw = Raw::open(&server, &[&[0, 4][..], &number(0)].concat()).await;
+    raw.send(&request(1)).await;
+    let mut taken = Vec::new();
+    while taken.len() < whole.len() {
+        // One step in a while that is shorter than the bound; all of them take several times as long.
+        tokio::time::sleep(QUICK).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 1, &number(u32::try_from(STEP).unwrap()))).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 0, &number(u32::try_from(STEP).unwrap()))).await;
+        let before = taken.len();
+        while taken.len() < before + STEP {
+            taken.extend(raw.next_of(DATA).await.expect("data").payload);
+        }
+    }
+    assert!(taken == whole, "every byte once, in its place");
+    assert_eq!(census.streams_stalled(), 0);
+}
+
+#[tokio::test]
 async fn a_stream_that_waits_for_its_tool_is_not_given_up() {
     let limits = ServeLimits { stall_timeout: QUICK, idle_timeout: QUICK, ..ServeLimits::default() };
     let server = start(limits, |_, _| async {
