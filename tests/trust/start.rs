@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{World, process, sidecar::Setup, world};
+use crate::support::{
+    World, mark as mark_of_a_call, process,
+    sidecar::{Setup, TOOL_SECRET},
+    world,
+};
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -107,6 +111,26 @@ fn a_configuration_that_others_can_read_from_now_on_is_not_taken() {
         sidecar.daemon.output().contains("chmod 600").then_some(())
     });
     assert!(sidecar.is_ready(), "what was in force goes on");
+}
+
+#[test]
+fn a_secret_that_is_exchanged_for_one_that_others_can_read_is_not_used() {
+    let Some(world) = world() else { return };
+    let sidecar = Setup::new(&world.openid, &world.tool).start();
+    let token = world.openid.delegated("alice");
+    let exchange = |open: u32| {
+        let next = sidecar.directory().join("next");
+        fs::write(&next, TOOL_SECRET).unwrap();
+        mode(&next, open);
+        fs::rename(next, sidecar.directory().join("tool-credential")).unwrap();
+    };
+    let mark = mark_of_a_call();
+    let call = || sidecar.get("/orders/v1/orders/17", &token).header("X-Mark", &mark).send();
+    exchange(0o644);
+    call().refused(503, "credential_unavailable");
+    assert!(world.tool.marked(&mark).is_empty());
+    exchange(0o600);
+    call().went(200);
 }
 
 #[test]

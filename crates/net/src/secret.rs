@@ -39,6 +39,9 @@ pub enum SecretError {
         #[source]
         cause: io::Error,
     },
+    /// Others than its owner may read the file.
+    #[error("{path} holds a secret and others may read it: chmod 600 {path}, owned by root or the user that runs this", path = .0.display())]
+    OpenToOthers(PathBuf),
     /// The environment variable is not set.
     #[error("the environment variable {name} is not set")]
     Unset {
@@ -73,7 +76,7 @@ impl SecretSource {
     /// rotated secret is seen.
     ///
     /// # Errors
-    /// When it is missing, empty, too large or not text.
+    /// When it is missing, empty, too large or not text, or others may read the file.
     pub fn load(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<SecretString, SecretError> {
         let text = match self {
             Self::File(path) => read(path)?,
@@ -121,8 +124,11 @@ pub fn header_value(prefix: &str, secret: &SecretString) -> Result<HeaderValue, 
 /// # Errors
 /// When the file cannot be looked at.
 pub fn readable_by_others(path: &Path) -> io::Result<bool> {
-    let metadata = fs::metadata(path)?;
-    Ok(metadata.mode() & 0o077 != 0 || is_a_strangers(&metadata))
+    Ok(readable(&fs::metadata(path)?))
+}
+
+fn readable(metadata: &fs::Metadata) -> bool {
+    metadata.mode() & 0o077 != 0 || is_a_strangers(metadata)
 }
 
 /// Whether somebody else may change the file or directory: its mode lets group or others write, or its owner is
@@ -151,6 +157,10 @@ fn read(path: &Path) -> Result<Zeroizing<String>, SecretError> {
     let room = MAX_SECRET_BYTES + 3;
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     let file = File::open(path).map_err(unreadable)?;
+    // Of what was opened, each time: a secret that is exchanged later has to be as private as the first.
+    if readable(&file.metadata().map_err(unreadable)?) {
+        return Err(SecretError::OpenToOthers(path.to_owned()));
+    }
     file.take(room as u64).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotText { place: path.display().to_string() })?;
     Ok(Zeroizing::new(text.to_owned()))

@@ -97,6 +97,11 @@ impl Credentials {
         Self { tls: tls.map(Arc::new), ..self }
     }
 
+    /// When the client certificate that the tool is shown ends, where there is one.
+    pub(crate) fn certificate_ends(&self) -> Option<jiff::Timestamp> {
+        self.tls.as_ref().and_then(|tls| tls.ends())
+    }
+
     /// The credential for `tenant`, read again if its file changed.
     ///
     /// # Errors
@@ -250,11 +255,15 @@ mod tests {
     fn a_rotated_file_is_read_again_and_counts_as_another_credential() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
-        std::fs::write(&path, "first\n").unwrap();
+        let put = |path: &std::path::Path, text: &str| {
+            std::fs::write(path, text).unwrap();
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        };
+        put(&path, "first\n");
         let credentials = load(&CredentialConfig::Bearer(SecretSource::File(path.clone()))).unwrap();
         let first = credentials.choose(&tenant()).unwrap();
         assert_eq!(first.identity(), credentials.choose(&tenant()).unwrap().identity());
-        std::fs::write(directory.path().join("next"), "second-one\n").unwrap();
+        put(&directory.path().join("next"), "second-one\n");
         std::fs::rename(directory.path().join("next"), &path).unwrap();
         let second = credentials.choose(&tenant()).unwrap();
         assert_eq!(second.field().unwrap().1, "Bearer second-one");

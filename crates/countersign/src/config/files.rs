@@ -69,15 +69,6 @@ pub(super) fn place_credential(base: &Path, credential: &mut CredentialConfig) {
     }
 }
 
-pub(super) fn secret_file(credential: &CredentialConfig) -> Option<&Path> {
-    match credential {
-        CredentialConfig::Bearer(SecretSource::File(path))
-        | CredentialConfig::Header { value: SecretSource::File(path), .. }
-        | CredentialConfig::Basic { password: SecretSource::File(path), .. } => Some(path),
-        _ => None,
-    }
-}
-
 /// Takes the relative paths of a tool's TLS settings from `base`.
 pub(super) fn place_client_tls(base: &Path, tls: &mut ClientTlsConfig) {
     let key = match &mut tls.key {
@@ -86,14 +77,6 @@ pub(super) fn place_client_tls(base: &Path, tls: &mut ClientTlsConfig) {
     };
     for path in [tls.authorities.as_mut(), tls.certificate.as_mut(), key].into_iter().flatten() {
         place(base, path);
-    }
-}
-
-/// The file of a client certificate's key.
-pub(super) fn client_key(tls: &ClientTlsConfig) -> Option<&Path> {
-    match &tls.key {
-        Some(SecretSource::File(path)) => Some(path),
-        Some(SecretSource::Env(_)) | None => None,
     }
 }
 

@@ -201,11 +201,4 @@ impl SidecarConfig {
             None => self.ledger.dir.with_file_name("admin.sock"),
         }
     }
-
-    /// The private files that the configuration names, besides the ledger: secrets for tools.
-    pub(crate) fn secret_files(&self) -> Vec<&Path> {
-        let credentials = self.tools.values().flat_map(|tool| tool.credential.iter().chain(tool.credentials.values()));
-        let keys = self.tools.values().filter_map(|tool| tool.tls.as_ref()).filter_map(files::client_key);
-        credentials.filter_map(files::secret_file).chain(keys).collect()
-    }
 }

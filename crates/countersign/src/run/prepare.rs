@@ -197,9 +197,6 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
     let env = |name: &str| environment.value(name).map(str::to_owned);
     let tenants = &config.sidecar.tenants;
     let before = findings.problems.len();
-    for path in config.secret_files() {
-        private(path, findings);
-    }
     for (id, tool) in &config.tools {
         // Whoever may change these says which server is the tool.
         let shown = tool.tls.iter().flat_map(|tls| [&tls.authorities, &tls.certificate]).flatten();

@@ -92,6 +92,20 @@ fn any_permission_of_others_counts() {
 }
 
 #[test]
+fn a_secret_that_others_may_read_is_not_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "hunter2").unwrap();
+    let source = SecretSource::File(file.path().to_owned());
+    for (mode, taken) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false), (0o600, true)] {
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = source.load(&no_env);
+        assert_eq!(loaded.is_ok(), taken, "{mode:o}");
+        let said = loaded.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(taken || (said.contains("chmod 600") && !said.contains("hunter2")), "{said}");
+    }
+}
+
+#[test]
 fn a_file_that_group_or_others_may_write_is_changeable_by_others() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (mode, expected) in [(0o600, false), (0o644, false), (0o664, true), (0o646, true)] {
