@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use aws_lc_rs::rand;
@@ -193,6 +194,11 @@ impl Found {
 /// # Errors
 /// When the ledger cannot be read.
 pub fn look(dir: &Path, person: &Person) -> Result<Found, LedgerError> {
+    look_until(dir, person, &AtomicBool::new(false))
+}
+
+/// The same, given up once `stopping` is set.
+pub(crate) fn look_until(dir: &Path, person: &Person, stopping: &AtomicBool) -> Result<Found, LedgerError> {
     let mut found = Found::default();
     let mut theirs = BTreeSet::new();
     for index in segment::list(dir).map_err(LedgerError::io(dir))? {
@@ -203,6 +209,9 @@ pub fn look(dir: &Path, person: &Person) -> Result<Found, LedgerError> {
         let mut lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
         let mut rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
         while let Some(line) = lines.next().map_err(LedgerError::io(&paths.lines))? {
+            if stopping.load(Ordering::Acquire) {
+                return Err(LedgerError::Closed);
+            }
             let record: Value =
                 serde_json::from_slice(&line).map_err(|error| LedgerError::damaged(&paths.lines, error.to_string()))?;
             let seq = record.get("seq").and_then(Value::as_u64).unwrap_or_default();

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use self::compress::Pace;
@@ -67,7 +68,12 @@ impl Keeper {
                 seals = sealed;
                 next = now.checked_add(self.interval * LOOKS);
                 attempt("retire segments", retire::retire_due(&self, net::clock::now()));
-                attempt("compress segments", self.compress_due());
+                let compressed = self.compress_next(net::clock::now());
+                // One at a time: whoever asks for something in between does not wait for all of them.
+                if matches!(compressed, Ok(true)) {
+                    next = None;
+                }
+                attempt("compress segments", compressed.map(drop));
             }
         }
     }
@@ -88,28 +94,27 @@ impl Keeper {
         retire::resume(&self.dir)
     }
 
-    /// Compresses the sealed segments whose last record is old enough.
-    fn compress_due(&self) -> Result<(), LedgerError> {
-        let Some(after) = self.compress_after else { return Ok(()) };
+    /// Compresses the first sealed segment whose last record is old enough; false where there is none.
+    fn compress_next(&self, now: Timestamp) -> Result<bool, LedgerError> {
+        let Some(after) = self.compress_after else { return Ok(false) };
         let pace = Pace::new(&self.shared);
         for index in segment::list(&self.dir).map_err(LedgerError::io(&self.dir))? {
             let paths = Paths::new(&self.dir, index);
-            if !paths.lines.exists() && !paths.values.exists() && !paths.heads.exists() {
+            let files = [&paths.lines, &paths.values, &paths.heads];
+            if !files.iter().any(|path| path.exists()) {
                 continue;
             }
             let seal = Seal::read(&paths.seal).map_err(LedgerError::io(&paths.seal))?;
             let Some(latest) = seal.and_then(|seal| seal.latest) else { continue };
-            let age = net::clock::now().duration_since(latest);
-            if Duration::try_from(age).unwrap_or_default() < after {
+            if Duration::try_from(now.duration_since(latest)).unwrap_or_default() < after {
                 continue;
             }
-            for path in [&paths.lines, &paths.values, &paths.heads] {
-                if path.exists() {
-                    compress::compress(path, &pace).map_err(LedgerError::io(path))?;
-                }
+            for path in files.into_iter().filter(|path| path.exists()) {
+                compress::compress(path, &pace).map_err(LedgerError::io(path))?;
             }
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     LedgerError, chain,
     chain::Hashing,
-    erasure::{Erased, Erasure, ErasureError, look},
+    erasure::{Erased, Erasure, ErasureError, look_until},
     files,
     log::Pen,
     read::Lines,
@@ -30,7 +30,7 @@ use crate::{
 pub(crate) fn erase(keeper: &Keeper, erasure: &Erasure) -> Result<Erased, ErasureError> {
     erasure.check()?;
     keeper.pen.seal()?;
-    let found = look(&keeper.dir, &erasure.person)?;
+    let found = look_until(&keeper.dir, &erasure.person, &keeper.shared.stopping)?;
     let (_, still_being_written) = found.records();
     let mut erased = Erased {
         erasure: erasure.id().to_owned(),

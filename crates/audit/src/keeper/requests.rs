@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Keeper, erase};
 use crate::{
     LedgerError,
-    erasure::{Erased, Erasure},
+    erasure::{Erased, Erasure, ErasureError},
     files, stored,
 };
 
@@ -72,6 +72,8 @@ pub(super) fn answer(keeper: &Keeper) -> Result<(), LedgerError> {
         let answer = match read(&taken) {
             Ok(erasure) => match erase::erase(keeper, &erasure) {
                 Ok(erased) => Answer::Erased(erased),
+                // Whoever opens the ledger next goes on with it.
+                Err(ErasureError::Ledger(LedgerError::Closed)) => return Err(LedgerError::Closed),
                 Err(error) => Answer::Refused(error.to_string()),
             },
             Err(why) => Answer::Refused(why),

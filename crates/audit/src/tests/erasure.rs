@@ -229,6 +229,24 @@ async fn a_record_of_an_erasure_counts_only_where_a_head_covers_it() {
 }
 
 #[tokio::test]
+async fn a_request_that_the_end_of_the_process_interrupts_is_no_refused_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, ..) = of_two(dir.path()).await;
+    let stopping = std::sync::atomic::AtomicBool::new(true);
+    let ledger = dir.path().join("ledger");
+    let looked = erasure::look_until(&ledger, &person("alice@acme"), &stopping);
+    assert!(matches!(looked, Err(LedgerError::Closed)));
+    let asked = erasure::ask(&ledger, &request("alice@acme")).unwrap();
+    kept.close().await;
+    // Carried out just before the end, or by the next start.
+    let kept = try_open(small(dir.path())).await.unwrap();
+    eventually("the person to be erased", || of_user(dir.path(), "alice@acme") == 0).await;
+    assert!(!matches!(asked.answer(), Ok(Some(Err(_)))));
+    kept.close().await;
+    verified(dir.path());
+}
+
+#[tokio::test]
 async fn the_process_that_writes_the_ledger_answers_requests_in_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (kept, ..) = of_two(dir.path()).await;
