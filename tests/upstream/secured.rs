@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 
-use crate::support::{Sidecar, World, eventually, mark, process, sidecar::Setup, tool::Tool, world};
+use crate::support::{Answer, Sidecar, World, eventually, mark, process, sidecar::Setup, tool::Tool, world};
 
 const PATH: &str = "/orders/v1/echo/x";
 
@@ -102,6 +102,27 @@ fn a_tool_may_have_authorities_of_its_own() {
     setup(right, "wrong.pem").get(PATH, &world.probe()).send().refused(502, "tool_unreachable");
 }
 
+#[test]
+fn facts_are_not_read_by_the_word_of_an_authority_that_is_no_longer_believed() {
+    let Some(world) = world() else { return };
+    let setup = Setup::new(&world.openid, &world.tool);
+    let right = fs::read_to_string(world.tool.certificate_authority().unwrap()).unwrap();
+    put(setup.directory(), "authorities.pem", &right);
+    let sidecar = setup.with(|config| config["tls"]["authorities"] = json!("authorities.pem")).start();
+    let refund = || {
+        let body = r#"{"amount":"20.00","currency":"USD"}"#;
+        sidecar.refund("17", &world.openid.delegated("alice"), body).send()
+    };
+    refund().went(201);
+    put(sidecar.directory(), "authorities.pem", &Authority::new("another").pem);
+    // Not by a connection that is open, nor by an answer that was kept.
+    let gone = |answer: &Answer| answer.status == 503;
+    let refused = eventually("the authority to be gone", || Some(refund()).filter(gone));
+    refused.refused(503, "facts_unavailable");
+    put(sidecar.directory(), "authorities.pem", &right);
+    eventually("the authority to be back", || (refund().status == 201).then_some(()));
+}
+
 /// A tool that serves nobody without a client certificate of `clients`, and a sidecar that has one.
 fn mutual(world: &World, clients: &Authority, name: &str) -> Option<(Tool, Sidecar)> {
     let directory = tempfile::tempdir().unwrap();
@@ -129,6 +150,10 @@ fn a_client_certificate_is_shown_to_the_tool_and_the_new_one_once_it_changes() {
     let body = r#"{"amount":"20.00","currency":"USD"}"#;
     sidecar.refund("17", &world.openid.delegated("alice"), body).send().went(201);
     assert!(tool.requests().iter().all(|request| request["peer"] == "countersign-1"));
+
+    let metrics = sidecar.metrics();
+    let ends = "countersign_credential_expiry_timestamp_seconds{kind=\"tool_orders\"}";
+    assert!(metrics.contains(ends), "{metrics}");
 
     // What cannot be used changes nothing but the log.
     put(sidecar.directory(), "client.pem", "not a certificate");

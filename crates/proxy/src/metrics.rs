@@ -199,6 +199,7 @@ pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
             sidecar.tasks.panics()
         }),
     ];
+    observe_certificates(sidecar);
     for (name, description, ask) in counters {
         let seen = Arc::downgrade(sidecar);
         let _counter = meter
@@ -211,6 +212,24 @@ pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
             })
             .build();
     }
+}
+
+/// Somebody has to renew these before they end.
+fn observe_certificates(sidecar: &Arc<Sidecar>) {
+    let seen = Arc::downgrade(sidecar);
+    let _expiry = global::meter("countersign")
+        .i64_observable_gauge("countersign_credential_expiry_timestamp")
+        .with_unit("s")
+        .with_description("When the first of these certificates ends, in seconds since 1970")
+        .with_callback(move |observer| {
+            let Some(sidecar) = seen.upgrade() else { return };
+            for (tool, upstream) in &sidecar.snapshot().upstreams {
+                if let Some(ends) = upstream.credentials.certificate_ends() {
+                    observer.observe(ends.as_second(), &[KeyValue::new("kind", format!("tool_{tool}"))]);
+                }
+            }
+        })
+        .build();
 }
 
 #[cfg(test)]

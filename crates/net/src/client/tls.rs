@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::ClientConfig;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
@@ -16,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::secret::readable_by_others;
 use crate::tls::{Roots, TlsError, client_builder, client_config};
@@ -93,7 +95,14 @@ pub struct ClientTls {
 pub(super) struct Shown {
     /// Made of the server's own authorities, where it has some.
     own: Option<ClientConfig>,
-    certificate: Option<Arc<dyn ResolvesClientCert>>,
+    certificate: Option<ClientCertificate>,
+}
+
+#[derive(Debug)]
+struct ClientCertificate {
+    resolver: Arc<dyn ResolvesClientCert>,
+    /// When the first certificate of its chain ends.
+    ends: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -148,6 +157,11 @@ impl ClientTls {
         self.current.load_full()
     }
 
+    /// When the client certificate that is shown now ends, or the first of those that vouch for it.
+    pub fn ends(&self) -> Option<Timestamp> {
+        self.current.load().certificate.as_ref().and_then(|certificate| certificate.ends)
+    }
+
     fn reload(&self, looked: &mut Looked) {
         match self.config.read(self.given_key.as_ref()) {
             Ok(shown) => {
@@ -178,7 +192,7 @@ impl Shown {
     pub(super) fn over(&self, general: &ClientConfig) -> ClientConfig {
         let mut config = self.own.as_ref().unwrap_or(general).clone();
         if let Some(certificate) = &self.certificate {
-            config.client_auth_cert_resolver = Arc::clone(certificate);
+            config.client_auth_cert_resolver = Arc::clone(&certificate.resolver);
         }
         config
     }
@@ -217,7 +231,7 @@ fn client_certificate(
     certificate: &Path,
     source: &SecretSource,
     given_key: Option<&SecretString>,
-) -> Result<Arc<dyn ResolvesClientCert>, ClientTlsError> {
+) -> Result<ClientCertificate, ClientTlsError> {
     if let SecretSource::File(path) = source {
         let unreadable = |cause| ClientTlsError::Unreadable { path: path.clone(), cause };
         if readable_by_others(path).map_err(unreadable)? {
@@ -234,13 +248,19 @@ fn client_certificate(
     if chain.is_empty() {
         return Err(ClientTlsError::Certificate(TlsError::NoCertificate));
     }
+    let ends = chain.iter().filter_map(end).min();
     let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes()).map_err(|_| ClientTlsError::NoKey)?;
     let config = client_builder()
         .map_err(ClientTlsError::Certificate)?
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_client_auth_cert(chain, key)
         .map_err(ClientTlsError::Pair)?;
-    Ok(config.client_auth_cert_resolver)
+    Ok(ClientCertificate { resolver: config.client_auth_cert_resolver, ends })
+}
+
+fn end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ClientTlsError> {
