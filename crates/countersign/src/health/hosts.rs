@@ -94,7 +94,7 @@ mod tests {
         {
             assert!(!served(&hosts, bad), "{bad}");
         }
-        assert!(served(&hosts.clone().and("countersign.example"), "Countersign.example:443"));
+        assert!(served(&hosts.and("countersign.example"), "Countersign.example:443"));
         assert!(served(&Hosts::of("0.0.0.0:8692".parse().unwrap()), "sidecar.svc:8692"));
     }
 
