@@ -69,6 +69,31 @@ fn spans_and_audit_events_arrive_and_are_joined_by_run_and_decision() {
 }
 
 #[test]
+fn a_call_that_is_not_sampled_has_its_events_and_its_ids_and_no_span() {
+    let Some(world) = world() else { return };
+    let Some(otlp) = Otlp::start() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool);
+    exporting(&mut setup, &otlp.endpoint());
+    setup.environment.push(("OTEL_TRACES_SAMPLER".to_owned(), "always_off".to_owned()));
+    let mut sidecar = setup.start();
+    let mark = crate::support::mark();
+    let call = sidecar.get("/orders/v1/orders/17", &world.openid.delegated("alice")).header("X-Mark", &mark);
+    let answer = call.header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").send();
+    answer.went(200);
+    let record = sidecar.decided(&answer);
+    // What is still queued is sent at the end.
+    sidecar.stop();
+    let of_the_call = |item: &String| item.contains(&answer.decision_id());
+    let event = eventually("the event", || otlp.items("LogRecord #").into_iter().find(of_the_call));
+    let trace = record["trace_id"].as_str().unwrap();
+    assert!(event.contains(trace), "{event}");
+    let [request] = &world.tool.marked(&mark)[..] else { panic!("the tool was called once") };
+    let sent = &crate::support::tool::values(request, "traceparent")[0];
+    assert!(sent.contains(trace) && sent.ends_with("-00"), "the caller's flag decides nothing: {sent}");
+    assert_eq!(otlp.items("Span #"), Vec::<String>::new());
+}
+
+#[test]
 fn metrics_arrive_at_a_collector_as_they_are_at_the_endpoint() {
     let Some(world) = world() else { return };
     let Some(otlp) = Otlp::start() else { return };
