@@ -48,9 +48,8 @@ pub(crate) fn ask_over_tls(address: SocketAddr, path: &str, authorities: &Path) 
         .map_err(|error| Failure::because(Exit::Configuration, authorities.display().to_string(), error))?;
     let tls = net::client_config(Roots::Pem(pem)).map_err(Failure::configuration)?;
     let client = HttpClient::new(ClientOptions::new(tls, UrlTrust::Operator));
-    let unavailable = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Unavailable, format!("no answer from {address}: {error}"))
-    };
+    let unavailable =
+        |error: &dyn std::fmt::Display| Failure::new(Exit::Unavailable, format!("no answer from {address}: {error}"));
     let url = format!("https://{address}{path}").parse().map_err(|error: http::uri::InvalidUri| unavailable(&error))?;
     let request =
         FetchRequest { url, headers: HeaderMap::new(), deadline: 2 * PATIENCE, max_bytes: MAX_BYTES as usize };
