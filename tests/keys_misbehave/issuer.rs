@@ -161,7 +161,9 @@ impl State {
         // Whoever is not listening any more does not get the rest.
         match publishes {
             Publishes::Set(set) => stream.write_all(&answer(&set)).ok(),
-            Publishes::Turns(one, other) => stream.write_all(&answer(if turn % 2 == 0 { &one } else { &other })).ok(),
+            Publishes::Turns(one, other) => {
+                stream.write_all(&answer(if turn.is_multiple_of(2) { &one } else { &other })).ok()
+            }
             Publishes::Bytes(bytes) => stream.write_all(&bytes).ok(),
             Publishes::Drips(set, pause) => answer(&set).iter().try_for_each(|byte| {
                 std::thread::sleep(pause);

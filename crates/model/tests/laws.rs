@@ -134,10 +134,8 @@ proptest! {
 
     #[test]
     fn what_is_within_is_within_what_that_is_within(a in limits(), b in limits(), c in limits()) {
-        if let Some(middle) = a.intersect(&b) {
-            if let Some(narrow) = middle.intersect(&c) {
-                prop_assert!(narrow.within(&a) && narrow.within(&b) && narrow.within(&c));
-            }
+        if let Some(narrow) = a.intersect(&b).and_then(|middle| middle.intersect(&c)) {
+            prop_assert!(narrow.within(&a) && narrow.within(&b) && narrow.within(&c));
         }
         prop_assert!(!(a.within(&b) && b.within(&c)) || a.within(&c));
     }
@@ -145,7 +143,7 @@ proptest! {
     #[test]
     fn a_pattern_reads_back_and_lies_within_itself_and_any(text in "[ab]{1,3}(/[ab*]{1,2}){0,3}(/\\*\\*)?") {
         if let Ok(pattern) = text.parse::<Pattern>() {
-            prop_assert_eq!(pattern.to_string().parse::<Pattern>().unwrap(), pattern.clone());
+            prop_assert_eq!(&pattern.to_string().parse::<Pattern>().unwrap(), &pattern);
             prop_assert!(pattern.within(&pattern) && pattern.within(&Pattern::any()));
         }
     }
