@@ -4,8 +4,9 @@
 //   node load.mjs PLAN.json     {"port","ca","key","kid","claims","rate","tokens_per_second","streams","connections","log"}
 //
 // `ca` is a file, `key` an ES256 key as JWK, `claims` those of every token. Once a second a JSON line goes to the file
-// `log`: {"calls","tokens","streams","busy","again","unexpected","samples"}. `busy` are refusals because the machine is, and
-// `again` calls that were repeated because a kept connection was closed under them.
+// `log`: {"calls","tokens","streams","busy","cut","again","unexpected","samples"}. `busy` are refusals because the machine is,
+// `cut` those because the tool closed a kept connection just when the call was sent on it, and `again` calls that were
+// repeated because the sidecar did so with ours.
 
 import { createPrivateKey, randomUUID, sign } from 'node:crypto';
 import { appendFileSync, readFileSync } from 'node:fs';
@@ -19,7 +20,7 @@ const key = createPrivateKey({ key: plan.key, format: 'jwk' });
 const tls = { host: 'localhost', port: plan.port, ca: readFileSync(plan.ca) };
 const agent = new Agent({ keepAlive: true, maxSockets: plan.connections });
 const streaming = new Agent({ keepAlive: false });
-const count = { calls: 0, tokens: 0, streams: 0, busy: 0, again: 0, unexpected: 0, samples: [] };
+const count = { calls: 0, tokens: 0, streams: 0, busy: 0, cut: 0, again: 0, unexpected: 0, samples: [] };
 const BUSY = ['overloaded', 'policy_budget', 'ledger_unavailable']; // the last one, where a disk takes seconds
 
 const refund = (order, status) => ({
@@ -89,6 +90,7 @@ async function answer(call, bearer, onData, through) {
     }
     if (got.error) return unexpected(call, got.error.message);
     if (got.status === 503 && BUSY.some((code) => text.includes(`"code":"${code}"`))) count.busy += 1;
+    else if (got.status === 502 && text.includes('"code":"tool_unreachable"')) count.cut += 1;
     else if (got.status !== call.status) unexpected(call, `${got.status} ${text.slice(0, 300)}`);
     return got.status;
   }
