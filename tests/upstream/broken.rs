@@ -119,8 +119,8 @@ fn a_head_that_does_not_come_in_time_is_a_timeout_however_it_is_spread() {
         }
     });
     let sidecar = tool.sidecar(world);
-    for number in 0..drips.len() {
-        refused(&sidecar, &token, number, drips[number], (504, "tool_timeout", "tool_timeout"));
+    for (number, drip) in drips.into_iter().enumerate() {
+        refused(&sidecar, &token, number, drip, (504, "tool_timeout", "tool_timeout"));
     }
 }
 

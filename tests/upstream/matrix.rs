@@ -37,38 +37,53 @@ fn whole(answer: &Value, bytes: usize) {
 }
 
 fn cases(caller: &Caller<'_>) -> Vec<Case> {
-    let call = |method: &str, name: &str, more: Value, expected: fn(&Value, &Behind)| Case {
-        request: caller.odd(method, name, &more),
-        expected,
-        outcome: "completed",
-    };
-    let none = Value::Null;
+    [bodies(caller), uploads(caller), extras(caller), breaks(caller)].into_iter().flatten().collect()
+}
+
+/// A call that is completed.
+fn call(caller: &Caller<'_>, method: &str, name: &str, more: &Value, expected: fn(&Value, &Behind)) -> Case {
+    Case { request: caller.odd(method, name, more), expected, outcome: "completed" }
+}
+
+/// Answers with a body, and without one.
+fn bodies(caller: &Caller<'_>) -> Vec<Case> {
+    let call =
+        |method: &str, name: &str, expected: fn(&Value, &Behind)| call(caller, method, name, &Value::Null, expected);
     vec![
-        call("GET", "plain?bytes=100000", none.clone(), |answer, _| {
+        call("GET", "plain?bytes=100000", |answer, _| {
             whole(answer, 100_000);
             assert_eq!(answer["headers"]["content-length"], "100000");
         }),
-        call("GET", "plain?bytes=0", none.clone(), |answer, _| whole(answer, 0)),
-        call("GET", "chunks?bytes=3000000", none.clone(), |answer, _| whole(answer, LARGE)),
-        call("GET", "chunks?bytes=0", none.clone(), |answer, _| whole(answer, 0)),
-        call("HEAD", "plain?bytes=77", none.clone(), |answer, _| {
+        call("GET", "plain?bytes=0", |answer, _| whole(answer, 0)),
+        call("GET", "chunks?bytes=3000000", |answer, _| whole(answer, LARGE)),
+        call("GET", "chunks?bytes=0", |answer, _| whole(answer, 0)),
+        call("HEAD", "plain?bytes=77", |answer, _| {
             assert_eq!((&answer["status"], &answer["bytes"]), (&json!(200), &json!(0)), "{answer}");
             assert_eq!((&answer["complete"], &answer["headers"]["content-length"]), (&json!(true), &json!("77")));
         }),
-        call("HEAD", "chunks", none.clone(), |answer, _| {
+        call("HEAD", "chunks", |answer, _| {
             assert_eq!(
                 (&answer["status"], &answer["bytes"], &answer["complete"]),
                 (&json!(200), &json!(0), &json!(true))
             );
         }),
-        call("GET", "status?code=204", none.clone(), |answer, _| empty(answer, 204)),
-        call("GET", "status?code=304", none.clone(), |answer, _| {
+        call("GET", "status?code=204", |answer, _| empty(answer, 204)),
+        call("GET", "status?code=304", |answer, _| {
             empty(answer, 304);
             assert_eq!(answer["headers"]["etag"], "\"1\"");
         }),
-        call("GET", "status?code=503", none.clone(), |answer, _| {
+        call("GET", "status?code=503", |answer, _| {
             assert_eq!((&answer["status"], &answer["text"]), (&json!(503), &json!(r#"{"code":503}"#)));
         }),
+    ]
+}
+
+/// Requests with a body, and without one.
+fn uploads(caller: &Caller<'_>) -> Vec<Case> {
+    let call = |method: &str, name: &str, more: Value, expected: fn(&Value, &Behind)| {
+        call(caller, method, name, &more, expected)
+    };
+    vec![
         call("POST", "echo", json!({"body": {"bytes": LARGE, "pieces": 7}}), |answer, behind| {
             let seen = echoed(answer, behind);
             assert_eq!((&seen["body_bytes"], &seen["body_sha256"]), (&json!(LARGE), &json!(sha256(&letters(LARGE)))));
@@ -79,7 +94,16 @@ fn cases(caller: &Caller<'_>) -> Vec<Case> {
         call("POST", "echo", json!({"body": {"text": ""}}), |answer, behind| {
             assert_eq!(echoed(answer, behind)["body_bytes"], 0);
         }),
-        call("GET", "trailers", none.clone(), |answer, _| {
+    ]
+}
+
+/// What may come before the answer and after its body.
+fn extras(caller: &Caller<'_>) -> Vec<Case> {
+    let call = |method: &str, name: &str, more: Value, expected: fn(&Value, &Behind)| {
+        call(caller, method, name, &more, expected)
+    };
+    vec![
+        call("GET", "trailers", Value::Null, |answer, _| {
             assert_eq!((&answer["text"], &answer["trailers"]), (&json!("firstsecond"), &json!({})), "{answer}");
             assert_eq!(answer["headers"].get("trailer"), None);
         }),
@@ -108,19 +132,28 @@ fn cases(caller: &Caller<'_>) -> Vec<Case> {
                 assert!(!answer.to_string().contains("1.2.3.4"));
             },
         ),
-        call("GET", "interim", none.clone(), |answer, _| {
+        call("GET", "interim", Value::Null, |answer, _| {
             assert_eq!((&answer["status"], &answer["text"]), (&json!(200), &json!("final")), "{answer}");
             assert_eq!((&answer["interim"], answer["headers"].get("link")), (&json!([]), None));
         }),
+    ]
+}
+
+/// An answer that breaks off, one that comes early, and what comes after them on the same connections.
+fn breaks(caller: &Caller<'_>) -> Vec<Case> {
+    let call = |method: &str, name: &str, more: Value, expected: fn(&Value, &Behind)| {
+        call(caller, method, name, &more, expected)
+    };
+    vec![
         Case {
             outcome: "tool_broke",
-            ..call("GET", "reset", none.clone(), |answer, _| {
+            ..call("GET", "reset", Value::Null, |answer, _| {
                 assert_eq!(answer["complete"], false, "a cut answer looked whole: {answer}");
                 assert_ne!(answer["error"], Value::Null);
             })
         },
         // What comes next on the same connections is not touched by it.
-        call("GET", "plain?bytes=5", none.clone(), |answer, _| whole(answer, 5)),
+        call("GET", "plain?bytes=5", Value::Null, |answer, _| whole(answer, 5)),
         call("POST", "early", json!({"body": {"bytes": LARGE, "pieces": 3}}), |answer, _| {
             assert_eq!(
                 (&answer["status"], &answer["text"]),
@@ -128,7 +161,7 @@ fn cases(caller: &Caller<'_>) -> Vec<Case> {
                 "{answer}"
             );
         }),
-        call("GET", "plain?bytes=6", none, |answer, _| whole(answer, 6)),
+        call("GET", "plain?bytes=6", Value::Null, |answer, _| whole(answer, 6)),
     ]
 }
 
