@@ -1,6 +1,11 @@
 //! Tools that break the protocol, or off: a clean refusal with its decision on record, and nothing of it reaches the next
 //! call.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use serde_json::{Value, json};
 
 use super::raw::{RawTool, ok};
@@ -205,28 +210,32 @@ fn a_body_that_pauses_for_too_long_is_cut_and_events_are_waited_for() {
 fn what_a_tool_says_unasked_is_nobodys_answer() {
     let Some(world) = world() else { return };
     let token = world.probe();
-    let poison = ok("poison");
-    for pause in [None, Some(0), Some(30)] {
-        let poison = poison.clone();
+    // With the answer, or once it is out; in both cases before the next request is.
+    for late in [false, true] {
+        let said = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&said);
         let tool = RawTool::start(move |connection| {
             while let Some(head) = connection.request() {
                 let mark = head.split(['=', ' ']).nth(2).unwrap().to_owned();
-                match pause {
-                    None => connection.say(format!("{}{poison}", ok(&mark))),
-                    Some(milliseconds) => {
-                        connection.say(ok(&mark));
-                        connection.pause(milliseconds);
-                        connection.say(&poison);
-                    }
+                if late {
+                    connection.say(ok(&mark));
+                    connection.pause(30);
+                    connection.say(ok("poison"));
+                } else {
+                    connection.say(format!("{}{}", ok(&mark), ok("poison")));
                 }
+                count.fetch_add(1, Ordering::Relaxed);
             }
         });
         let sidecar = tool.sidecar(world);
-        for number in 0..10 {
+        for number in 0..6 {
+            let before = said.load(Ordering::Relaxed);
             let answer = sidecar.get(&format!("{PLAIN}?mark={number}"), &token).send();
-            // It came before the next request was sent: the agent needs longer for that than it is late.
-            std::thread::sleep(std::time::Duration::from_millis(60));
             assert!(answer.status == 502 || answer.text() == number.to_string(), "{number}: {}", answer.text());
+            if answer.status == 200 {
+                eventually("the tool to have said too much", || (said.load(Ordering::Relaxed) > before).then_some(()));
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
         }
     }
 }
