@@ -18,10 +18,11 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// A decision that takes longer is a slow one. Many times what one takes that people write.
-const LONG: Duration = Duration::from_millis(5);
+/// A decision that takes more of its thread's time is a slow one, however long it had to wait for a core. Some hundred
+/// times what one takes that people write.
+const LONG: Duration = Duration::from_millis(20);
 /// For so long after a slow decision those about the same action are taken to be slow too.
-const CALM: Duration = Duration::from_secs(60);
+const CALM: Duration = Duration::from_secs(10);
 /// The longest that a decision waits for its turn among the slow ones.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -61,10 +62,10 @@ impl Lanes {
     }
 
     fn timed<T>(&self, action: &Id<Action>, decide: impl FnOnce() -> T) -> T {
-        let began = net::clock::monotonic();
+        let before = net::clock::thread_cpu();
         let decided = decide();
-        let ended = net::clock::monotonic();
-        if ended.duration_since(began) > LONG {
+        if net::clock::thread_cpu().saturating_sub(before) > LONG {
+            let ended = net::clock::monotonic();
             self.slow.lock().unwrap_or_else(PoisonError::into_inner).insert(action.clone(), ended);
             self.any.store(true, Ordering::Release);
         }
@@ -92,8 +93,12 @@ mod tests {
         Id::new(name).unwrap()
     }
 
+    /// Works for longer than people's policies do.
     fn pause() {
-        std::thread::sleep(LONG * 2);
+        let before = net::clock::thread_cpu();
+        while net::clock::thread_cpu() - before < LONG * 2 {
+            std::hint::spin_loop();
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -107,12 +112,13 @@ mod tests {
         // The one thread there is goes on while a slow decision is under way: it answers what that waits for.
         let (answer, question) = std::sync::mpsc::channel();
         let deciding = Arc::clone(&lanes);
-        let slow = tokio::spawn(async move {
+        let tasks = net::Tasks::new();
+        let slow = tasks.spawn("slow", async move {
             let waits = move || question.recv_timeout(Duration::from_secs(30)).is_ok();
             deciding.run(&action("slow"), waits).await.unwrap()
         });
-        tokio::spawn(async move { answer.send(()).unwrap() }).await.unwrap();
-        assert!(slow.await.unwrap());
+        tasks.spawn("answer", async move { answer.send(()).unwrap() }).join().await.unwrap();
+        assert!(slow.join().await.unwrap());
     }
 
     #[tokio::test]
