@@ -55,7 +55,7 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// Defaults: 5 s to connect, 15 s idle, 64 unused connections per host, 64 KiB of response head.
+    /// Defaults: 5 s to connect, 15 s idle, 512 unused connections per host, 64 KiB of response head.
     #[must_use]
     pub fn new(tls: ClientConfig, trust: UrlTrust) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl ClientOptions {
             trust,
             connect_timeout: Duration::from_secs(5),
             pool_idle_timeout: Duration::from_secs(15),
-            pool_idle_per_host: 64,
+            pool_idle_per_host: 512,
             max_response_header_bytes: 64 * 1024,
         }
     }
