@@ -59,8 +59,12 @@ pub(crate) fn list_with(dir: &Path, endings: &[&str]) -> io::Result<Vec<u64>> {
     let mut indexes = BTreeSet::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        let digits = |ending: &&str| name.to_str()?.strip_suffix(*ending)?.parse::<u64>().ok();
-        indexes.extend(endings.iter().find_map(digits));
+        let index = |ending: &&str| {
+            let digits = name.to_str()?.strip_suffix(*ending)?;
+            // Written as we write it: another name is another's file, also where it is the same number.
+            digits.parse::<u64>().ok().filter(|index| format!("{index:08}") == digits)
+        };
+        indexes.extend(endings.iter().find_map(index));
     }
     Ok(indexes.into_iter().collect())
 }

@@ -3,6 +3,7 @@
 //! One thread owns every file. It takes all that waits, makes it durable with one fsync (two with companion rows),
 //! and answers all at once.
 
+mod gather;
 pub(crate) mod outage;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
     io,
     path::PathBuf,
     sync::{Arc, PoisonError, Weak, atomic::Ordering, mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::{Timestamp, Unit};
@@ -18,7 +19,7 @@ use model::{Agent, Delegation, canonical::Unwritable};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use self::outage::Outage;
+use self::{gather::Gathering, outage::Outage};
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
@@ -31,10 +32,6 @@ use crate::{
     values::Draft,
 };
 
-/// The most records that share one fsync.
-const MAX_BATCH: usize = 1024;
-/// How long the record of a call's end may wait for company. Until then a crash makes the end unknown.
-const ENDS_WAIT: Duration = Duration::from_millis(50);
 /// How many tokens of a segment are remembered as seen. Beyond that they are forgotten and written again, which
 /// costs room, never truth.
 const MAX_SEEN: usize = 4096;
@@ -109,6 +106,7 @@ pub(crate) struct Writer {
     outage: Option<Outage>,
     /// What became of calls that ended while the disk failed.
     kept: Vec<Append>,
+    gathering: Gathering,
 }
 
 impl Writer {
@@ -140,6 +138,7 @@ impl Writer {
             retry_at: None,
             outage: None,
             kept: Vec::new(),
+            gathering: Gathering::new(net::clock::monotonic()),
         };
         let dir = writer.home.dir.clone();
         for written in writer.write(&mut drafts).map_err(LedgerError::io(dir))? {
@@ -157,7 +156,7 @@ impl Writer {
     pub(crate) fn run(&mut self, inbox: &mpsc::Receiver<Request>) {
         loop {
             let (waiting, order) = match self.next(inbox) {
-                Ok(Some(first)) => collect(first, inbox),
+                Ok(Some(first)) => self.gathering.collect(first, inbox),
                 Ok(None) => (Vec::new(), None),
                 Err(Disconnected) => {
                     self.sign_due_head();
@@ -391,32 +390,6 @@ impl Append {
 }
 
 struct Disconnected;
-
-/// Everything that waits behind `first`, up to a batch, and what is asked after it. Where only ends of calls wait,
-/// whose calls wait for nothing, a decision has a moment to come along and share its fsync with them.
-fn collect(first: Request, inbox: &mpsc::Receiver<Request>) -> (Vec<Waiting>, Option<Order>) {
-    let latest = net::clock::monotonic() + ENDS_WAIT;
-    let mut waiting: Vec<Waiting> = Vec::new();
-    let mut urgent = false;
-    let mut next = Some(first);
-    while let Some(request) = next {
-        match request {
-            Request::Append { append, reply, slot } => {
-                urgent |= !matches!(append.mark, Mark::Settles(_));
-                waiting.push(Waiting { append: *append, reply, slot });
-            }
-            Request::Do(order) => return (waiting, Some(order)),
-        }
-        next = if waiting.len() >= MAX_BATCH {
-            None
-        } else if urgent {
-            inbox.try_recv().ok()
-        } else {
-            inbox.recv_timeout(latest.saturating_duration_since(net::clock::monotonic())).ok()
-        };
-    }
-    (waiting, None)
-}
 
 fn content(value: &impl Serialize) -> Result<Hash, Unrecordable> {
     // Only ever compared: it may hold what a record could not.
