@@ -49,7 +49,7 @@ pub fn write(value: &(impl Serialize + ?Sized), form: Form, out: &mut Vec<u8>) -
 /// part's own text, its members in the order they came in, which is the same for values of one type.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_taking(
     value: &(impl Serialize + ?Sized),
     form: Form,
