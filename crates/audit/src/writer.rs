@@ -234,8 +234,8 @@ impl Writer {
         let mut appends = Vec::with_capacity(waiting.len());
         let mut replies = Vec::with_capacity(waiting.len());
         for Waiting { append, reply, slot } in waiting {
+            replies.push((reply, slot, matches!(append.mark, Mark::Settles(_))));
             appends.push(append);
-            replies.push((reply, slot));
         }
         let outcomes = match &self.outage {
             Some(outage) => {
@@ -250,10 +250,14 @@ impl Writer {
                 }
             },
         };
-        for ((reply, slot), outcome) in replies.into_iter().zip(outcomes) {
+        for ((reply, slot, settles), outcome) in replies.into_iter().zip(outcomes) {
             drop(slot);
-            // A caller that went away does not want its answer.
-            drop(reply.send(outcome));
+            // A caller that went away does not want its answer. Ends of calls are handed over by nobody who waits.
+            match reply.send(outcome) {
+                Ok(()) | Err(Ok(_) | Err(LedgerError::Kept(_))) => {}
+                Err(Err(error)) if settles => tracing::warn!(%error, "what became of a call could not be recorded"),
+                Err(Err(_)) => {}
+            }
         }
     }
 

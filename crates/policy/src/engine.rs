@@ -43,6 +43,8 @@ struct Asked {
     packages: Vec<Package>,
     /// What they read of the input, all together. They are asked with that alone.
     reads: Part,
+    /// Whether the same may be asked again: nothing they read differs from call to call by itself.
+    recurs: bool,
 }
 
 /// A question as it is recorded, and what its decision is found by.
@@ -113,9 +115,8 @@ impl Engine {
 
     /// Writes `question` down as it is recorded, which is half of the way to its decision.
     pub fn write(&self, question: &Question) -> Written {
-        let none = Part::default();
-        let reads = self.tools.get(&question.call.tool).map_or(&none, |asked| &asked.reads);
-        Written(self.memory.write(question, reads))
+        let recurring = self.tools.get(&question.call.tool).filter(|asked| asked.recurs);
+        Written(self.memory.write(question, recurring.map(|asked| &asked.reads)))
     }
 
     /// The decision that was made before on what is `written`, where there was one and it is still known.
@@ -181,7 +182,7 @@ fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Pa
         let of_team = || of_teams.iter().filter(|package| package.owner == Owner::Team(source.name.clone())).cloned();
         for tool in source.tools.iter().flatten() {
             let asked = tools.entry(tool.clone());
-            let asked = asked.or_insert_with(|| Asked { packages: org.clone(), reads: Part::default() });
+            let asked = asked.or_insert_with(|| Asked { packages: org.clone(), reads: Part::default(), recurs: false });
             asked.packages.extend(of_team());
         }
     }
@@ -190,6 +191,7 @@ fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Pa
             // What is not known of a package is everything.
             asked.reads.add_all(&[], reads.get(&package.name).unwrap_or(&WHOLE));
         }
+        asked.recurs = memory::recurs(&asked.reads);
     }
     tools
 }

@@ -37,7 +37,7 @@ struct Open {
     sent: bool,
     answered: Option<Instant>,
     began: Instant,
-    /// Its room is free again once its end is on record.
+    /// Its room is free again once its end is in the ledger's queue, which has its own bound.
     #[expect(dead_code, reason = "held: the call is under way for as long as it is here")]
     under_way: Option<UnderWay>,
 }
@@ -168,7 +168,7 @@ impl Settlement {
 }
 
 impl Drop for Settlement {
-    /// The end of a call is written by a task of its own: whoever waited for the response may be gone.
+    /// The end of a call is handed to the ledger without waiting: whoever waited for the response may be gone.
     fn drop(&mut self) {
         let Some(open) = self.open.take().filter(|open| open.armed) else { return };
         #[cfg(any(test, feature = "bench"))]

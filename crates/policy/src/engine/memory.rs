@@ -20,18 +20,27 @@ pub(super) struct Memory {
 /// What a decision is found by.
 pub(super) type Key = [u8; 32];
 
+/// Whether a policy that reads this may be asked the same again.
+pub(super) fn recurs(reads: &Part) -> bool {
+    !NEVER_THE_SAME.iter().any(|path| reads.touches(path))
+}
+
 impl Memory {
     /// Keeps about `most` decisions, those that are asked for again longer than others.
     pub(super) fn of(most: usize) -> Self {
         Self { decisions: (most > 0).then(|| Cache::new(most)) }
     }
 
-    /// The question as it is recorded, and what its decision is found by, given what the policies read; `None` where
-    /// it is not kept.
-    pub(super) fn write(&self, question: &Question, reads: &Part) -> Result<(Vec<u8>, Option<Key>), InvalidInput> {
-        if self.decisions.is_none() || NEVER_THE_SAME.iter().any(|path| reads.touches(path)) {
+    /// The question as it is recorded, and what its decision is found by, where it may be asked again and `reads` is
+    /// what the policies read of it.
+    pub(super) fn write(
+        &self,
+        question: &Question,
+        reads: Option<&Part>,
+    ) -> Result<(Vec<u8>, Option<Key>), InvalidInput> {
+        let Some(reads) = reads.filter(|_| self.decisions.is_some()) else {
             return Ok((input::canonical_json(question)?, None));
-        }
+        };
         let (text, mut taken) = input::canonical_taking(question, reads)?;
         // JSON holds no zero byte, so that nothing of the one runs over into the other.
         taken.push(0);
@@ -46,7 +55,11 @@ impl Memory {
     /// Keeps what would be decided again: an error or a spent budget may pass.
     pub(super) fn keep(&self, key: Key, decision: &Decision) {
         let Some(decisions) = &self.decisions else { return };
-        let failed = matches!(decision.code, Some(Code::PolicyError | Code::PolicyBudget));
+        // A denial may name another package that failed.
+        let failures = [Code::PolicyError, Code::PolicyBudget];
+        let failed = failures.iter().any(|failure| {
+            decision.code == Some(*failure) || decision.reasons.iter().any(|reason| reason.code == failure.as_str())
+        });
         let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let text: usize = decision.reasons.iter().map(|reason| of(&reason.message) + of(&reason.internal) + 64).sum();
         if !failed && text <= MAX_TEXT {

@@ -177,6 +177,18 @@ fn what_is_different_each_time_is_not_kept_and_what_two_tools_are_asked_is_kept_
     }
     // A builtin's error, which another version of the engine or of the input may not have.
     assert_eq!(kept("deny contains {\"code\": \"x\"} if time.parse_rfc3339_ns(input.action.name) > 0"), 0);
+    // Nor a denial beside one: what failed may work the next time, and the denial's reasons say that it failed.
+    let denied = "deny contains {\"code\": \"always\"}";
+    let failing =
+        "package countersign.org\ndeny contains {\"code\": \"x\"} if time.parse_rfc3339_ns(input.action.name) > 0";
+    let sources = [
+        source("org", &[], failing),
+        source("support", &["orders"], &format!("package countersign.teams.support\n{denied}")),
+    ];
+    let engine = Engine::load(&sources, &fixture::catalogue(&["orders", "mail"])).unwrap();
+    assert_eq!(engine.decide(&fixture::question()).code, Some(model::Code::PolicyDenied));
+    assert_eq!(engine.memory.decisions.as_ref().unwrap().len(), 0);
+
     let text = "package countersign.teams.one\nallow contains {\"code\": \"one\"}";
     let other = "package countersign.teams.two\ndeny contains {\"code\": \"two\"}";
     let sources = [source("one", &["orders"], text), source("two", &["mail"], other)];
