@@ -93,7 +93,9 @@ pub(crate) async fn forward(
     let mut fields = for_tool(&headers, version, &span, &credential);
     let up = match &body {
         CallBody::Read(_) => Trailers::default(),
-        CallBody::Unseen(_) => Trailers::of_request(&headers, call.action, &snapshot.listener),
+        CallBody::Unseen(_) => {
+            Trailers::of_request(&headers, credential.field().map(|(name, _)| name), call.action, &snapshot.listener)
+        }
     };
     if let Some(names) = up.announcement(&headers) {
         fields.insert(header::TRAILER, names);

@@ -18,25 +18,32 @@ enum Rule {
     /// None.
     #[default]
     Dropped,
-    /// To the tool: these.
-    Announced(Vec<HeaderName>),
+    /// To the tool: these, and nothing with the agent's token in it.
+    Announced(Vec<HeaderName>, Option<HeaderValue>),
     /// To the agent: what it may see, and nothing with the tool's credential in it.
     Visible(Option<HeaderValue>),
 }
 
 impl Trailers {
-    /// Those of a request with these `fields`: announced in `Trailer`, not given as a header field already, and not
-    /// of a name by which the call was decided.
-    pub(super) fn of_request(fields: &HeaderMap, action: &Action, listener: &AgentListenerConfig) -> Self {
+    /// Those of a request with these `fields`: announced in `Trailer`, not given as a header field already, not of a
+    /// name by which the call was decided, and not of the `own` name under which the tool gets its credential.
+    pub(super) fn of_request(
+        fields: &HeaderMap,
+        own: Option<&HeaderName>,
+        action: &Action,
+        listener: &AgentListenerConfig,
+    ) -> Self {
         let mut names = announced(fields);
         names.retain(|name| {
             headers::may_trail(name)
                 && !headers::is_kept_from_tool(name)
                 && !name.as_str().contains('_')
                 && !fields.contains_key(name)
+                && own != Some(name)
                 && !is_read(name, action, listener)
         });
-        if names.is_empty() { Self::default() } else { Self(Rule::Announced(names)) }
+        let token = fields.get(header::AUTHORIZATION).cloned();
+        if names.is_empty() { Self::default() } else { Self(Rule::Announced(names, token)) }
     }
 
     /// Those of a response to an agent that said `TE: trailers` in its `fields`.
@@ -48,7 +55,7 @@ impl Trailers {
     pub(super) fn announcement(&self, fields: &HeaderMap) -> Option<HeaderValue> {
         let names = match &self.0 {
             Rule::Dropped => return None,
-            Rule::Announced(names) => names.clone(),
+            Rule::Announced(names, _) => names.clone(),
             Rule::Visible(_) => announced(fields).into_iter().filter(visible).collect(),
         };
         let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
@@ -57,12 +64,13 @@ impl Trailers {
 
     /// What is left of `trailers`, if anything is.
     pub(crate) fn kept(&self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        let gives_away = |value: &HeaderValue, secret: &Option<HeaderValue>| {
+            secret.as_ref().is_some_and(|secret| headers::holds(value, secret))
+        };
         let stays = |name: &HeaderName, value: &HeaderValue| match &self.0 {
             Rule::Dropped => false,
-            Rule::Announced(names) => names.contains(name),
-            Rule::Visible(credential) => {
-                visible(name) && !credential.as_ref().is_some_and(|credential| headers::holds(value, credential))
-            }
+            Rule::Announced(names, token) => names.contains(name) && !gives_away(value, token),
+            Rule::Visible(credential) => visible(name) && !gives_away(value, credential),
         };
         let mut kept = HeaderMap::new();
         let mut last = None;

@@ -24,7 +24,7 @@ fn of_request(pairs: &[(&'static str, &'static str)]) -> Trailers {
     let action = tool.actions.iter().find(|action| action.id.as_str() == "orders.tag").unwrap();
     let mut listener = testing::listener();
     listener.input_headers = serde_json::from_value(serde_json::json!(["x-ticket"])).unwrap();
-    Trailers::of_request(&fields(pairs), action, &listener)
+    Trailers::of_request(&fields(pairs), Some(&HeaderName::from_static("x-api-key")), action, &listener)
 }
 
 #[test]
@@ -62,12 +62,20 @@ fn no_trailer_of_a_request_says_what_only_its_head_may() {
         "x-ticket",
         "x_checksum",
         "x-given",
+        "x-api-key",
         "countersign-decision-id",
         "not a name",
     ] {
         let pairs = [("trailer", name), ("x-given", "1")];
         assert_eq!(of_request(&pairs).announcement(&HeaderMap::new()), None, "{name}");
     }
+}
+
+#[test]
+fn the_agents_token_reaches_no_tool_behind_a_body() {
+    let trailers = of_request(&[("authorization", "Bearer header.claims.mark"), ("trailer", "x-checksum, x-more")]);
+    let sent = [("x-checksum", "header.claims.mark"), ("x-checksum", "Bearer header.claims.mark"), ("x-more", "4")];
+    assert_eq!(names(&trailers, &sent), ["x-more: 4"]);
 }
 
 #[test]
