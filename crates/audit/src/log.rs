@@ -234,9 +234,7 @@ impl Ledger {
     /// [`LedgerError::Kept`] when it is not durable yet, and will be once the ledger can be written. Any other when it
     /// will not be; the call is then closed as `unknown` when the ledger is closed, or at the next start.
     pub async fn settled(&self, record: CallSettled) -> Result<(), LedgerError> {
-        let draft = record::settled(&record)?;
-        let mark = Mark::Settles(record.id.to_string());
-        self.append(Append { draft, mark, subject: None }).await.map(drop)
+        self.append(Append::end(record::settled(&record)?, record.id.to_string())).await.map(drop)
     }
 
     /// Hands over the record of what became of a permitted call, and does not wait for it to be written. `false`
@@ -250,8 +248,7 @@ impl Ledger {
             Err(TryAcquireError::NoPermits) => return Ok(false),
             Err(TryAcquireError::Closed) => return Err(LedgerError::Closed),
         };
-        let append =
-            Append { draft: record::settled(record)?, mark: Mark::Settles(record.id.to_string()), subject: None };
+        let append = Append::end(record::settled(record)?, record.id.to_string());
         let request = Request::Append { append: Box::new(append), reply: oneshot::channel().0, slot: Some(slot) };
         self.inner.requests.send(request).map_err(|_| LedgerError::Closed)?;
         Ok(true)
@@ -263,7 +260,7 @@ impl Ledger {
     /// When it could not be made durable within [`PATIENCE`]. It may be later, so what it says has to hold then too.
     pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
         let draft = record::event(&event)?;
-        let appended = self.append(Append { draft, mark: Mark::None, subject: None });
+        let appended = self.append(Append::event(draft));
         let late = |_| LedgerError::Unavailable("the disk does not answer".to_owned());
         tokio::time::timeout(PATIENCE, appended).await.map_err(late)?.map(drop)
     }

@@ -306,3 +306,19 @@ fn sync(file: &File, observer: Option<&FsyncObserver>) -> io::Result<()> {
 fn elapsed(since: Instant) -> Duration {
     net::clock::monotonic().saturating_duration_since(since)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_a_file_whose_name_is_written_as_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let ours = ["00000001.jsonl", "00000004.jsonl.gz", "100000000.jsonl"];
+        let others = ["1.jsonl", "+0000002.jsonl", "000000003.jsonl", "00000005.jsonl.torn", "x.jsonl"];
+        for name in ours.iter().chain(&others) {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        assert_eq!(list(dir.path()).unwrap(), [1, 4, 100_000_000]);
+    }
+}

@@ -121,7 +121,7 @@ impl Writer {
     ) -> Result<Self, LedgerError> {
         let mut drafts = vec![Append::event(record::started(&settings.started, id, &recovered.previous)?)];
         for id in &recovered.open {
-            drafts.push(Append { mark: Mark::Settles(id.clone()), ..Append::event(record::settled_unknown(id)?) });
+            drafts.push(Append::end(record::settled_unknown(id)?, id.clone()));
         }
         let mut writer = Self {
             home,
@@ -156,7 +156,10 @@ impl Writer {
     pub(crate) fn run(&mut self, inbox: &mpsc::Receiver<Request>) {
         loop {
             let (waiting, order) = match self.next(inbox) {
-                Ok(Some(first)) => self.gathering.collect(first, inbox),
+                Ok(Some(first)) => {
+                    let due = self.due();
+                    self.gathering.collect(first, inbox, due)
+                }
                 Ok(None) => (Vec::new(), None),
                 Err(Disconnected) => {
                     self.sign_due_head();
@@ -189,10 +192,14 @@ impl Writer {
         *self.shared.working.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// The next request, or `None` when a head, a seal or a retry is due first.
+    /// When a head, a retry or a seal is due.
+    fn due(&self) -> Option<Instant> {
+        [self.head_due, self.retry_at, self.seal_due()].into_iter().flatten().min()
+    }
+
+    /// The next request, or `None` when something is due first.
     fn next(&self, inbox: &mpsc::Receiver<Request>) -> Result<Option<Request>, Disconnected> {
-        let due = [self.head_due, self.retry_at, self.seal_due()].into_iter().flatten().min();
-        match due {
+        match self.due() {
             None => inbox.recv().map(Some).map_err(|_| Disconnected),
             Some(due) => match inbox.recv_timeout(due.saturating_duration_since(net::clock::monotonic())) {
                 Ok(request) => Ok(Some(request)),
@@ -390,6 +397,11 @@ impl Writer {
 impl Append {
     pub(crate) fn event(draft: Draft) -> Self {
         Self { draft, mark: Mark::None, subject: None }
+    }
+
+    /// The end of the call `id`.
+    pub(crate) fn end(draft: Draft, id: String) -> Self {
+        Self { mark: Mark::Settles(id), ..Self::event(draft) }
     }
 }
 

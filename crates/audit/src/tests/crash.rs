@@ -231,6 +231,40 @@ async fn what_was_kept_is_written_at_the_latest_when_the_ledger_is_closed() {
 }
 
 #[tokio::test]
+async fn an_end_that_nobody_waits_for_is_on_record_also_after_an_outage_and_a_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    let during = kept.ledger.decided(permitted(kept.question(1, &delegation))).await.unwrap();
+    let last = kept.ledger.decided(permitted(kept.question(2, &delegation))).await.unwrap();
+    let outage = Outage::begin(&kept, dir.path(), 3, &delegation).await;
+    assert!(kept.ledger.settle(&completed(during.id())).unwrap());
+    outage.end();
+    recovered(&kept.ledger).await;
+    assert!(kept.ledger.settle(&completed(last.id())).unwrap());
+    kept.close().await;
+    for id in [during.id(), last.id()] {
+        assert_eq!(outcome(dir.path(), id.as_str()).as_deref(), Some("completed"));
+    }
+    assert_eq!(verified(dir.path()).open_calls, 0);
+}
+
+#[tokio::test]
+async fn a_full_queue_takes_no_end_that_nobody_waits_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = try_open(LedgerSettings { queue: 1, ..settings(dir.path()) }).await.unwrap();
+    let first = kept.ledger.decided(permitted(kept.question(1, &delegation))).await.unwrap();
+    let second = kept.ledger.decided(permitted(kept.question(2, &delegation))).await.unwrap();
+    // The first holds the one place for as long as it waits for company.
+    assert!(kept.ledger.settle(&completed(first.id())).unwrap());
+    assert!(!kept.ledger.settle(&completed(second.id())).unwrap());
+    kept.ledger.settled(completed(second.id())).await.unwrap();
+    kept.close().await;
+    assert_eq!(outcome(dir.path(), second.id().as_str()).as_deref(), Some("completed"));
+}
+
+#[tokio::test]
 async fn a_call_that_nobody_settled_is_closed_as_unknown_before_the_record_of_the_stop() {
     let dir = tempfile::tempdir().unwrap();
     let delegation = Arc::new(testing::delegation());

@@ -31,11 +31,18 @@ impl Gathering {
         Self { since: now, decisions: 0, many: false }
     }
 
-    /// Everything that waits behind `first`, up to a batch, and what is asked after it.
-    pub(super) fn collect(&mut self, first: Request, inbox: &mpsc::Receiver<Request>) -> (Vec<Waiting>, Option<Order>) {
-        let latest = net::clock::monotonic() + ENDS_WAIT;
+    /// Everything that waits behind `first`, up to a batch, and what is asked after it. Nothing waits for company past
+    /// `due`, when the writer has something else to do.
+    pub(super) fn collect(
+        &mut self,
+        first: Request,
+        inbox: &mpsc::Receiver<Request>,
+        due: Option<Instant>,
+    ) -> (Vec<Waiting>, Option<Order>) {
+        let patience = net::clock::monotonic() + ENDS_WAIT;
+        let latest = due.map_or(patience, |due| due.min(patience));
         let mut waiting: Vec<Waiting> = Vec::new();
-        let mut decisions = 0;
+        let (mut decisions, mut order) = (0, None);
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
@@ -48,7 +55,10 @@ impl Gathering {
                     decisions += u32::from(decision);
                     waiting.push(Waiting { append: *append, reply, slot });
                 }
-                Request::Do(order) => return (waiting, Some(order)),
+                Request::Do(asked) => {
+                    order = Some(asked);
+                    break;
+                }
             }
             next = if waiting.len() >= MAX_BATCH {
                 None
@@ -60,7 +70,7 @@ impl Gathering {
             };
         }
         self.count(decisions, net::clock::monotonic());
-        (waiting, None)
+        (waiting, order)
     }
 
     fn count(&mut self, decisions: u32, now: Instant) {

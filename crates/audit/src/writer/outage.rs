@@ -139,7 +139,7 @@ impl Writer {
         let mut records = Vec::with_capacity(self.open.len() + 1);
         for id in &self.open {
             let draft = record::settled_unknown(id).map_err(io::Error::other)?;
-            records.push(Append { mark: Mark::Settles(id.clone()), ..Append::event(draft) });
+            records.push(Append::end(draft, id.clone()));
         }
         let stopped = record::stopped(self.settings.started.component).map_err(io::Error::other)?;
         records.push(Append::event(stopped));
