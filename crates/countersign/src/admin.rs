@@ -7,13 +7,13 @@ pub(crate) mod status;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use net::{Body, Endpoint, ListenError, ServeLimits, Tasks, UnixListener, bind_unix};
 use rustix::process::geteuid;
 
 use self::status::Status;
-use crate::health::hosts::Hosts;
+use crate::health::{hosts::Hosts, response};
 
 /// The path that tells everything.
 pub(crate) const STATUS: &str = "/status";
@@ -57,13 +57,4 @@ fn answer<B>(request: &Request<B>, status: &dyn Fn() -> Status) -> Response<Body
             response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "unreadable\n")
         }
     }
-}
-
-fn response(status: StatusCode, media_type: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::full(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -116,7 +116,8 @@ fn answer(method: &Method, path: &str, metrics: &Metrics, ready: &dyn Fn() -> Re
     }
 }
 
-fn response(status: StatusCode, media_type: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
+/// What the operator's listeners answer: never kept by anybody.
+pub(crate) fn response(status: StatusCode, media_type: &'static str, body: impl Into<bytes::Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -80,7 +80,7 @@ pub(crate) enum Fate {
     Recorded,
     /// It is in the next summary.
     Folded,
-    /// It is counted by code: too many kinds are told apart already.
+    /// It is counted by code: nobody is known whose it is, or too many kinds are told apart already.
     Counted,
 }
 
@@ -94,7 +94,7 @@ impl Folding {
     pub(crate) fn fate(&self, trail: &Trail, code: Code, now: Instant) -> Fate {
         let (user, agent) = principals(trail);
         if user.is_none() && agent.is_none() {
-            return Fate::Recorded;
+            return Fate::Counted;
         }
         let known = trail.known();
         let kind = Kind {

@@ -158,8 +158,7 @@ impl Sidecar {
                     Fate::Folded => self.metrics.folded(),
                     Fate::Counted => self.unrecorded.add(refusal.code),
                 }
-                let verdict = record::of_guard(&refusal, trail.stage()).verdict;
-                self.note(&trail, trace, verdict, Some(refusal.code));
+                self.note(&trail, trace, record::verdict(refusal.code), Some(refusal.code));
                 false
             }
             End::Unanswered { sent } => sent,

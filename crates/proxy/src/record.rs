@@ -144,8 +144,7 @@ pub(crate) fn input_digest(written: &policy::Written) -> Option<Digest> {
 }
 
 /// The decision that a stage's own refusal is.
-pub(crate) fn of_guard(refusal: &Refusal, stage: &'static str) -> Decision {
-    let verdict = if refusal.code == Code::ApprovalRequired { Verdict::ApprovalRequired } else { Verdict::Deny };
+fn of_guard(refusal: &Refusal, stage: &'static str) -> Decision {
     let mut reasons = refusal.reasons.clone();
     if reasons.is_empty() {
         reasons.push(Reason {
@@ -156,7 +155,12 @@ pub(crate) fn of_guard(refusal: &Refusal, stage: &'static str) -> Decision {
             source: format!("countersign.{stage}"),
         });
     }
-    Decision { verdict, code: Some(refusal.code), reasons }
+    Decision { verdict: verdict(refusal.code), code: Some(refusal.code), reasons }
+}
+
+/// What a refusal with `code` comes to.
+pub(crate) fn verdict(code: Code) -> Verdict {
+    if code == Code::ApprovalRequired { Verdict::ApprovalRequired } else { Verdict::Deny }
 }
 
 fn decided(

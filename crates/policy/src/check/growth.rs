@@ -21,7 +21,7 @@ use self::{
     weight::{MAX_BYTES, MAX_LEVELS, MAX_NUMBER, MAX_PRODUCT, Rounds, Weight},
 };
 use super::{
-    modules::{Module, Rule, Rules},
+    modules::{Module, Rule, Rules, import_name},
     walk::{MAX_NESTING, reference},
 };
 use crate::{
@@ -396,7 +396,7 @@ fn collected(head: &RuleHead) -> Vec<&Expr> {
 fn imports(module: &Module) -> BTreeMap<String, Option<Path>> {
     let named = module.imports().iter().filter_map(|import| {
         let found = reference(&import.refr)?;
-        let name = import.r#as.as_ref().map(|alias| alias.text().to_owned()).or(found.path.last().cloned())?;
+        let name = import_name(import, &found)?;
         match found.root.as_str() {
             "input" => Some((name, None)),
             "data" => Some((name, Some(found.path))),

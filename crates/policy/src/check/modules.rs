@@ -108,6 +108,11 @@ impl Module {
     }
 }
 
+/// The name that an import of `found` stands under in its module.
+pub(super) fn import_name(import: &Import, found: &Reference) -> Option<String> {
+    import.r#as.as_ref().map(|alias| alias.text().to_owned()).or_else(|| found.path.last().cloned())
+}
+
 impl Rule {
     fn of(package: &[String], parsed: Ref<ParsedRule>) -> Result<Self, Problem> {
         let (refr, arguments) = match parsed.as_ref() {

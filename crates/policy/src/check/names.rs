@@ -7,7 +7,7 @@ use regorus::unstable::Span;
 
 use super::{
     builtins,
-    modules::{Module, Rule, Rules},
+    modules::{Module, Rule, Rules, import_name},
     walk::{Call, MAX_NESTING, Reference, Uses, reference},
 };
 use crate::{
@@ -44,7 +44,7 @@ impl<'a> Resolver<'a> {
                 problems.push(problem(&import.span, "the import is not a path of constant names", None));
                 continue;
             };
-            let name = import.r#as.as_ref().map(|alias| alias.text().to_owned()).or(found.path.last().cloned());
+            let name = import_name(import, &found);
             let target = match found.root.as_str() {
                 "rego" if found.path == ["v1"] => continue,
                 "future" if found.path.first().is_some_and(|first| first == "keywords") => continue,

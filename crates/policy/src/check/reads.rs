@@ -7,7 +7,7 @@ use model::Part;
 use regorus::unstable::{Expr, Rule as ParsedRule, RuleHead, Span};
 
 use super::{
-    modules::{Module, Rule},
+    modules::{Module, Rule, import_name},
     walk::{Reference, Uses, reference},
 };
 use crate::roots::Path;
@@ -176,7 +176,7 @@ impl<'a> Names<'a> {
 fn inputs(module: &Module) -> BTreeMap<String, Path> {
     let named = module.imports().iter().filter_map(|import| {
         let found = reference(&import.refr).filter(|found| found.root == "input")?;
-        let name = import.r#as.as_ref().map(|alias| alias.text().to_owned()).or(found.path.last().cloned());
+        let name = import_name(import, &found);
         Some((name?, found.path))
     });
     named.collect()

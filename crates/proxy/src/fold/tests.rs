@@ -80,7 +80,7 @@ fn somebody_elses_refusals_are_not_folded_with_them_and_nobodys_not_at_all() {
     assert_eq!(folding.fate(&trail(), Code::Stage, now), Fate::Folded);
     assert_eq!(folding.fate(&of_user("bob"), Code::Stage, now), Fate::Recorded);
     for _ in 0..10 {
-        assert_eq!(folding.fate(&Trail::new(arrival()), Code::InvalidToken, now), Fate::Recorded);
+        assert_eq!(folding.fate(&Trail::new(arrival()), Code::InvalidToken, now), Fate::Counted);
     }
 }
 
