@@ -5,25 +5,23 @@
 
 mod gather;
 pub(crate) mod outage;
+mod seen;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     io,
     path::PathBuf,
-    sync::{Arc, PoisonError, Weak, atomic::Ordering, mpsc},
+    sync::{Arc, PoisonError, atomic::Ordering, mpsc},
     time::Instant,
 };
 
 use jiff::{Timestamp, Unit};
-use model::{Agent, Delegation, canonical::Unwritable};
-use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use self::{gather::Gathering, outage::Outage};
+use self::{gather::Gathering, outage::Outage, seen::Seen};
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
-    chain::{Hash, sha256},
     log::Shared,
     read::MAX_LINE_BYTES,
     record::{self, Subject},
@@ -31,10 +29,6 @@ use crate::{
     segment::{Batch, Home, OpenSegment, Position},
     values::Draft,
 };
-
-/// How many tokens of a segment are remembered as seen. Beyond that they are forgotten and written again, which
-/// costs room, never truth.
-const MAX_SEEN: usize = 4096;
 
 /// A record on its way to the disk.
 pub(crate) struct Append {
@@ -78,16 +72,6 @@ struct Waiting {
     slot: Option<OwnedSemaphorePermit>,
 }
 
-/// A token that this segment already holds.
-struct Seen {
-    /// The same allocation needs no comparison.
-    last: Weak<Delegation>,
-    /// The same token may mean something else after a configuration change.
-    content: Hash,
-    /// The calling agent's registration, where a call has needed it.
-    agent: Option<Hash>,
-}
-
 pub(crate) struct Writer {
     home: Home,
     settings: LedgerSettings,
@@ -100,7 +84,7 @@ pub(crate) struct Writer {
     /// A segment that failed; it is cut to what was acknowledged and sealed before anything else is written.
     broken: Option<OpenSegment>,
     open: BTreeSet<String>,
-    seen: HashMap<String, Seen>,
+    seen: Seen,
     head_due: Option<Instant>,
     retry_at: Option<Instant>,
     outage: Option<Outage>,
@@ -133,7 +117,7 @@ impl Writer {
             segment: None,
             broken: None,
             open: recovered.open,
-            seen: HashMap::new(),
+            seen: Seen::default(),
             head_due: None,
             retry_at: None,
             outage: None,
@@ -302,42 +286,10 @@ impl Writer {
 
     /// Adds one record to `batch`, after the token it cites where this segment does not hold that yet.
     fn stage(&mut self, append: &mut Append, now: Timestamp, batch: &mut Batch) -> Result<u64, Unrecordable> {
-        if let Some(subject) = &append.subject
-            && let Some(delegation) = subject.delegation()
-            && !self.remember(delegation, subject.registration())?
-        {
-            let written = record::token_seen(delegation, subject.registration())
-                .and_then(|mut draft| push(&mut draft, now, batch));
-            if let Err(error) = written {
-                self.seen.remove(&delegation.token.digest);
-                return Err(error);
-            }
+        if let Some(subject) = &append.subject {
+            self.seen.cite(subject, |mut draft| push(&mut draft, now, batch))?;
         }
         push(&mut append.draft, now, batch)
-    }
-
-    /// Whether this segment already holds exactly this delegation and registration; from now on it does.
-    fn remember(&mut self, delegation: &Arc<Delegation>, agent: Option<&Agent>) -> Result<bool, Unrecordable> {
-        let digest = &delegation.token.digest;
-        let agent = agent.map(content).transpose()?;
-        let same_agent = |seen: &Seen| agent.is_none() || seen.agent == agent;
-        let same_allocation = |seen: &Seen| std::ptr::eq(seen.last.as_ptr(), Arc::as_ptr(delegation));
-        if self.seen.get(digest).is_some_and(|seen| same_allocation(seen) && same_agent(seen)) {
-            return Ok(true);
-        }
-        let content = content(delegation.as_ref())?;
-        if let Some(seen) = self.seen.get_mut(digest)
-            && seen.content == content
-            && same_agent(seen)
-        {
-            seen.last = Arc::downgrade(delegation);
-            return Ok(true);
-        }
-        if self.seen.len() >= MAX_SEEN {
-            self.seen.clear();
-        }
-        self.seen.insert(digest.clone(), Seen { last: Arc::downgrade(delegation), content, agent });
-        Ok(false)
     }
 
     fn new_segment(&mut self) -> io::Result<OpenSegment> {
@@ -406,12 +358,6 @@ impl Append {
 }
 
 struct Disconnected;
-
-fn content(value: &impl Serialize) -> Result<Hash, Unrecordable> {
-    // Only ever compared: it may hold what a record could not.
-    let text = serde_json::to_vec(value).map_err(|error| Unwritable::Shape(error.to_string()))?;
-    Ok(sha256(&text))
-}
 
 /// Lines carry microseconds: what a seal says of their times must be what they say.
 fn microseconds(time: Timestamp) -> Timestamp {
