@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod chain;
 pub mod delegation;
 pub mod registry;
+pub mod withdrawal;
 
 pub mod decision;
 pub mod fact;
@@ -49,3 +50,4 @@ pub use principal::{Principal, PrincipalKind};
 pub use question::Question;
 pub use refusal::{Code, Refusal, Retry};
 pub use registry::{Agent, AgentStatus, Grant, Task};
+pub use withdrawal::{Target, Withdrawal};

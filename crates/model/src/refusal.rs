@@ -17,10 +17,12 @@ pub enum Code {
     Expired,
     WrongAudience,
     WrongSender,
+    Withdrawn,
     Impersonation,
     RobotUser,
     UnknownAgent,
     AgentSuspended,
+    TaskEnded,
     TenantMismatch,
     UnknownTool,
     UnmappedAction,
@@ -41,6 +43,7 @@ pub enum Code {
     PolicyBudget,
     FactsUnavailable,
     LimitUnavailable,
+    AuthorityStale,
     LedgerUnavailable,
     KeysUnavailable,
     CredentialUnavailable,
@@ -82,16 +85,18 @@ const fn entry(status: u16, title: &'static str, meaning: &'static str, retry: R
 
 impl Code {
     /// Every code, in the order of the table in the documentation.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 38] = [
         Self::NoCredential,
         Self::InvalidToken,
         Self::Expired,
         Self::WrongAudience,
         Self::WrongSender,
+        Self::Withdrawn,
         Self::Impersonation,
         Self::RobotUser,
         Self::UnknownAgent,
         Self::AgentSuspended,
+        Self::TaskEnded,
         Self::TenantMismatch,
         Self::UnknownTool,
         Self::UnmappedAction,
@@ -112,6 +117,7 @@ impl Code {
         Self::PolicyBudget,
         Self::FactsUnavailable,
         Self::LimitUnavailable,
+        Self::AuthorityStale,
         Self::LedgerUnavailable,
         Self::KeysUnavailable,
         Self::CredentialUnavailable,
@@ -155,6 +161,12 @@ impl Code {
                 "The token is bound to a key, and the request does not prove possession of it.",
                 AfterChange,
             ),
+            Self::Withdrawn => entry(
+                401,
+                "Withdrawn",
+                "What the token was issued for was taken back or narrowed since. Ask for a new one; it holds what is left.",
+                AfterChange,
+            ),
             Self::Impersonation => entry(
                 403,
                 "Impersonation",
@@ -169,6 +181,9 @@ impl Code {
             }
             Self::AgentSuspended => {
                 entry(403, "Agent suspended", "An agent in the chain may not act at present.", AfterChange)
+            }
+            Self::TaskEnded => {
+                entry(403, "Task ended", "The task that the token was issued for came to its end.", Never)
             }
             Self::TenantMismatch => entry(
                 403,
@@ -258,6 +273,12 @@ impl Code {
                 "A cumulative limit applies and nobody can say how much of it is left.",
                 After,
             ),
+            Self::AuthorityStale => entry(
+                503,
+                "Authority not heard",
+                "The sidecar has not heard from the authority for so long that it cannot know what was withdrawn.",
+                After,
+            ),
             Self::LedgerUnavailable => entry(
                 503,
                 "Ledger unavailable",
@@ -286,10 +307,12 @@ impl Code {
             Self::Expired => "expired",
             Self::WrongAudience => "wrong_audience",
             Self::WrongSender => "wrong_sender",
+            Self::Withdrawn => "withdrawn",
             Self::Impersonation => "impersonation",
             Self::RobotUser => "robot_user",
             Self::UnknownAgent => "unknown_agent",
             Self::AgentSuspended => "agent_suspended",
+            Self::TaskEnded => "task_ended",
             Self::TenantMismatch => "tenant_mismatch",
             Self::UnknownTool => "unknown_tool",
             Self::UnmappedAction => "unmapped_action",
@@ -310,6 +333,7 @@ impl Code {
             Self::PolicyBudget => "policy_budget",
             Self::FactsUnavailable => "facts_unavailable",
             Self::LimitUnavailable => "limit_unavailable",
+            Self::AuthorityStale => "authority_stale",
             Self::LedgerUnavailable => "ledger_unavailable",
             Self::KeysUnavailable => "keys_unavailable",
             Self::CredentialUnavailable => "credential_unavailable",
