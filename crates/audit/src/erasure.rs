@@ -24,6 +24,9 @@ use crate::{
     values::{self, Row},
 };
 
+/// The decision of a call that has an end.
+const PERMITTED: &str = "permit";
+
 /// Whom a record is about, as far as the one who asks knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +68,9 @@ pub struct Erased {
     pub segments: Vec<u64>,
     /// Records of the person that came in meanwhile and are in the segment that is being written: ask again for these.
     pub still_being_written: u64,
+    /// Calls of the person that have not ended. What their ends bring is taken out as they come, by this same erasure.
+    #[serde(default)]
+    pub open_calls: u64,
     /// Companion rows of other people's records that have the id in them. They are theirs, and stay.
     pub mentions: u64,
 }
@@ -115,6 +121,10 @@ impl Erasure {
 
     /// What is recorded must be there, and must not name whom it is about.
     pub(crate) fn check(&self) -> Result<(), ErasureError> {
+        // First: every text has the empty one in it.
+        if self.person.user.is_empty() {
+            return Err(ErasureError::Missing("user"));
+        }
         for (name, text) in [("by", &self.by), ("reason", &self.reason)] {
             if text.trim().is_empty() {
                 return Err(ErasureError::Missing(name));
@@ -123,7 +133,7 @@ impl Erasure {
                 return Err(ErasureError::NamesThePerson(name));
             }
         }
-        if self.person.user.is_empty() { Err(ErasureError::Missing("user")) } else { Ok(()) }
+        Ok(())
     }
 
     /// Its id.
@@ -163,6 +173,10 @@ pub struct Found {
     pub(crate) rows: BTreeMap<u64, BTreeSet<u64>>,
     /// Which of these segments are not sealed.
     pub(crate) unsealed: BTreeSet<u64>,
+    /// The last segment that is sealed.
+    pub(crate) sealed: u64,
+    /// Calls of theirs that were decided in sealed segments and have not ended.
+    pub(crate) open: BTreeSet<String>,
     /// Companion rows of other people's records that have the id in them.
     pub mentions: u64,
 }
@@ -200,10 +214,12 @@ pub fn look(dir: &Path, person: &Person) -> Result<Found, LedgerError> {
 /// The same, given up once `stopping` is set.
 pub(crate) fn look_until(dir: &Path, person: &Person, stopping: &AtomicBool) -> Result<Found, LedgerError> {
     let mut found = Found::default();
-    let mut theirs = BTreeSet::new();
+    let mut theirs = BTreeMap::new();
     for index in segment::list(dir).map_err(LedgerError::io(dir))? {
         let paths = Paths::new(dir, index);
-        if !paths.seal.exists() {
+        if paths.seal.exists() {
+            found.sealed = index;
+        } else {
             found.unsealed.insert(index);
         }
         let mut lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
@@ -219,34 +235,32 @@ pub(crate) fn look_until(dir: &Path, person: &Person, stopping: &AtomicBool) -> 
             found.note(index, &record, row, person, &mut theirs);
         }
     }
+    found.open = theirs.into_iter().filter(|(_, index)| !found.unsealed.contains(index)).map(|(id, _)| id).collect();
     Ok(found)
 }
 
 impl Found {
-    /// Takes note of one record. `theirs` are the person's decisions whose end has not come by.
-    fn note(&mut self, segment: u64, record: &Value, row: Option<Row>, person: &Person, theirs: &mut BTreeSet<String>) {
-        let text = |name: &str| record.get(name).and_then(Value::as_str);
-        let (kind, decision) = (text("kind").unwrap_or_default(), text("decision_id").unwrap_or_default());
-        let Some(row) = row else {
-            // Of somebody who was erased before: how the call ended goes too.
-            if kind == kind::CALL_DECIDED && record.get("user").is_some() {
-                theirs.insert(decision.to_owned());
-            }
-            return;
-        };
+    /// Takes note of one record. `theirs` are the person's calls whose end has not come by, with their segments.
+    fn note(
+        &mut self,
+        segment: u64,
+        record: &Value,
+        row: Option<Row>,
+        person: &Person,
+        theirs: &mut BTreeMap<String, u64>,
+    ) {
+        let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (kind, decision) = (text("kind"), text("decision_id"));
+        let ends_theirs = kind == kind::CALL_SETTLED && theirs.remove(decision).is_some();
+        let Some(row) = row else { return };
         let about = user_of(&row);
-        let is_theirs = match (&about, kind) {
-            (Some(principal), _) => person.is(principal),
-            (None, kind::CALL_SETTLED) => theirs.remove(decision),
-            (None, _) => false,
-        };
-        if !is_theirs {
+        if !about.as_ref().map_or(ends_theirs, |principal| person.is(principal)) {
             self.mentions += u64::from(row.values.values().any(|salted| mentions(&salted.value, &person.user)));
             return;
         }
         self.principals.extend(about);
-        if kind == kind::CALL_DECIDED {
-            theirs.insert(decision.to_owned());
+        if kind == kind::CALL_DECIDED && text("decision") == PERMITTED {
+            theirs.insert(decision.to_owned(), segment);
         }
         self.rows.entry(segment).or_default().insert(row.seq);
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod compress;
 pub(crate) mod erase;
+pub(crate) mod late;
 pub(crate) mod requests;
 pub(crate) mod retire;
 
@@ -67,6 +68,7 @@ impl Keeper {
             if next.is_none_or(|next| next <= now) || sealed != seals {
                 seals = sealed;
                 next = now.checked_add(self.interval * LOOKS);
+                attempt("take out what late ends of calls brought", late::finish(&self));
                 attempt("retire segments", retire::retire_due(&self, net::clock::now()));
                 let compressed = self.compress_next(net::clock::now());
                 // One at a time: whoever asks for something in between does not wait for all of them.

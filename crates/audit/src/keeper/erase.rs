@@ -9,10 +9,12 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
+use model::Principal;
 
 use super::{
     Keeper,
     compress::{discard, has_room_beside, take_place},
+    late,
 };
 use crate::{
     LedgerError, chain,
@@ -32,6 +34,10 @@ pub(crate) fn erase(keeper: &Keeper, erasure: &Erasure) -> Result<Erased, Erasur
     keeper.pen.seal()?;
     let found = look_until(&keeper.dir, &erasure.person, &keeper.shared.stopping)?;
     let (_, still_being_written) = found.records();
+    let open_calls = match found.principal()? {
+        Some(principal) => late::expect(&keeper.dir, erasure, principal, &found)?,
+        None => 0,
+    };
     let mut erased = Erased {
         erasure: erasure.id().to_owned(),
         principal: found.principal()?.cloned(),
@@ -39,20 +45,35 @@ pub(crate) fn erase(keeper: &Keeper, erasure: &Erasure) -> Result<Erased, Erasur
         values: 0,
         segments: Vec::new(),
         still_being_written,
+        open_calls,
         mentions: found.mentions,
     };
-    for (segment, seqs) in found.rows.iter().filter(|(segment, _)| !found.unsealed.contains(segment)) {
+    // The newest first: that a call was the person's is seen by its beginning, so that goes after its end, whatever
+    // comes between.
+    for (segment, seqs) in found.rows.iter().rev().filter(|(segment, _)| !found.unsealed.contains(segment)) {
         let Some(principal) = &erased.principal else { break };
-        let rewritten = rewrite(&keeper.dir, *segment, seqs)?;
-        put_on_record(&keeper.pen, erasure, &erasure.subject(principal)?, *segment, &rewritten)?;
-        take_place(&rewritten.path).map_err(LedgerError::io(&rewritten.path))?;
+        let rewritten = take_out(keeper, erasure, principal, *segment, seqs)?;
         erased.records += rewritten.records;
         erased.values += rewritten.values;
-        erased.segments.push(*segment);
+        erased.segments.insert(0, *segment);
     }
     remove_torn_rows(&keeper.dir)?;
     tracing::info!(erasure = erased.erasure, records = erased.records, values = erased.values, "a person was erased");
     Ok(erased)
+}
+
+/// Takes the rows of the records `seqs` out of `segment`, which is sealed, and puts that on record first.
+pub(super) fn take_out(
+    keeper: &Keeper,
+    erasure: &Erasure,
+    principal: &Principal,
+    segment: u64,
+    seqs: &BTreeSet<u64>,
+) -> Result<Rewritten, LedgerError> {
+    let rewritten = rewrite(&keeper.dir, segment, seqs)?;
+    put_on_record(&keeper.pen, erasure, &erasure.subject(principal)?, segment, &rewritten)?;
+    take_place(&rewritten.path).map_err(LedgerError::io(&rewritten.path))?;
+    Ok(rewritten)
 }
 
 /// The companion rows of a segment as they are to be.
@@ -60,7 +81,7 @@ pub(crate) struct Rewritten {
     /// Which file it is to replace.
     pub(crate) path: PathBuf,
     records: u64,
-    values: u64,
+    pub(super) values: u64,
     kept: KeptRows,
 }
 

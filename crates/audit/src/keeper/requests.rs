@@ -1,7 +1,8 @@
 //! Requests from the command line, as files: the directory belongs to the process that writes the ledger, and whoever
 //! may write there could as well remove what the request asks to erase.
 //!
-//! `ID.erase` is asked, `ID.taken` is being worked on and is taken up again after a crash, `ID.answer` is the answer.
+//! `ID.erase` is asked, `ID.taken` is being worked on and is taken up again after a crash, `ID.answer` is the answer,
+//! and `ID.late` waits for the ends of the person's calls that were open.
 
 use std::{
     fs,

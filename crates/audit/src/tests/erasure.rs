@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     erasure::{self, Erasure, ErasureError, Person},
-    keeper::{compress, erase, requests},
+    keeper::{compress, erase, late, requests},
     line, rebuild,
     segment::{self, Paths},
     stored::packed,
@@ -130,6 +130,108 @@ async fn an_id_that_several_people_have_is_not_erased_before_it_is_clear_whose()
     }
     kept.close().await;
     verified(dir.path());
+}
+
+/// Records a permitted refund whose body streams, so that its end says what it was.
+async fn begin(kept: &Kept, number: u128, delegation: &Arc<Delegation>) -> Id<model::id::DecisionMark> {
+    let decided = CallDecided { body: Body::Unseen, ..permitted(kept.question(number, delegation)) };
+    kept.ledger.decided(decided).await.unwrap().id().clone()
+}
+
+async fn end(kept: &Kept, id: &Id<model::id::DecisionMark>) {
+    let body = Some(Digest::of(b"what streamed"));
+    kept.ledger.settled(CallSettled { body, ..completed(id) }).await.unwrap();
+}
+
+/// The companion rows there are of the end of `id`.
+fn has_end_values(dir: &Path, id: &Id<model::id::DecisionMark>) -> bool {
+    let of_end = |entry: &Entry| entry.kind == "call.settled" && entry.text("decision_id") == Some(id.as_str());
+    let end = all(dir).into_iter().find(of_end).expect("the call has ended");
+    assert_ne!(end.erased.is_empty(), end.fields.get("body").is_none());
+    end.fields.contains_key("body")
+}
+
+fn late_erasures(dir: &Path) -> usize {
+    let files = fs::read_dir(dir.join("ledger/requests")).into_iter().flatten();
+    files.filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|is| is == late::SUFFIX)).count()
+}
+
+#[tokio::test]
+async fn what_the_end_of_a_call_brings_that_was_open_is_erased_when_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = open(dir.path()).await;
+    let (alice, bob) = (Arc::new(testing::delegation()), Arc::new(testing::delegation_of("bob@acme", SSO)));
+    let (of_alice, second, of_bob) =
+        (begin(&kept, 1, &alice).await, begin(&kept, 2, &alice).await, begin(&kept, 3, &bob).await);
+    let erased = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert_eq!((erased.open_calls, erased.still_being_written, late_erasures(dir.path())), (2, 0, 1));
+    end(&kept, &of_alice).await;
+    end(&kept, &of_bob).await;
+    eventually("the late end to be erased", || !has_end_values(dir.path(), &of_alice)).await;
+    assert!(has_end_values(dir.path(), &of_bob));
+    assert_eq!(late_erasures(dir.path()), 1, "one call is open still");
+    end(&kept, &second).await;
+    eventually("nothing to be waited for", || late_erasures(dir.path()) == 0).await;
+    assert!(!has_end_values(dir.path(), &second) && has_end_values(dir.path(), &of_bob));
+    let records: Vec<_> = all(dir.path()).into_iter().filter(|entry| entry.kind == "values.erased").collect();
+    assert!(records.len() > 1 && records.iter().all(|one| one.text("erasure") == Some(&erased.erasure)));
+    assert!(records.iter().all(|one| one.text("subject") == records[0].text("subject")));
+    kept.close().await;
+    assert_eq!(verified(dir.path()).unfinished_erasures, 0);
+}
+
+#[tokio::test]
+async fn the_late_end_of_one_persons_call_does_not_go_with_another_person() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = LedgerSettings { keeper_interval: Duration::from_secs(600), ..settings(dir.path()) };
+    let kept = try_open(slow).await.unwrap();
+    let (alice, bob) = (Arc::new(testing::delegation()), Arc::new(testing::delegation_of("bob@acme", SSO)));
+    let of_alice = begin(&kept, 1, &alice).await;
+    let of_bob = kept.call(2, &bob).await;
+    kept.ledger.erase(request("alice@acme")).await.unwrap();
+    end(&kept, &of_alice).await;
+    let found = erasure::look(&dir.path().join("ledger"), &person("bob@acme")).unwrap();
+    let bobs: Vec<u64> = all(dir.path())
+        .into_iter()
+        .filter(|entry| entry.text_at("/user/id") == Some("bob@acme") || entry.kind == "token.seen")
+        .filter(|entry| entry.erased.is_empty())
+        .map(|entry| entry.seq)
+        .collect();
+    let seqs: Vec<u64> = found.rows.values().flatten().copied().collect();
+    assert_eq!(seqs, bobs, "only what names bob: the decision {of_bob}, and his token");
+    // Asked again, she has nothing, and what came late is gone.
+    let again = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert_eq!((again.principal, again.records, again.open_calls), (None, 0, 0));
+    eventually("the late end to be erased", || !has_end_values(dir.path(), &of_alice)).await;
+    kept.close().await;
+    assert_eq!(verified(dir.path()).unfinished_erasures, 0);
+}
+
+#[tokio::test]
+async fn a_late_end_is_erased_by_the_next_start_too_and_none_is_waited_for_that_cannot_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = || LedgerSettings { keeper_interval: Duration::from_secs(600), ..settings(dir.path()) };
+    let kept = try_open(slow()).await.unwrap();
+    let alice = Arc::new(testing::delegation());
+    let (ends, never) = (begin(&kept, 1, &alice).await, begin(&kept, 2, &alice).await);
+    let erased = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert_eq!(erased.open_calls, 2);
+    end(&kept, &ends).await;
+    assert!(has_end_values(dir.path(), &ends));
+    kept.crash().await;
+    let kept = open(dir.path()).await;
+    eventually("nothing to be waited for", || late_erasures(dir.path()) == 0).await;
+    assert!(!has_end_values(dir.path(), &ends));
+    let closed = all(dir.path()).into_iter().filter(|entry| entry.text("outcome") == Some("unknown")).count();
+    assert_eq!(closed, 1, "the other one, {never}, was closed when the ledger was opened");
+    kept.close().await;
+    assert_eq!(verified(dir.path()).unfinished_erasures, 0);
+}
+
+#[tokio::test]
+async fn an_erasure_that_names_nobody_says_so() {
+    let asked = Erasure::new(person(""), "the data protection officer", "request 17");
+    assert!(matches!(asked, Err(ErasureError::Missing("user"))), "{asked:?}");
 }
 
 #[tokio::test]

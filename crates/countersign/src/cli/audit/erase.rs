@@ -219,6 +219,12 @@ fn erased_text(erased: &Erased, erasure: &Erasure) -> String {
     if erased.still_being_written > 0 {
         text.push_str(&format!("{} records came in meanwhile: ask again for these\n", erased.still_being_written));
     }
+    if erased.open_calls > 0 {
+        text.push_str(&format!(
+            "{} calls of theirs have not ended: what their ends bring is taken out when it comes\n",
+            erased.open_calls
+        ));
+    }
     text.push_str(&mentions(erased.mentions));
     text
 }
