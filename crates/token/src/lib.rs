@@ -24,7 +24,9 @@ pub mod assertion;
 pub mod subject;
 
 pub use algorithm::Algorithm;
-pub use assertion::{ClientAssertion, claimed_client, verify_client_assertion};
+pub use assertion::{
+    ClientAssertion, SIDECAR_ASSERTION_TYPE, claimed_client, verify_client_assertion, verify_sidecar_assertion,
+};
 pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
 pub use config::{ConfigError, IssuerConfig};
 pub use issuer::{Issuer, KeySource};

@@ -79,3 +79,33 @@ fn every_hostile_assertion_is_refused() {
         assert_eq!(verify(&key, &compact).unwrap_err().code, Code::InvalidToken);
     }
 }
+
+#[test]
+fn a_sidecar_proves_itself_for_a_minute_and_as_nothing_else() {
+    let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let name = "https://authority.example/sidecars/1";
+    let sidecar = |kind: Value, changes: Value| {
+        let mut said = json!({ "iss": name, "sub": name, "aud": AUTHORITY, "iat": NOW, "exp": NOW + 60 });
+        merge(&mut said, changes);
+        let compact = forge(&key, &header(&key, json!({ "typ": kind })), said.to_string().as_bytes());
+        verify_sidecar_assertion(&compact, &public(&[&key]), name, AUTHORITY, now()).map_err(|refusal| refusal.code)
+    };
+    let kind = || json!(SIDECAR_ASSERTION_TYPE);
+    assert_eq!(sidecar(kind(), json!({})), Ok(()));
+    for other in [json!("JWT"), json!("at+jwt"), json!("client-authentication+jwt"), json!(null)] {
+        assert_eq!(sidecar(other, json!({})), Err(Code::InvalidToken));
+    }
+    for (changes, code) in [
+        (json!({"iss": "https://authority.example/sidecars/2"}), Code::InvalidToken),
+        (json!({"sub": "https://authority.example/sidecars/2"}), Code::InvalidToken),
+        (json!({"aud": TOKEN_ENDPOINT}), Code::WrongAudience),
+        (json!({"aud": [AUTHORITY, TOKEN_ENDPOINT]}), Code::WrongAudience),
+        (json!({"exp": NOW + 120}), Code::InvalidToken),
+        (json!({"iat": null}), Code::InvalidToken),
+        (json!({"exp": NOW - 60, "iat": NOW - 120}), Code::Expired),
+    ] {
+        assert_eq!(sidecar(kind(), changes.clone()), Err(code), "{changes}");
+    }
+    let client = signed(&key, &kind(), json!({}));
+    assert!(verify(&key, &client).is_err(), "a sidecar's assertion is no client's");
+}
