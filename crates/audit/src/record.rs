@@ -4,6 +4,7 @@
 
 mod amend;
 mod call;
+mod change;
 mod event;
 mod token;
 
@@ -19,6 +20,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},

@@ -9,7 +9,7 @@ use model::{
     registry::{Grant, Task},
 };
 
-use super::{Component, Started, kind};
+use super::{AuthorityChange, Component, Started, change, kind};
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
 /// Something that happened beside calls.
@@ -44,6 +44,8 @@ pub enum Event {
     TokenIssued(Box<TokenIssued>),
     /// The authority refused a token to a client that had proved who it is.
     TokenRefused(Box<TokenRefused>),
+    /// The authority changed what stands registered, granted, started or withdrawn.
+    AuthorityChange(Box<AuthorityChange>),
     /// A signing key came into force.
     KeyRotated {
         /// What it signs: `tokens`.
@@ -155,6 +157,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             draft.personal("description", &refused.description)?;
             Ok(draft)
         }
+        Event::AuthorityChange(changed) => change::change(changed),
         Event::KeyRotated { purpose, key_id, previous } => {
             let mut draft = Draft::new("key.rotated")?;
             draft.plain("purpose", purpose)?;
