@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// When its keys cannot be read.
     pub async fn agent(&self, issuer: &str, id: &Id<Principal>) -> Result<Option<Registration>, StoreError> {
-        let Some(record) = self.agents.get(&(issuer.to_owned(), id.clone())) else { return Ok(None) };
+        let Some(record) = self.declared.agents.get(&(issuer.to_owned(), id.clone())) else { return Ok(None) };
         let record = Arc::clone(record);
         let mut jwks = Vec::with_capacity(record.credentials.len());
         for credential in &record.credentials {

@@ -10,6 +10,6 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn grant(&self, id: &Id<Grant>) -> Result<Option<Grant>, StoreError> {
-        Ok(self.grants.get(id).cloned())
+        Ok(self.declared.grants.get(id).cloned())
     }
 }

@@ -1,13 +1,24 @@
-//! Agents, users' grants and tasks behind one async interface, and the tokens that may be used once only.
+//! What the authority remembers: agents, users' grants and tasks, sidecars, withdrawals, and the tokens that may be
+//! used once only, in SQLite or PostgreSQL behind one async interface.
 //!
-//! What stands registered comes from one YAML file, read at start; callers see async functions that can fail,
-//! so that a database can take the file's place without moving them.
+//! Whatever changes is one transaction that also appends to the change log (`writing`, `changes`).
 
 mod agents;
+mod changes;
+mod digest;
+mod engine;
+mod error;
 mod file;
 mod grants;
+mod jwk;
+mod page;
+pub mod remote;
+mod schema;
+mod sidecars;
 mod single_use;
 mod tasks;
+mod withdrawals;
+mod writing;
 
 use std::{
     collections::HashMap,
@@ -15,63 +26,68 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use model::{Grant, Id, Task};
+use net::Tasks;
+use secrecy::SecretString;
+use tokio::sync::watch;
+
+use self::engine::Engine;
 
 pub use agents::Registration;
+pub use changes::{Change, ChangeKind, Feed, Head, MAX_FEED};
+pub use error::{OpenError, StoreError};
 pub use file::{StoreFile, WrittenAgent, WrittenCredential, WrittenGrant, WrittenPrincipal, WrittenTask};
+pub use page::{Listed, MAX_PAGE, Page};
+pub use sidecars::{
+    Enrolment, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey, SidecarStatus,
+};
 pub use single_use::{MAX_LIVE_IDS, NotUsable};
+pub use withdrawals::WithdrawalFilter;
+pub use writing::{Committed, LONGEST_TOKEN, MAX_KEY_BYTES, Writer};
 
-/// The registered state that the authority issues from. Cheap to share behind an `Arc`.
-#[derive(Debug)]
+/// Where the state lies.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// A file of this authority's own.
+    Sqlite(PathBuf),
+    /// A server, by its URL, which may hold a password.
+    Postgres(SecretString),
+}
+
+/// The state that the authority issues from. Clones are the same store.
+#[derive(Debug, Clone)]
 pub struct Store {
+    engine: Engine,
+    wake: Arc<watch::Sender<u64>>,
+    single_use: Arc<single_use::SingleUse>,
+    declared: Arc<Declared>,
+}
+
+#[derive(Debug, Default)]
+struct Declared {
     agents: HashMap<agents::Key, Arc<agents::Record>>,
     grants: HashMap<Id<Grant>, Grant>,
     tasks: HashMap<Id<Task>, Task>,
-    single_use: single_use::SingleUse,
-}
-
-/// Why the store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: std::io::Error,
-    },
-    /// The file is not what it should be.
-    #[error("{}:{line}:{column}: {problem}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1; 0 where the parser does not know.
-        line: u64,
-        /// The column, from 1; 0 where the parser does not know.
-        column: u64,
-        /// What is wrong, and what would be right.
-        problem: String,
-    },
-}
-
-/// Why a question could not be answered. Whoever asked has to refuse.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// An agent's keys lie in a file that cannot be read (any more), or is no JWKS.
-    #[error("the keys of agent {agent} in {} cannot be used: {cause}", path.display())]
-    Keys {
-        /// The agent's id.
-        agent: String,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        cause: String,
-    },
 }
 
 impl Store {
+    /// Opens `database`, brings its schema up to date, and looks after it with `tasks` until they end.
+    ///
+    /// # Errors
+    /// When it cannot be used, or a later version of this program has written there.
+    pub async fn connect(database: &Database, now: Timestamp, tasks: &Tasks) -> Result<Self, OpenError> {
+        let engine = match database {
+            Database::Sqlite(path) => engine::sqlite::open(path).await?,
+            Database::Postgres(url) => engine::postgres::open(url).await?,
+        };
+        schema::migrate(&engine, now).await?;
+        let wake = Arc::new(watch::channel(0).0);
+        let store = Self { engine, wake, single_use: Arc::default(), declared: Arc::default() };
+        store.watch(tasks);
+        Ok(store)
+    }
+
     /// Reads the file at `path`. Agents that name no issuer are `issuer`'s own; key files are relative to `path`.
     ///
     /// # Errors
@@ -81,7 +97,14 @@ impl Store {
         let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
         let written = StoreFile::parse(&text, path)?;
         let (agents, grants, tasks) = written.resolve(path, issuer).await?;
-        Ok(Self { agents, grants, tasks, single_use: single_use::SingleUse::default() })
+        let database = Database::Sqlite(path.with_extension("db"));
+        let store = Self::connect(&database, net::clock::now(), &Tasks::new()).await?;
+        Ok(Self { declared: Arc::new(Declared { agents, grants, tasks }), ..store })
+    }
+
+    /// Closes every connection.
+    pub async fn close(&self) {
+        self.engine.close().await;
     }
 }
 

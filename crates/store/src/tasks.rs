@@ -10,6 +10,6 @@ impl Store {
     /// # Errors
     /// When the store cannot be read.
     pub async fn task(&self, id: &Id<Task>) -> Result<Option<Task>, StoreError> {
-        Ok(self.tasks.get(id).cloned())
+        Ok(self.declared.tasks.get(id).cloned())
     }
 }

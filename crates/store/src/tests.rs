@@ -126,3 +126,35 @@ async fn a_private_key_in_a_file_is_never_quoted_in_the_error() {
     let error = store.unwrap_err().to_string();
     assert!(error.contains("public key only") && !error.contains("very secret"), "{error}");
 }
+
+#[tokio::test]
+async fn smoke() {
+    let (_folder, store) = open(GOOD, KEYS).await;
+    let store = store.unwrap();
+    let now: Timestamp = "2026-11-22T15:00:00Z".parse().unwrap();
+    let writer = |key: Option<&str>| Writer {
+        by: "user:dana".to_owned(),
+        reason: Some("why".to_owned()),
+        now,
+        idempotency: key.map(str::to_owned),
+    };
+    let target: model::withdrawal::Target = "task:ticket-1".parse().unwrap();
+    let one = store.withdraw(&writer(Some("k")), target.clone()).await.unwrap();
+    let two = store.withdraw(&writer(Some("k")), target.clone()).await.unwrap();
+    assert_eq!((one.position, two.position, two.replayed), (1, 1, true));
+    assert_eq!(one.value, two.value);
+    let feed = store.followed(0, Some(&[Id::new("acme").unwrap()].into()), 10, now).await.unwrap();
+    assert_eq!((feed.head, feed.changes.len(), feed.more), (1, 1, false));
+    let serves = Serves { tenants: [Id::new("acme").unwrap()].into(), tools: None, agents: None };
+    let new = NewJoinToken { name: None, serves, expires: now + jiff::SignedDuration::from_secs(60) };
+    let made = store.create_join_token(&writer(None), new).await.unwrap();
+    let jwk = serde_json::json!({ "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" });
+    let secret = made.value.secret.unwrap();
+    let sidecar = store.enrol(&writer(None), &Enrolment::JoinToken(secret.clone()), "a", &jwk).await.unwrap();
+    let again = store.enrol(&writer(None), &Enrolment::JoinToken(secret), "a", &jwk).await.unwrap();
+    assert_eq!(sidecar.value, again.value);
+    assert_eq!(store.sidecars(Some(SidecarStatus::Enrolled), Page::default()).await.unwrap().items, [sidecar.value]);
+    assert_eq!(store.join_tokens(Page::default()).await.unwrap().items.len(), 1);
+    assert_eq!(store.withdrawals(&WithdrawalFilter::default(), Page::default()).await.unwrap().items, [one.value]);
+    assert_eq!(store.changes(0, None, 2).await.unwrap().changes.len(), 2);
+}

@@ -1,0 +1,291 @@
+//! The change log: what was committed, by whom and why, in the order of commit.
+//!
+//! A follower that has everything up to the head it was told has missed nothing: a position is taken while the head
+//! row is held, so no smaller one can be committed later.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::Timestamp;
+use model::{Agent, Grant, Id, Stage, Task, Tenant, registry::TaskStatus, withdrawal::Withdrawal};
+use net::Tasks;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::{
+    Store,
+    engine::{Row, Value},
+    error::StoreError,
+    sidecars::{JoinToken, Sidecar},
+};
+
+/// The most changes that one question gets.
+pub const MAX_FEED: usize = 1000;
+
+/// How often the head is looked at, whatever notifications say.
+const POLL: Duration = Duration::from_millis(250);
+
+const DOING: &str = "reading the change log";
+
+/// One committed change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Its place; the next one has the next number.
+    pub position: u64,
+    /// When, by the clock of whoever made it.
+    pub at: Timestamp,
+    /// Who made it.
+    pub by: String,
+    /// Why.
+    pub reason: Option<String>,
+    /// What it was.
+    pub kind: ChangeKind,
+}
+
+/// What changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "of")]
+pub enum ChangeKind {
+    /// Something was withdrawn or lessened: what sidecars follow.
+    #[serde(rename = "withdrawal.created")]
+    Withdrawal(Withdrawal),
+    /// An agent was registered.
+    #[serde(rename = "agent.registered")]
+    AgentRegistered(Agent),
+    /// An agent's registration, status or credentials are others now.
+    #[serde(rename = "agent.changed")]
+    AgentChanged(Agent),
+    /// A grant was given.
+    #[serde(rename = "grant.created")]
+    GrantCreated(Box<Grant>),
+    /// A grant is another now.
+    #[serde(rename = "grant.changed")]
+    GrantChanged(Box<Grant>),
+    /// A grant holds no more.
+    #[serde(rename = "grant.withdrawn")]
+    GrantWithdrawn {
+        /// Which.
+        id: Id<Grant>,
+    },
+    /// A task began.
+    #[serde(rename = "task.started")]
+    TaskStarted(Box<Task>),
+    /// A task may go further, or less far, than before.
+    #[serde(rename = "stage.changed")]
+    StageChanged {
+        /// The task.
+        id: Id<Task>,
+        /// Its stage before.
+        from: Stage,
+        /// Its stage now.
+        to: Stage,
+    },
+    /// A task ended.
+    #[serde(rename = "task.ended")]
+    TaskEnded {
+        /// Which.
+        id: Id<Task>,
+        /// How.
+        status: TaskStatus,
+    },
+    /// A join token was made.
+    #[serde(rename = "join_token.created")]
+    JoinTokenCreated(JoinToken),
+    /// A join token is good no more.
+    #[serde(rename = "join_token.withdrawn")]
+    JoinTokenWithdrawn {
+        /// Which.
+        id: Id<JoinToken>,
+    },
+    /// A sidecar was enrolled.
+    #[serde(rename = "sidecar.enrolled")]
+    SidecarEnrolled(Sidecar),
+    /// A sidecar's keys, or what it serves, are others now.
+    #[serde(rename = "sidecar.changed")]
+    SidecarChanged(Sidecar),
+    /// A sidecar may follow and ask no more.
+    #[serde(rename = "sidecar.removed")]
+    SidecarRemoved {
+        /// Which.
+        id: Id<Sidecar>,
+    },
+    /// The database was restored from a backup.
+    #[serde(rename = "generation.began")]
+    GenerationBegan {
+        /// The new generation.
+        generation: String,
+        /// The one before.
+        before: String,
+    },
+}
+
+/// What follows on a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// Which database this is: another one after a restore.
+    pub generation: String,
+    /// When the generation began.
+    pub began: Timestamp,
+    /// The last committed position, read before the changes.
+    pub head: u64,
+    /// The changes, in order.
+    pub changes: Vec<Change>,
+    /// Whether more follow on the last of them, up to `head`. Where not, the follower stands at `head`.
+    pub more: bool,
+}
+
+/// The last committed position, and of which database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The position.
+    pub position: u64,
+    /// Which database this is.
+    pub generation: String,
+    /// When the generation began.
+    pub began: Timestamp,
+}
+
+impl ChangeKind {
+    /// Its name, as the ledger has it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Withdrawal(_) => "withdrawal.created",
+            Self::AgentRegistered(_) => "agent.registered",
+            Self::AgentChanged(_) => "agent.changed",
+            Self::GrantCreated(_) => "grant.created",
+            Self::GrantChanged(_) => "grant.changed",
+            Self::GrantWithdrawn { .. } => "grant.withdrawn",
+            Self::TaskStarted(_) => "task.started",
+            Self::StageChanged { .. } => "stage.changed",
+            Self::TaskEnded { .. } => "task.ended",
+            Self::JoinTokenCreated(_) => "join_token.created",
+            Self::JoinTokenWithdrawn { .. } => "join_token.withdrawn",
+            Self::SidecarEnrolled(_) => "sidecar.enrolled",
+            Self::SidecarChanged(_) => "sidecar.changed",
+            Self::SidecarRemoved { .. } => "sidecar.removed",
+            Self::GenerationBegan { .. } => "generation.began",
+        }
+    }
+}
+
+impl Store {
+    /// The head as committed now.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn head(&self) -> Result<Head, StoreError> {
+        let sql = "SELECT position, generation, began FROM head WHERE id = 1";
+        let rows = self.engine.rows(DOING, sql, Vec::new()).await?;
+        let row = rows.first().ok_or_else(|| StoreError::Damaged("it has no head".to_owned()))?;
+        Ok(Head { position: row.position(0)?, generation: row.text(1)?, began: row.moment(2)? })
+    }
+
+    /// At most `limit` of the changes after position `after`: those of `tenants` and those that concern no single
+    /// tenant, or all of them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn changes(
+        &self,
+        after: u64,
+        tenants: Option<&BTreeSet<Id<Tenant>>>,
+        limit: usize,
+    ) -> Result<Feed, StoreError> {
+        self.feed(after, tenants, limit, "", Vec::new()).await
+    }
+
+    /// The same for sidecars: withdrawals only, without those that cover nothing any more at `now`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn followed(
+        &self,
+        after: u64,
+        tenants: Option<&BTreeSet<Id<Tenant>>>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Feed, StoreError> {
+        let only = " AND kind = 'withdrawal.created' AND until >= $3";
+        self.feed(after, tenants, limit, only, vec![now.into()]).await
+    }
+
+    async fn feed(
+        &self,
+        after: u64,
+        tenants: Option<&BTreeSet<Id<Tenant>>>,
+        limit: usize,
+        only: &str,
+        further: Vec<Value>,
+    ) -> Result<Feed, StoreError> {
+        // First the head, then the rows up to it: whatever is committed up to a head that was seen can be seen too.
+        let Head { position: head, generation, began } = self.head().await?;
+        let mut feed = Feed { generation, began, head, changes: Vec::new(), more: false };
+        if head <= after {
+            return Ok(feed);
+        }
+        let limit = limit.clamp(1, MAX_FEED);
+        let mut sql = format!(
+            "SELECT position, at, made_by, reason, body FROM changes WHERE position > $1 AND position <= $2{only}"
+        );
+        let mut values = vec![Value::position(after), Value::position(head)];
+        values.extend(further);
+        if let Some(tenants) = tenants {
+            sql.push_str(" AND (tenant IS NULL");
+            for tenant in tenants {
+                values.push(tenant.into());
+                sql.push_str(&format!(" OR tenant = ${}", values.len()));
+            }
+            sql.push(')');
+        }
+        // One more than asked for tells whether there are more.
+        sql.push_str(&format!(" ORDER BY position LIMIT {}", limit + 1));
+        let rows = self.engine.rows(DOING, sql, values).await?;
+        feed.more = rows.len() > limit;
+        feed.changes = rows.iter().take(limit).map(Change::read).collect::<Result<_, _>>()?;
+        Ok(feed)
+    }
+
+    /// Tells that something was committed, here or by another replica. A hint only: whoever is woken reads the
+    /// database, and whoever is not woken asks at their own pace.
+    pub fn woken(&self) -> watch::Receiver<u64> {
+        self.wake.subscribe()
+    }
+
+    pub(crate) fn wake(&self, position: u64) {
+        self.wake.send_if_modified(|last| {
+            let later = position > *last;
+            *last = position.max(*last);
+            later
+        });
+    }
+
+    /// Looks at the head every now and then, so that what other replicas commit wakes followers here.
+    pub(crate) fn watch(&self, tasks: &Tasks) {
+        let (store, stop) = (self.clone(), tasks.shutdown_token());
+        tasks.spawn("change log poll", async move {
+            let mut poll = tokio::time::interval(POLL);
+            poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = poll.tick() => {}
+                }
+                match store.head().await {
+                    Ok(head) => store.wake(head.position),
+                    Err(error) => tracing::debug!(%error, "the head of the change log cannot be read"),
+                }
+            }
+        });
+    }
+}
+
+impl Change {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            position: row.position(0)?,
+            at: row.moment(1)?,
+            by: row.text(2)?,
+            reason: row.optional(3)?,
+            kind: row.json(4)?,
+        })
+    }
+}

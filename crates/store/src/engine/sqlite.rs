@@ -1,0 +1,50 @@
+//! SQLite: a file of the authority's own, durable at every commit.
+
+use std::{
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    time::Duration,
+};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::Engine;
+use crate::error::OpenError;
+
+/// How long a write waits for another process that writes: a backup, a second authority by mistake.
+const BUSY: Duration = Duration::from_secs(5);
+/// How long a question waits for a connection.
+const WAIT: Duration = Duration::from_secs(10);
+/// Connections that only read.
+const READERS: u32 = 4;
+
+/// Opens the file at `path`, which is made for this user alone where it is not there.
+pub(crate) async fn open(path: &Path) -> Result<Engine, OpenError> {
+    let unusable = |cause: std::io::Error| OpenError::Unreadable { path: path.to_owned(), cause };
+    // SQLite gives its log and index files the mode of the database.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let mode = std::fs::metadata(path).map_err(unusable)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(OpenError::NotPrivate { path: path.to_owned(), mode: mode & 0o777 });
+            }
+        }
+        Err(error) => return Err(unusable(error)),
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(unusable)?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY);
+    let cannot =
+        |error: sqlx::Error| OpenError::Database { database: path.display().to_string(), cause: error.to_string() };
+    let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(WAIT);
+    // The writer first: it makes the log that readers need to find.
+    let write = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
+    let read = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(cannot)?;
+    Ok(Engine::Sqlite { write, read })
+}
