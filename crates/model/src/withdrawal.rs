@@ -86,7 +86,6 @@ pub enum Target {
 
 /// One withdrawal, as the authority committed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct Withdrawal {
     /// Its name.
     pub id: Id<Self>,

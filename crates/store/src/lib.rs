@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod file;
 mod grants;
+pub mod remote;
 mod jwk;
 mod page;
 pub mod remote;
