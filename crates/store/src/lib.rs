@@ -10,7 +10,6 @@ mod engine;
 mod error;
 mod file;
 mod grants;
-pub mod remote;
 mod jwk;
 mod page;
 pub mod remote;
