@@ -3,8 +3,9 @@
 //! Repeated member names, numbers that a binary float would round, invalid UTF-8 and the member names that
 //! JSON libraries use for themselves are where two readers of the same bytes disagree; they are refused here.
 
+mod reader;
+
 use serde::{Deserialize, Serialize};
-use struson::reader::{JsonReader, JsonStreamReader, ReaderSettings, ValueType};
 
 /// The deepest nesting of arrays and objects.
 pub const MAX_DEPTH: u32 = 32;
@@ -48,16 +49,7 @@ pub enum InvalidJson {
 impl Json {
     /// Parses the whole of `bytes`. The caller bounds their number.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidJson> {
-        let settings = ReaderSettings {
-            max_nesting_depth: Some(MAX_DEPTH),
-            track_path: false,
-            restrict_number_values: true,
-            ..ReaderSettings::default()
-        };
-        let mut reader = JsonStreamReader::new_custom(bytes, settings);
-        let value = read(&mut reader)?;
-        reader.consume_trailing_whitespace().map_err(|error| syntax(&error))?;
-        Ok(value)
+        reader::read(bytes)
     }
 
     /// The member `name` of an object.
@@ -118,62 +110,12 @@ fn number(text: &str) -> serde_json::Value {
     }
 }
 
-fn read(reader: &mut JsonStreamReader<&[u8]>) -> Result<Json, InvalidJson> {
-    Ok(match reader.peek().map_err(|error| syntax(&error))? {
-        ValueType::Null => {
-            reader.next_null().map_err(|error| syntax(&error))?;
-            Json::Null
-        }
-        ValueType::Boolean => Json::Bool(reader.next_bool().map_err(|error| syntax(&error))?),
-        ValueType::Number => {
-            let text = reader.next_number_as_str().map_err(|error| syntax(&error))?;
-            if text.len() > MAX_NUMBER_CHARACTERS {
-                return Err(InvalidJson::NumberTooLong);
-            }
-            Json::Number(text.to_owned())
-        }
-        ValueType::String => Json::Text(reader.next_string().map_err(|error| syntax(&error))?),
-        ValueType::Array => read_array(reader)?,
-        ValueType::Object => read_object(reader)?,
-    })
-}
-
-fn read_array(reader: &mut JsonStreamReader<&[u8]>) -> Result<Json, InvalidJson> {
-    let mut items = Vec::new();
-    reader.begin_array().map_err(|error| syntax(&error))?;
-    while reader.has_next().map_err(|error| syntax(&error))? {
-        items.push(read(reader)?);
-    }
-    reader.end_array().map_err(|error| syntax(&error))?;
-    Ok(Json::Array(items))
-}
-
-fn read_object(reader: &mut JsonStreamReader<&[u8]>) -> Result<Json, InvalidJson> {
-    let mut members: Vec<(String, Json)> = Vec::new();
-    let mut seen = std::collections::HashSet::new();
-    reader.begin_object().map_err(|error| syntax(&error))?;
-    while reader.has_next().map_err(|error| syntax(&error))? {
-        let name = reader.next_name_owned().map_err(|error| syntax(&error))?;
-        if name.starts_with("$serde_json::") {
-            return Err(InvalidJson::Reserved(shortened(&name)));
-        }
-        if !seen.insert(name.clone()) {
-            return Err(InvalidJson::Repeated(shortened(&name)));
-        }
-        members.push((name, read(reader)?));
-    }
-    reader.end_object().map_err(|error| syntax(&error))?;
-    Ok(Json::Object(members))
-}
-
 fn shortened(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
-fn syntax(error: &impl std::fmt::Display) -> InvalidJson {
-    InvalidJson::Syntax(error.to_string())
-}
-
+#[cfg(test)]
+mod differential;
 #[cfg(test)]
 mod tests {
     use super::*;
