@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use http::{HeaderMap, header};
 use jiff::Timestamp;
 use model::{Agent, AgentStatus, Code, Id, Refusal};
-use store::{NotUsable, Registration};
+use store::NotUsable;
 use token::{Algorithm, ClientAssertion, KeySet, claimed_client, verify_client_assertion};
 
 use crate::{
@@ -72,7 +72,8 @@ impl Authority {
         let registration = self.store.agent(&self.settings.issuer, &id).await;
         let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
         let Some(registration) = registration else { return Err(Refused::client(NOT_ACCEPTED)) };
-        let assertion = verify(assertion, &registration, &self.assertion_audiences, now)?;
+        let jwks = registration.jwks(now).await.map_err(|error| Refused::unavailable("the agent's keys", &error))?;
+        let assertion = verify(assertion, &registration.agent, &jwks, (&self.assertion_audiences, now))?;
         let made = self.made_since_start(&assertion)?;
         match self.store.use_once(&claimed, &assertion.jti, assertion.expires_at, now).await {
             Ok(()) => {
@@ -82,6 +83,7 @@ impl Authority {
                 Ok(Client { agent: registration.agent })
             }
             Err(NotUsable::Full) => Err(Refused::unavailable("room for the client's assertions", &claimed)),
+            Err(NotUsable::Unavailable(error)) => Err(Refused::unavailable("the store", &error)),
             Err(why @ (NotUsable::Used | NotUsable::Ended)) => {
                 Err(Refused::client(format!("the `jti` of the client assertion: {why}")))
             }
@@ -117,9 +119,9 @@ fn presented<'a>(headers: &HeaderMap, form: &'a Form) -> Result<&'a str, Refused
 /// The assertion under any of the agent's keys: several overlap while one replaces the other.
 fn verify(
     assertion: &str,
-    Registration { agent, jwks, .. }: &Registration,
-    audiences: &BTreeSet<String>,
-    now: Timestamp,
+    agent: &Agent,
+    jwks: &[String],
+    (audiences, now): (&BTreeSet<String>, Timestamp),
 ) -> Result<ClientAssertion, Refused> {
     let mut reason = Refused::client(NOT_ACCEPTED);
     for document in jwks {

@@ -44,20 +44,9 @@ CREATE TABLE agents (
     actions text NOT NULL,
     tenants text NOT NULL,
     status text NOT NULL,
+    credentials text NOT NULL,
     last_seen text,
     PRIMARY KEY (issuer, id)
-);
-
-CREATE TABLE agent_credentials (
-    issuer text NOT NULL,
-    agent text NOT NULL,
-    id text NOT NULL,
-    created bigint NOT NULL,
-    kind text NOT NULL,
-    value text NOT NULL,
-    added text NOT NULL,
-    retires text,
-    PRIMARY KEY (issuer, agent, id)
 );
 
 CREATE TABLE grants (

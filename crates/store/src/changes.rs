@@ -69,6 +69,9 @@ pub enum ChangeKind {
     /// A task began.
     #[serde(rename = "task.started")]
     TaskStarted(Box<Task>),
+    /// A task is another now.
+    #[serde(rename = "task.changed")]
+    TaskChanged(Box<Task>),
     /// A task may go further, or less far, than before.
     #[serde(rename = "stage.changed")]
     StageChanged {
@@ -155,6 +158,7 @@ impl ChangeKind {
             Self::GrantChanged(_) => "grant.changed",
             Self::GrantWithdrawn { .. } => "grant.withdrawn",
             Self::TaskStarted(_) => "task.started",
+            Self::TaskChanged(_) => "task.changed",
             Self::StageChanged { .. } => "stage.changed",
             Self::TaskEnded { .. } => "task.ended",
             Self::JoinTokenCreated(_) => "join_token.created",

@@ -1,10 +1,8 @@
-//! The YAML file that agents, grants and tasks come from: how it is written, and the checks that a database
-//! would make with its constraints.
+//! The YAML file that declares agents, grants and tasks: how it is written, and what it may not say.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use jiff::Timestamp;
@@ -17,8 +15,8 @@ use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
 use crate::{
-    OpenError,
-    agents::{self, Credential, Record},
+    agents::{self, CredentialKind, NewAgent},
+    error::OpenError,
 };
 
 /// The whole file.
@@ -105,6 +103,9 @@ pub struct WrittenGrant {
     /// How many further agents it may be passed on to.
     #[serde(default)]
     redelegate: usize,
+    /// Whether tasks may be started under it that go on without the user: `detached`, `owner`.
+    #[serde(default)]
+    presence: Vec<Presence>,
 }
 
 /// One piece of work under a grant.
@@ -158,8 +159,35 @@ const fn active() -> TaskStatus {
     TaskStatus::Active
 }
 
-/// What the file resolves to.
-type Resolved = (HashMap<agents::Key, Arc<Record>>, HashMap<Id<Grant>, Grant>, HashMap<Id<Task>, Task>);
+/// An agent's name: issuer and id.
+type AgentKey = (String, Id<Principal>);
+
+/// What a file declares, checked.
+#[derive(Debug, Clone, Default)]
+pub struct Declarations {
+    pub(crate) agents: Vec<NewAgent>,
+    pub(crate) grants: Vec<DeclaredGrant>,
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// A grant as it is declared.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, Deserialize)]
+pub(crate) struct DeclaredGrant {
+    pub(crate) grant: Grant,
+    pub(crate) presence: Vec<Presence>,
+}
+
+impl Declarations {
+    /// Reads the file at `path`. Agents that name no issuer are `issuer`'s own; key files are relative to `path`.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not what it should be, with line and column.
+    pub async fn read(path: &Path, issuer: &str) -> Result<Self, OpenError> {
+        let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
+        let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
+        StoreFile::parse(&text, path)?.resolve(path, issuer).await
+    }
+}
 
 impl StoreFile {
     /// Parses `text`; `path` is only for messages.
@@ -175,41 +203,36 @@ impl StoreFile {
     }
 
     /// Checks that everything named exists, once, and builds what the store keeps.
-    pub(crate) async fn resolve(self, path: &Path, issuer: &str) -> Result<Resolved, OpenError> {
-        let mut agents = HashMap::new();
+    pub(crate) async fn resolve(self, path: &Path, issuer: &str) -> Result<Declarations, OpenError> {
+        let mut declared = Declarations::default();
+        let mut agents = HashSet::new();
         for Spanned { value, defined, .. } in self.agents {
-            let record = value.resolve(path, issuer).await.map_err(|problem| invalid(path, defined, problem))?;
-            let key = (record.agent.issuer.clone(), record.agent.id.clone());
-            let twice = format!("agent {} of {} is registered twice", key.1, key.0);
-            add(&mut agents, key, Arc::new(record), || invalid(path, defined, twice))?;
+            let new = value.resolve(path, issuer).await.map_err(|problem| invalid(path, defined, problem))?;
+            let key = (new.agent.issuer.clone(), new.agent.id.clone());
+            if !agents.insert(key.clone()) {
+                return Err(invalid(path, defined, format!("agent {} of {} is registered twice", key.1, key.0)));
+            }
+            declared.agents.push(new);
         }
         let mut grants = HashMap::new();
         for Spanned { value, defined, .. } in self.grants {
-            let grant = value.resolve(issuer, &agents).map_err(|problem| invalid(path, defined, problem))?;
-            let twice = format!("grant {} is there twice", grant.id);
-            add(&mut grants, grant.id.clone(), grant, || invalid(path, defined, twice))?;
+            let new = value.resolve(issuer, &agents).map_err(|problem| invalid(path, defined, problem))?;
+            let id = new.grant.id.clone();
+            if grants.insert(id.clone(), new.grant.clone()).is_some() {
+                return Err(invalid(path, defined, format!("grant {id} is there twice")));
+            }
+            declared.grants.push(new);
         }
-        let mut tasks = HashMap::new();
+        let mut tasks = HashSet::new();
         for Spanned { value, defined, .. } in self.tasks {
             let task = value.resolve(&grants).map_err(|problem| invalid(path, defined, problem))?;
-            let twice = format!("task {} is there twice", task.id);
-            add(&mut tasks, task.id.clone(), task, || invalid(path, defined, twice))?;
+            if !tasks.insert(task.id.clone()) {
+                return Err(invalid(path, defined, format!("task {} is there twice", task.id)));
+            }
+            declared.tasks.push(task);
         }
-        Ok((agents, grants, tasks))
+        Ok(declared)
     }
-}
-
-fn add<K: Eq + std::hash::Hash, V>(
-    to: &mut HashMap<K, V>,
-    key: K,
-    value: V,
-    twice: impl FnOnce() -> OpenError,
-) -> Result<(), OpenError> {
-    if to.contains_key(&key) {
-        return Err(twice());
-    }
-    to.insert(key, value);
-    Ok(())
 }
 
 fn invalid(path: &Path, at: Location, problem: String) -> OpenError {
@@ -217,7 +240,7 @@ fn invalid(path: &Path, at: Location, problem: String) -> OpenError {
 }
 
 impl WrittenAgent {
-    async fn resolve(self, path: &Path, issuer: &str) -> Result<Record, String> {
+    async fn resolve(self, path: &Path, issuer: &str) -> Result<NewAgent, String> {
         let Self { id, issuer: own, owner, description, actions, tenants, status, credentials: written } = self;
         if owner.trim().is_empty() {
             return Err(format!("agent {id} has no owner"));
@@ -227,29 +250,29 @@ impl WrittenAgent {
             credentials.push(match credential {
                 WrittenCredential::Jwks(jwks) => {
                     agents::check_jwks(&jwks).map_err(|problem| format!("agent {id}: {problem}"))?;
-                    Credential::Inline(jwks.to_string())
+                    CredentialKind::Jwks(jwks)
                 }
                 WrittenCredential::JwksFile(file) => {
                     let file = path.parent().map_or_else(|| file.clone(), |folder| folder.join(&file));
                     agents::read_jwks(&file)
                         .await
                         .map_err(|problem| format!("agent {id}: {}: {problem}", file.display()))?;
-                    Credential::File(file)
+                    CredentialKind::JwksFile(file)
                 }
             });
         }
         let issuer = own.unwrap_or_else(|| issuer.to_owned());
-        Ok(Record { agent: Agent { id, issuer, owner, actions, tenants, status }, description, credentials })
+        Ok(NewAgent { agent: Agent { id, issuer, owner, actions, tenants, status }, description, credentials })
     }
 }
 
 impl WrittenGrant {
-    fn resolve(self, own: &str, agents: &HashMap<agents::Key, Arc<Record>>) -> Result<Grant, String> {
+    fn resolve(self, own: &str, agents: &HashSet<AgentKey>) -> Result<DeclaredGrant, String> {
         let id = self.id;
         let user = self.user.issuer.ok_or_else(|| format!("grant {id}: a user has an issuer"))?;
         let user = Principal { kind: PrincipalKind::User, id: self.user.id, issuer: user, tenant: None };
         let agent = (self.agent.issuer.unwrap_or_else(|| own.to_owned()), self.agent.id);
-        if !agents.contains_key(&agent) {
+        if !agents.contains(&agent) {
             return Err(format!("grant {id}: agent {} of {} is not registered", agent.1, agent.0));
         }
         let elements = self.authorization_details;
@@ -260,7 +283,8 @@ impl WrittenGrant {
         }
         let agent = Principal { kind: PrincipalKind::Agent, id: agent.1, issuer: agent.0, tenant: None };
         let (stage, redelegate) = (self.stage, self.redelegate);
-        Ok(Grant { id, user, agent, authority, stage, expires_at: self.expires, redelegate })
+        let grant = Grant { id, user, agent, authority, stage, expires_at: self.expires, redelegate };
+        Ok(DeclaredGrant { grant, presence: self.presence })
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod agents;
 mod changes;
+mod declarations;
 mod digest;
 mod engine;
 mod error;
@@ -20,29 +21,26 @@ mod tasks;
 mod withdrawals;
 mod writing;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
-use model::{Grant, Id, Task};
 use net::Tasks;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
 use self::engine::Engine;
 
-pub use agents::Registration;
+pub use agents::{AgentChange, AgentFilter, Credential, CredentialKind, NewAgent, Registration};
 pub use changes::{Change, ChangeKind, Feed, Head, MAX_FEED};
 pub use error::{OpenError, StoreError};
-pub use file::{StoreFile, WrittenAgent, WrittenCredential, WrittenGrant, WrittenPrincipal, WrittenTask};
+pub use file::{Declarations, StoreFile, WrittenAgent, WrittenCredential, WrittenGrant, WrittenPrincipal, WrittenTask};
+pub use grants::{GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
 pub use page::{Listed, MAX_PAGE, Page};
 pub use sidecars::{
     Enrolment, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey, SidecarStatus,
 };
 pub use single_use::{MAX_LIVE_IDS, NotUsable};
+pub use tasks::{NewTask, Standing, TaskFilter, TaskRecord};
 pub use withdrawals::WithdrawalFilter;
 pub use writing::{Committed, LONGEST_TOKEN, MAX_KEY_BYTES, Writer};
 
@@ -61,14 +59,6 @@ pub struct Store {
     engine: Engine,
     wake: Arc<watch::Sender<u64>>,
     single_use: Arc<single_use::SingleUse>,
-    declared: Arc<Declared>,
-}
-
-#[derive(Debug, Default)]
-struct Declared {
-    agents: HashMap<agents::Key, Arc<agents::Record>>,
-    grants: HashMap<Id<Grant>, Grant>,
-    tasks: HashMap<Id<Task>, Task>,
 }
 
 impl Store {
@@ -76,30 +66,16 @@ impl Store {
     ///
     /// # Errors
     /// When it cannot be used, or a later version of this program has written there.
-    pub async fn connect(database: &Database, now: Timestamp, tasks: &Tasks) -> Result<Self, OpenError> {
+    pub async fn open(database: &Database, now: Timestamp, tasks: &Tasks) -> Result<Self, OpenError> {
         let engine = match database {
             Database::Sqlite(path) => engine::sqlite::open(path).await?,
             Database::Postgres(url) => engine::postgres::open(url).await?,
         };
         schema::migrate(&engine, now).await?;
         let wake = Arc::new(watch::channel(0).0);
-        let store = Self { engine, wake, single_use: Arc::default(), declared: Arc::default() };
+        let store = Self { engine, wake, single_use: Arc::default() };
         store.watch(tasks);
         Ok(store)
-    }
-
-    /// Reads the file at `path`. Agents that name no issuer are `issuer`'s own; key files are relative to `path`.
-    ///
-    /// # Errors
-    /// When a file cannot be read or is not what it should be, with line and column.
-    pub async fn open(path: &Path, issuer: &str) -> Result<Self, OpenError> {
-        let unreadable = |cause| OpenError::Unreadable { path: path.to_owned(), cause };
-        let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
-        let written = StoreFile::parse(&text, path)?;
-        let (agents, grants, tasks) = written.resolve(path, issuer).await?;
-        let database = Database::Sqlite(path.with_extension("db"));
-        let store = Self::connect(&database, net::clock::now(), &Tasks::new()).await?;
-        Ok(Self { declared: Arc::new(Declared { agents, grants, tasks }), ..store })
     }
 
     /// Closes every connection.

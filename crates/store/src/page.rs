@@ -77,3 +77,8 @@ impl Select {
         Ok(Listed { items: rows.iter().take(limit).map(read).collect::<Result<_, _>>()?, next })
     }
 }
+
+/// `columns` as those of `table`, where another table has some of the same name.
+pub(crate) fn qualified(table: &str, columns: &str) -> String {
+    columns.split(", ").map(|column| format!("{table}.{column}")).collect::<Vec<_>>().join(", ")
+}

@@ -27,7 +27,8 @@ pub struct WithdrawalFilter {
 
 impl Store {
     /// Withdraws `target`: every delegation that passes through it and was issued before is refused from now on.
-    /// A task, grant or agent that is registered here is also ended, so that nothing is issued under it any more.
+    /// What is registered here ends with it, so that nothing is issued anew without anybody's doing: the task; the
+    /// tasks of a run, a session, a user or a tenant; a grant with its tasks; an agent is suspended.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -37,6 +38,7 @@ impl Store {
             Begun::Open(writing) => writing,
         };
         let tenant = writing.only_tenant(&target).await?;
+        writing.end(&target).await?;
         let withdrawal = writing.withdraw(target, Cause::Withdrawn, tenant.as_ref()).await?;
         writing.commit(withdrawal).await
     }
@@ -66,6 +68,35 @@ impl Store {
 }
 
 impl Writing<'_> {
+    /// Ends what is registered of `target`.
+    async fn end(&mut self, target: &Target) -> Result<(), StoreError> {
+        match target {
+            Target::Task { id } => self.end_tasks("id = $2", vec![id.into()]).await?,
+            Target::Run { id } => self.end_tasks("run = $2", vec![id.into()]).await?,
+            Target::Tenant { id } => self.end_tasks("tenant = $2", vec![id.into()]).await?,
+            Target::User { issuer, id } => {
+                let of = "grant_id IN (SELECT id FROM grants WHERE user_issuer = $2 AND user_id = $3)";
+                self.end_tasks(of, vec![issuer.as_str().into(), id.into()]).await?
+            }
+            Target::Session { issuer, sid } => {
+                let of = "session = $2 AND grant_id IN (SELECT id FROM grants WHERE user_issuer = $3)";
+                self.end_tasks(of, vec![sid.as_str().into(), issuer.as_str().into()]).await?
+            }
+            Target::Grant { id } => {
+                self.end_tasks("grant_id = $2", vec![id.into()]).await?;
+                let sql = "UPDATE grants SET status = 'withdrawn', changed = $1 WHERE id = $2";
+                self.execute(sql, vec![Value::position(self.next()), id.into()]).await?
+            }
+            Target::Agent { issuer, id } => {
+                let sql = "UPDATE agents SET status = 'suspended', changed = $1 \
+                           WHERE issuer = $2 AND id = $3 AND status = 'active'";
+                self.execute(sql, vec![Value::position(self.next()), issuer.as_str().into(), id.into()]).await?
+            }
+            Target::Instance { .. } | Target::Token { .. } => 0,
+        };
+        Ok(())
+    }
+
     /// The one tenant that `target` concerns, where that is known for sure: sidecars of others need not hear of it.
     pub(crate) async fn only_tenant(&mut self, target: &Target) -> Result<Option<Id<Tenant>>, StoreError> {
         let (sql, id): (_, Value) = match target {

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path};
 
 use audit::LedgerConfig;
-use authority::config::AuthorityConfig as AuthoritySection;
+use authority::config::{AuthorityConfig as AuthoritySection, DatabaseConfig};
 use net::ServerTlsConfig;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -69,7 +69,14 @@ impl AuthorityConfig {
             files::place(base, path);
         }
         files::place(base, &mut self.authority.keys.dir);
-        files::place(base, &mut self.authority.store);
+        if let Some(path) = &mut self.authority.store {
+            files::place(base, path);
+        }
+        match &mut self.authority.database {
+            Some(DatabaseConfig::Sqlite(path)) => files::place(base, path),
+            Some(DatabaseConfig::Postgres(server)) => files::place_secret(base, &mut server.url),
+            None => {}
+        }
         files::place_ledger(base, &mut self.ledger);
     }
 }

@@ -69,6 +69,13 @@ pub(super) fn place_credential(base: &Path, credential: &mut CredentialConfig) {
     }
 }
 
+/// Takes a secret's relative path from `base`.
+pub(super) fn place_secret(base: &Path, secret: &mut SecretSource) {
+    if let SecretSource::File(path) = secret {
+        place(base, path);
+    }
+}
+
 /// Takes the relative paths of a tool's TLS settings from `base`.
 pub(super) fn place_client_tls(base: &Path, tls: &mut ClientTlsConfig) {
     let key = match &mut tls.key {
