@@ -1,11 +1,18 @@
 //! The authority's own section of its configuration, and what it resolves to.
 
+mod database;
+mod management;
+
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use model::{chain::MAX_AGENTS, duration::ConfigDuration};
 use net::{Plaintext, UrlError, check_operator_url};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use self::database::{DatabaseConfig, PostgresConfig};
+pub(crate) use self::management::Management;
+pub use self::management::{AdministratorsConfig, ManagementConfig};
 
 /// Longer tokens than this are not minutes any more.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -29,8 +36,15 @@ pub struct AuthorityConfig {
     /// Audiences, besides the issuer itself, that a user's token may have to be exchanged here.
     #[serde(default)]
     pub subject_audiences: Vec<String>,
-    /// The file with agents, grants and tasks.
-    pub store: PathBuf,
+    /// Whose tokens open the management API (`/v1`). Without it there is none.
+    #[serde(default)]
+    pub management: Option<ManagementConfig>,
+    /// A file that declares agents, grants and tasks: what is new or changed in it becomes part of the state at start.
+    #[serde(default)]
+    pub store: Option<PathBuf>,
+    /// Where the state is kept; in `authority.db` beside the folder of the keys, where absent.
+    #[serde(default)]
+    pub database: Option<DatabaseConfig>,
 }
 
 /// The authority's signing keys.
@@ -79,6 +93,8 @@ pub struct AuthoritySettings {
     pub(crate) sidecars: Vec<String>,
     /// Audiences of users' tokens besides the issuer.
     pub(crate) subject_audiences: Vec<String>,
+    /// Whose tokens open `/v1`.
+    pub(crate) management: Option<Management>,
 }
 
 /// Why the section is no configuration.
@@ -102,6 +118,21 @@ pub enum ConfigError {
     /// An audience is empty, there twice, or the authority itself.
     #[error("authority.sidecars: the audience `{0}` is empty, there twice, or the authority's own issuer")]
     Audience(String),
+    /// The audience of management tokens is one that other tokens have.
+    #[error("authority.management.audience: `{0}` is empty, or an audience that other tokens have: it needs its own")]
+    ManagementAudience(String),
+    /// Nobody could manage.
+    #[error("authority.management.clients: at least one client has to be named, none of them empty")]
+    ManagementClients,
+    /// Nobody would administer.
+    #[error("authority.management.administrators.groups: at least one group has to be named")]
+    Administrators,
+    /// A login that is hours old is not fresh.
+    #[error("authority.management.fresh: has to be between 1s and 1h")]
+    Fresh,
+    /// Nothing could be asked.
+    #[error("authority.management.requests_per_second: has to be at least 1")]
+    Requests,
 }
 
 const fn five_minutes() -> ConfigDuration {
@@ -146,6 +177,7 @@ impl AuthorityConfig {
             max_agents: self.max_agents,
             sidecars: self.sidecars.iter().map(|group| group.audience.clone()).collect(),
             subject_audiences: self.subject_audiences.clone(),
+            management: self.management.as_ref().map(|management| management.resolve(self)).transpose()?,
         })
     }
 }
@@ -162,7 +194,9 @@ mod tests {
             max_agents: four(),
             sidecars: vec![SidecarGroup { audience: "urn:example:support".to_owned() }],
             subject_audiences: Vec::new(),
-            store: "store.yaml".into(),
+            management: None,
+            store: Some("store.yaml".into()),
+            database: None,
         };
         change(&mut config);
         config.resolve()

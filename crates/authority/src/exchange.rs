@@ -11,10 +11,10 @@ mod next;
 
 use std::time::Duration;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use model::{Agent, Id, Principal, Stage, Task, json::Json};
+use model::{Agent, Id, Principal, Stage, Task};
 use serde_json::{Value, json};
+use store::{GrantStatus, Standing};
 use token::{Compact, DelegatedSubject, Rejection, UserSubject, VerifiedSubject};
 
 pub(crate) use self::issuance::principal;
@@ -29,6 +29,7 @@ use crate::{
     form::Form,
     metadata::TOKEN_EXCHANGE,
     narrow::Requested,
+    peek,
     refused::{Error, Refused},
 };
 
@@ -60,6 +61,10 @@ impl Authority {
         let compact = form.required("subject_token")?;
         let subject = self.verifier.verify_subject(compact, &self.audiences, now).await.map_err(|it| refused(&it))?;
         match (&subject, form.value("requested_actor")) {
+            // What opens the management API gives an agent nothing.
+            (VerifiedSubject::User(_), _) if self.manages(compact) => {
+                Err(Refused::request("subject_token: a management token is good for managing alone"))
+            }
             (VerifiedSubject::User(_), Some(_)) => {
                 Err(Refused::request("only an agent's own delegated token can be handed on"))
             }
@@ -205,9 +210,12 @@ impl Authority {
 
     async fn registered(&self, task: &Id<Task>, agents: Vec<Agent>) -> Result<Option<Registered>, Refused> {
         let unavailable = |error| Refused::unavailable("the store", &error);
-        let Some(task) = self.store.task(task).await.map_err(unavailable)? else { return Ok(None) };
-        let grant = self.store.grant(&task.grant).await.map_err(unavailable)?;
-        Ok(grant.map(|grant| Registered { task, grant, agents }))
+        let Some(standing) = self.store.standing(task).await.map_err(unavailable)? else { return Ok(None) };
+        let Standing { task, grant, .. } = standing;
+        if grant.status == GrantStatus::Withdrawn {
+            return Err(Refused::request(format!("the grant {} was withdrawn", grant.grant.id)));
+        }
+        Ok(Some(Registered { task, grant: grant.grant, agents }))
     }
 
     async fn registered_agent(&self, issuer: &str, id: &Id<Principal>) -> Result<Option<Agent>, Refused> {
@@ -303,9 +311,7 @@ fn refused(rejection: &Rejection) -> Refused {
 
 /// When the token of the parent ends, from a handed-over token that was verified.
 fn parent_end(compact: &str) -> Result<Timestamp, Refused> {
-    let payload = compact.split('.').nth(1).and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
-    let payload = payload.and_then(|payload| Json::parse(&payload).ok());
-    let seconds = payload.and_then(|payload| payload.to_serde().get(PARENT_EXP)?.as_i64());
+    let seconds = peek::payload(compact).and_then(|payload| payload.to_serde().get(PARENT_EXP)?.as_i64());
     let end = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
     end.ok_or_else(|| Refused::request("the subject token was not handed over by this authority"))
 }

@@ -3,6 +3,7 @@
 //!
 //! `client` says who asks, `exchange` what they get, `record` writes it down before it is handed out.
 
+mod api;
 mod client;
 pub mod config;
 mod exchange;
@@ -10,10 +11,13 @@ mod form;
 mod keys;
 mod metadata;
 mod narrow;
+mod peek;
 mod record;
+mod recorder;
 mod refused;
+mod withdrawn;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use audit::Ledger;
 use bytes::Bytes;
@@ -30,14 +34,18 @@ use token::{
 };
 
 use self::{
+    api::Api,
     config::AuthoritySettings,
     form::Form,
     metadata::Endpoint,
+    recorder::Recorder,
     refused::{Refused, json_response},
+    withdrawn::Withdrawn,
 };
 
 pub use config::{AuthorityConfig, ConfigError, KeysConfig, SidecarGroup, SigningAlgorithm};
 pub use keys::{KeysError, SigningKeys};
+pub use recorder::NotRecorded;
 
 /// How long keys and metadata may be kept: as long as a verifier may take to notice a new key by itself.
 const PUBLIC_MAX_AGE: &str = "public, max-age=60";
@@ -53,6 +61,10 @@ pub struct Authority {
     ledger: Ledger,
     started_at: Timestamp,
     exchanges: Counter<u64>,
+    api: Api,
+    recorder: Arc<Recorder>,
+    withdrawn: Withdrawn,
+    tenants: BTreeSet<Id<Tenant>>,
 }
 
 /// What an authority is made from.
@@ -65,8 +77,10 @@ pub struct Parts {
     pub store: Store,
     /// What it signs with.
     pub keys: SigningKeys,
-    /// Where issuance is recorded.
+    /// Where issuance and every change are recorded.
     pub ledger: Ledger,
+    /// The folder of that.
+    pub ledger_dir: PathBuf,
 }
 
 /// Why an authority cannot be made from its parts.
@@ -75,9 +89,15 @@ pub enum BuildError {
     /// Only issuers of users' tokens have a place here: delegated tokens are the authority's own.
     #[error("issuers: {0} has to have role `subject`: delegated tokens are this authority's own")]
     NotSubject(String),
+    /// Whose groups make administrators could not be told.
+    #[error("authority.management.administrators.issuer: has to be one of the issuers; with several it has to be named")]
+    Administrators,
     /// An issuer cannot be used.
     #[error("issuers: {0}")]
     Issuer(#[from] token::ConfigError),
+    /// It cannot be told where the ledger stopped.
+    #[error("the records of what was changed cannot go on: {0}")]
+    NotRecorded(#[from] NotRecorded),
 }
 
 impl Authority {
@@ -86,32 +106,36 @@ impl Authority {
     /// process can have: so nothing is used any more at the one that ran before.
     ///
     /// # Errors
-    /// When an issuer is not one of users' tokens, or is there twice.
-    pub fn new(parts: Parts, clients: &KeyClients, tasks: &Tasks) -> Result<Self, BuildError> {
-        Self::started_at(net::clock::now(), parts, clients, tasks)
+    /// When an issuer is not one of users' tokens, or is there twice, or the store does not answer.
+    pub async fn new(parts: Parts, clients: &KeyClients, tasks: &Tasks) -> Result<Self, BuildError> {
+        Self::started_at(net::clock::now(), parts, clients, tasks).await
     }
 
-    fn started_at(
+    async fn started_at(
         started_at: Timestamp,
         parts: Parts,
         clients: &KeyClients,
         tasks: &Tasks,
     ) -> Result<Self, BuildError> {
-        let Parts { settings, mut issuers, store, keys, ledger } = parts;
+        let Parts { settings, mut issuers, store, keys, ledger, ledger_dir } = parts;
         if let Some(issuer) = issuers.iter().find(|issuer| issuer.role() != Role::Subject) {
             return Err(BuildError::NotSubject(issuer.name().to_owned()));
         }
+        check_administrators(&settings, &issuers)?;
         let tenants: BTreeSet<_> = issuers.iter().flat_map(|issuer| issuer.tenants().iter().cloned()).collect();
         issuers.push(own(&settings, tenants.clone())?.with_keys(keys.set()));
         let verifier = VerifierSettings {
             issuers,
             // For calls, which never come here.
             audiences: BTreeSet::new(),
-            tenants,
+            tenants: tenants.clone(),
             defaults: Defaults::default(),
             cache_entries: 0,
         };
         let issuer = settings.issuer.clone();
+        let recorder = Recorder::resume(store.clone(), ledger.clone(), ledger_dir, net::clock::now()).await?;
+        let recorder = Arc::new(recorder);
+        recorder.follow(tasks);
         Ok(Self {
             audiences: SubjectAudiences {
                 users: settings.subject_audiences.iter().cloned().chain([issuer.clone()]).collect(),
@@ -124,6 +148,10 @@ impl Authority {
                 .u64_counter("countersign_exchange")
                 .with_description("Token requests, by outcome and error code.")
                 .build(),
+            api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
+            withdrawn: Withdrawn::default(),
+            recorder,
+            tenants,
             settings,
             store,
             keys,
@@ -133,11 +161,15 @@ impl Authority {
     }
 
     /// Answers one request.
-    pub async fn handle<B>(self: Arc<Self>, _peer: Peer, request: Request<B>) -> Response<Body>
+    pub async fn handle<B>(self: Arc<Self>, peer: Peer, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
+        if let Some(path) = metadata::management(request.uri().path(), &self.settings) {
+            let path = path.to_owned();
+            return self.manage(&path, &peer, request).await;
+        }
         let Some(endpoint) = Endpoint::at(request.uri().path(), &self.settings) else {
             return problem(StatusCode::NOT_FOUND, "There is nothing here.");
         };
@@ -241,6 +273,18 @@ fn own(settings: &AuthoritySettings, tenants: BTreeSet<Id<Tenant>>) -> Result<Is
         max_stale: ConfigDuration::seconds(300),
     };
     config.resolve()
+}
+
+/// Groups are names that each issuer gives as it likes: whose count has to be known.
+fn check_administrators(settings: &AuthoritySettings, issuers: &[Issuer]) -> Result<(), BuildError> {
+    let Some(administrators) = settings.management.as_ref().and_then(|it| it.administrators.as_ref()) else {
+        return Ok(());
+    };
+    let known = match &administrators.issuer {
+        Some(named) => issuers.iter().any(|issuer| issuer.name() == named),
+        None => issuers.len() == 1,
+    };
+    if known { Ok(()) } else { Err(BuildError::Administrators) }
 }
 
 fn public(document: &serde_json::Value) -> Response<Body> {

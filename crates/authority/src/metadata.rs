@@ -59,6 +59,12 @@ impl Endpoint {
     }
 }
 
+/// What follows `/v1` in `path`, where it leads to the management API.
+pub(crate) fn management<'a>(path: &'a str, settings: &AuthoritySettings) -> Option<&'a str> {
+    let rest = path.strip_prefix(settings.prefix.as_str())?.strip_prefix("/v1")?;
+    rest.starts_with('/').then_some(rest)
+}
+
 /// The URL of the token endpoint.
 pub(crate) fn token_endpoint(settings: &AuthoritySettings) -> String {
     format!("{}/oauth2/token", settings.issuer)
@@ -92,6 +98,7 @@ mod tests {
             max_agents: 4,
             sidecars: vec!["urn:example:support".to_owned()],
             subject_audiences: Vec::new(),
+            management: None,
         }
     }
 

@@ -58,7 +58,7 @@ impl Requested {
         let scope = form.value("scope").map(|scope| Scope::parse(scope).iter().cloned().collect());
         let details = form.value("authorization_details").map(elements).transpose()?.map(|elements| Authority {
             scope: elements.iter().flat_map(|element| element.actions.iter().cloned()).collect(),
-            elements,
+            elements: elements.into(),
         });
         Ok(Self { scope, details })
     }

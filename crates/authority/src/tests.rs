@@ -85,15 +85,18 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         max_agents: 4,
         sidecars: vec![crate::SidecarGroup { audience: world::SIDECAR.to_owned() }],
         subject_audiences: Vec::new(),
-        store: world.folder.path().join("store.yaml"),
+        management: None,
+        store: Some(world.folder.path().join("store.yaml")),
+        database: None,
     };
     let parts = crate::Parts {
         settings: config.resolve().unwrap(),
         issuers: vec![issuer.resolve().unwrap()],
-        store: store::Store::open(&config.store, ISSUER).await.unwrap(),
+        store: world::store(&config).await,
         keys: crate::SigningKeys::open(&config.keys).unwrap(),
         ledger: world.ledger.clone(),
+        ledger_dir: world.folder.path().join("ledger/log"),
     };
-    let error = crate::Authority::new(parts, &world::clients(), &net::Tasks::new()).unwrap_err();
+    let error = crate::Authority::new(parts, &world::clients(), &net::Tasks::new()).await.unwrap_err();
     assert!(error.to_string().contains("other.example"), "{error}");
 }

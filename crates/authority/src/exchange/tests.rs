@@ -52,7 +52,7 @@ fn element() -> impl Strategy<Value = Element> {
 
 fn authority() -> impl Strategy<Value = Authority> {
     (actions(), prop::collection::vec(element(), 1..3))
-        .prop_map(|(scope, elements)| Authority { scope: scope.into_iter().collect(), elements })
+        .prop_map(|(scope, elements)| Authority { scope: scope.into_iter().collect(), elements: elements.into() })
 }
 
 fn stage() -> impl Strategy<Value = Stage> {
@@ -64,7 +64,7 @@ fn requested() -> impl Strategy<Value = Requested> {
         .prop_map(|(scope, elements)| {
             let details = elements.map(|elements| Authority {
                 scope: elements.iter().flat_map(|element| element.actions.iter().cloned()).collect(),
-                elements,
+                elements: elements.into(),
             });
             Requested { scope, details }
         })

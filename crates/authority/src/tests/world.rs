@@ -10,7 +10,7 @@ use http_body_util::Full;
 use jiff::{SignedDuration, Timestamp};
 use net::{ClientOptions, HttpClient, Peer, Roots, Tasks, UrlTrust, client_config};
 use serde_json::{Value, json};
-use store::Store;
+use store::{Declarations, Store, Writer};
 use token::{
     Algorithm, Defaults, IssuerConfig, KeyClients, Presented, Proof, Rejection, SigningKey, Verified, Verifier,
     VerifierSettings, mint,
@@ -72,7 +72,9 @@ impl World {
             max_agents: 4,
             sidecars: vec![SidecarGroup { audience: SIDECAR.to_owned() }],
             subject_audiences: vec!["https://api.example".to_owned()],
-            store: path("store.yaml"),
+            management: None,
+            store: Some(path("store.yaml")),
+            database: None,
         };
         change(&mut config);
         let started = record::Started {
@@ -85,14 +87,14 @@ impl World {
         let started_at = net::clock::now() - SignedDuration::from_secs(UP);
         let parts = parts(&config, &ledger, folder.path()).await;
         std::fs::write(path("own.json"), parts.keys.jwks().to_string()).unwrap();
-        let authority = Arc::new(Authority::started_at(started_at, parts, &clients, &tasks).unwrap());
+        let authority = Arc::new(Authority::started_at(started_at, parts, &clients, &tasks).await.unwrap());
         Self { authority, agents, sso, ledger, folder, config, tasks, clients }
     }
 
     /// The same world with an authority that started anew, and at `started_at` by its clock.
     pub(super) async fn restarted(mut self, started_at: Timestamp) -> Self {
         let parts = parts(&self.config, &self.ledger, self.folder.path()).await;
-        let authority = Authority::started_at(started_at, parts, &self.clients, &self.tasks).unwrap();
+        let authority = Authority::started_at(started_at, parts, &self.clients, &self.tasks).await.unwrap();
         self.authority = Arc::new(authority);
         self
     }
@@ -245,10 +247,21 @@ async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path) -> Part
     Parts {
         settings: config.resolve().unwrap(),
         issuers: vec![subject_issuer(&folder.join("sso.json")).resolve().unwrap()],
-        store: Store::open(&config.store, ISSUER).await.unwrap(),
+        store: store(config).await,
         keys: SigningKeys::open(&config.keys).unwrap(),
         ledger: ledger.clone(),
+        ledger_dir: folder.join("ledger/log"),
     }
+}
+
+/// The state of `config`, its declarations applied.
+pub(super) async fn store(config: &AuthorityConfig) -> Store {
+    let now = net::clock::now();
+    let store = Store::open(&config.database(&|_| None).unwrap(), now, &Tasks::new()).await.unwrap();
+    let declared = Declarations::read(config.store.as_ref().unwrap(), ISSUER).await.unwrap();
+    let writer = Writer { by: "test".to_owned(), reason: None, now, idempotency: None };
+    store.declare(&writer, &declared).await.unwrap();
+    store
 }
 
 fn subject_issuer(keys: &Path) -> IssuerConfig {

@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use audit::{Event, Ledger, record::Component};
-use authority::{Authority, Parts, SigningKeys};
+use authority::{Authority, Parts, SigningKeys, config::AuthorityConfig as AuthoritySection};
 use net::{Body, Roots, ServeLimits, ServerTls, Tasks};
-use store::Store;
+use store::{Declarations, Store, Writer};
 use token::{Issuer, config::Role};
 
 use super::{
@@ -46,7 +46,7 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
     if let Some((document, _)) = look(document, environment, &mut findings) {
         let section = &document.value.authority;
         match tokio::runtime::Builder::new_current_thread().build() {
-            Ok(runtime) => drop(findings.take(runtime.block_on(Store::open(&section.store, &section.issuer)))),
+            Ok(runtime) => drop(findings.take(runtime.block_on(declarations(section)))),
             Err(error) => findings.problem(error.to_string()),
         }
     }
@@ -74,8 +74,11 @@ fn look(
     }
     let issuers = prepare::resolve_issuers(&config.issuers, findings);
     let roots = prepare::roots(config.tls.authorities.as_deref(), findings);
-    if config.authority.store.exists() {
-        findings.take(files::check_not_writable(&config.authority.store));
+    if let Some(store) = config.authority.store.as_ref().filter(|path| path.exists()) {
+        findings.take(files::check_not_writable(store));
+    }
+    if let Some(database) = config.authority.database_file() {
+        prepare::private(&database, findings);
     }
     prepare::private(&config.authority.keys.dir, findings);
     prepare::ledger(&config.ledger, findings);
@@ -87,6 +90,27 @@ fn look(
     }
     let prepared = Prepared { settings: settings?, issuers, roots: roots?, tls, health_tls };
     Some((document, prepared))
+}
+
+/// What the file of declarations says, if there is one.
+async fn declarations(section: &AuthoritySection) -> Result<Declarations, store::OpenError> {
+    match &section.store {
+        Some(path) => Declarations::read(path, &section.issuer).await,
+        None => Ok(Declarations::default()),
+    }
+}
+
+/// The state, with what is declared applied to it.
+async fn store(section: &AuthoritySection, environment: &Environment, background: &Tasks) -> Result<Store, Failure> {
+    let declared = declarations(section).await.map_err(Failure::configuration)?;
+    let database =
+        section.database(&|name| environment.value(name).map(str::to_owned)).map_err(Failure::configuration)?;
+    let now = net::clock::now();
+    let store = Store::open(&database, now, background).await.map_err(Failure::configuration)?;
+    let writer = Writer { by: "declarations".to_owned(), reason: None, now, idempotency: None };
+    let applied = store.declare(&writer, &declared).await.map_err(Failure::configuration)?;
+    tracing::info!(position = applied.position, declared = applied.value, "state opened");
+    Ok(store)
 }
 
 /// Runs an authority until it is asked to stop.
@@ -161,7 +185,7 @@ pub(crate) async fn start(
     };
     let (requests, background) = (Tasks::new(), Tasks::new());
     let section = &config.authority;
-    let store = Store::open(&section.store, &section.issuer).await.map_err(Failure::configuration)?;
+    let store = store(section, environment, &background).await?;
     let keys = SigningKeys::open(&section.keys).map_err(Failure::configuration)?;
     let limits = ServeLimits { max_connections: descriptors::connections()?, ..ServeLimits::default() };
     let (listener, address) = listen::tcp("authority_listener", config.listen.tcp, prepared.tls, &background).await?;
@@ -171,11 +195,12 @@ pub(crate) async fn start(
     };
     let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
     let Prepared { settings, issuers, roots, .. } = prepared;
-    let parts = Parts { settings, issuers, store, keys, ledger: ledger.clone() };
+    let ledger_dir = config.ledger.dir.clone();
+    let parts = Parts { settings, issuers, store, keys, ledger: ledger.clone(), ledger_dir };
     let begun = async {
         let event = Event::ConfigActivated { revision, catalogue: None };
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
-        Authority::new(parts, &key_clients(&roots)?, &background).map_err(Failure::configuration)
+        Authority::new(parts, &key_clients(&roots)?, &background).await.map_err(Failure::configuration)
     };
     let authority = match begun.await {
         Ok(authority) => Arc::new(authority),

@@ -1,0 +1,284 @@
+//! `/v1/grants`: what a user lets one agent do. Made by the user, or by an administrator on record; never more than
+//! the user may do themselves; narrowed and withdrawn at any time.
+
+use jiff::Timestamp;
+use model::{
+    Authority as Held, Element, Grant, Id, Presence, Principal, PrincipalKind, Scope, Stage, duration::ConfigDuration,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::{Committed, GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
+
+use super::{
+    Answer, Call,
+    body::text,
+    caller::Caller,
+    page::{answer, page},
+    problem::{Code, Problem},
+    sidecars::Reason,
+};
+use crate::{
+    Authority,
+    narrow::{Ceiling, Limiting, Most, narrow},
+};
+
+/// The longest that a grant may last.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(366 * 24 * 3600);
+/// The most elements of a grant.
+const MAX_ELEMENTS: usize = 64;
+
+/// A principal, by its name alone or with whose name it is.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Id(Id<Principal>),
+    Whole { issuer: String, id: Id<Principal> },
+}
+
+/// A grant to be made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Giving {
+    agent: Named,
+    /// Somebody else, for whom an administrator makes it.
+    #[serde(default)]
+    user: Option<Named>,
+    #[serde(default)]
+    scope: Option<Scope>,
+    authorization_details: Vec<Element>,
+    #[serde(default = "observe")]
+    stage: Stage,
+    #[serde(default)]
+    presence: Vec<Presence>,
+    #[serde(default)]
+    redelegate: usize,
+    expires_in: ConfigDuration,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// What is to be different.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changing {
+    #[serde(default)]
+    scope: Option<Scope>,
+    #[serde(default)]
+    authorization_details: Option<Vec<Element>>,
+    #[serde(default)]
+    stage: Option<Stage>,
+    #[serde(default)]
+    presence: Option<Vec<Presence>>,
+    #[serde(default)]
+    redelegate: Option<usize>,
+    #[serde(default)]
+    expires_in: Option<ConfigDuration>,
+    reason: String,
+}
+
+const fn observe() -> Stage {
+    Stage::Observe
+}
+
+impl Authority {
+    /// Makes a grant.
+    pub(super) async fn give(&self, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        call.caller.must_be_fresh(call.now)?;
+        let giving: Giving = call.read()?;
+        let user = self.giver(&call.caller, giving.user)?;
+        let asked = held(giving.scope, giving.authorization_details)?;
+        let authority = clip(&call.caller, &user, &asked)?;
+        let clipped: Vec<_> = asked.scope.iter().filter(|action| !authority.scope.contains(action)).cloned().collect();
+        let new = NewGrant {
+            id: None,
+            agent: self.agent_named(giving.agent),
+            user,
+            authority,
+            stage: giving.stage,
+            presence: giving.presence,
+            expires_at: ends(call.now, giving.expires_in)?,
+            redelegate: giving.redelegate,
+        };
+        let reason = giving.reason.map(|reason| text("reason", &reason)).transpose()?;
+        let committed = self.store.create_grant(&call.writer(reason), new).await?;
+        self.grant_answer(committed, &clipped).await.map(Answer::as_created)
+    }
+
+    /// The grants: a user's own, or everybody's for an administrator.
+    pub(super) async fn grants(&self, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&["user", "agent", "status", "limit", "cursor"])?;
+        let status = match call.query.value("status") {
+            None => None,
+            Some("active") => Some(GrantStatus::Active),
+            Some("withdrawn") => Some(GrantStatus::Withdrawn),
+            Some(_) => return Err(Problem::invalid("`status` has to be `active` or `withdrawn`")),
+        };
+        let agent = call.query.value("agent").map(|text| named(text, &self.settings.issuer)).transpose()?;
+        let filter = GrantFilter { user: self.whose(call)?, agent, status };
+        let listed = self.store.grants(&filter, page(&call.query)?).await?;
+        Ok(Answer::ok(answer("grants", &listed, |record| shown(record, call.now))))
+    }
+
+    /// One grant.
+    pub(super) async fn show_grant(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        let record = self.own_grant(id, &call.caller).await?;
+        Ok(Answer::ok(shown(&record, call.now)))
+    }
+
+    /// Changes a grant. What lessens it withdraws what was issued before; what widens it needs a fresh login.
+    pub(super) async fn change_grant(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        let before = self.own_grant(id, &call.caller).await?;
+        let changing: Changing = call.read()?;
+        let mut clipped = Vec::new();
+        let authority = match (changing.scope, changing.authorization_details) {
+            (None, None) => None,
+            (scope, elements) => {
+                let asked = held(scope, elements.unwrap_or_else(|| before.grant.authority.elements.to_vec()))?;
+                let authority = clip(&call.caller, &before.grant.user, &asked)?;
+                clipped = asked.scope.iter().filter(|it| !authority.scope.contains(it)).cloned().collect();
+                Some(authority)
+            }
+        };
+        let change = GrantChange {
+            authority,
+            stage: changing.stage,
+            presence: changing.presence,
+            expires_at: changing.expires_in.map(|it| ends(call.now, it)).transpose()?,
+            redelegate: changing.redelegate,
+        };
+        let after = change.clone().apply(&before);
+        if before.is_less_than(&after) {
+            call.caller.must_be_fresh(call.now)?;
+        }
+        let writer = call.writer(Some(text("reason", &changing.reason)?));
+        let committed = self.store.change_grant(&writer, &before.grant.id, change).await?;
+        self.grant_answer(committed, &clipped).await
+    }
+
+    /// Withdraws a grant, and ends every task under it.
+    pub(super) async fn withdraw_grant(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        let before = self.own_grant(id, &call.caller).await?;
+        let Reason { reason } = call.read()?;
+        let writer = call.writer(Some(text("reason", &reason)?));
+        let committed = self.store.withdraw_grant(&writer, &before.grant.id).await?;
+        self.grant_answer(committed, &[]).await
+    }
+
+    async fn grant_answer(
+        &self,
+        committed: Committed<GrantRecord>,
+        clipped: &[Id<model::Action>],
+    ) -> Result<Answer, Problem> {
+        self.recorded(committed.position).await?;
+        let mut body = shown(&committed.value, committed.value.given);
+        if let (false, Some(members)) = (clipped.is_empty(), body.as_object_mut()) {
+            members.insert("clipped".to_owned(), json!(clipped));
+        }
+        Ok(Answer::ok(body).replayed(committed.replayed))
+    }
+
+    /// The grant called `id`, if it is the caller's business.
+    pub(super) async fn own_grant(&self, id: &str, caller: &Caller) -> Result<GrantRecord, Problem> {
+        let id: Id<Grant> = Id::new(id).map_err(|_| Problem::not_found())?;
+        let record = self.store.grant(&id).await?.ok_or_else(Problem::not_found)?;
+        caller.must_own(&record.grant.user)?;
+        Ok(record)
+    }
+
+    /// The user whose things a list shows: the caller, or whom an administrator names; nobody in particular, for one
+    /// who names none.
+    pub(super) fn whose(&self, call: &Call) -> Result<Option<(String, Id<Principal>)>, Problem> {
+        let own = (call.caller.user.issuer.clone(), call.caller.user.id.clone());
+        let asked = match call.query.value("user") {
+            None => None,
+            Some("me") => Some(own.clone()),
+            Some(text) => Some(named(text, &call.caller.user.issuer)?),
+        };
+        match (call.caller.administers, asked) {
+            (true, asked) => Ok(asked),
+            (false, Some(other)) if other != own => Err(Problem::not_found()),
+            (false, _) => Ok(Some(own)),
+        }
+    }
+
+    /// Who gives: the caller, or whom an administrator gives for.
+    fn giver(&self, caller: &Caller, user: Option<Named>) -> Result<Principal, Problem> {
+        let (issuer, id) = match user {
+            None => return Ok(Principal { tenant: None, ..caller.user.clone() }),
+            Some(Named::Id(id)) => (caller.user.issuer.clone(), id),
+            Some(Named::Whole { issuer, id }) => (issuer, id),
+        };
+        let user = Principal { kind: PrincipalKind::User, id, issuer, tenant: None };
+        if user.is(&caller.user) || caller.administers {
+            Ok(user)
+        } else {
+            Err(Problem::forbidden("Only an administrator makes a grant for somebody else."))
+        }
+    }
+
+    fn agent_named(&self, agent: Named) -> Principal {
+        let (issuer, id) = match agent {
+            Named::Id(id) => (self.settings.issuer.clone(), id),
+            Named::Whole { issuer, id } => (issuer, id),
+        };
+        Principal { kind: PrincipalKind::Agent, id, issuer, tenant: None }
+    }
+}
+
+/// `ISSUER#ID`, or `ID` of the usual issuer.
+fn named(text: &str, usual: &str) -> Result<(String, Id<Principal>), Problem> {
+    let (issuer, id) = text.rsplit_once('#').unwrap_or((usual, text));
+    let id = Id::new(id).map_err(|error| Problem::invalid(format!("`{text}`: {error}")))?;
+    Ok((issuer.to_owned(), id))
+}
+
+fn held(scope: Option<Scope>, elements: Vec<Element>) -> Result<Held, Problem> {
+    if elements.is_empty() || elements.len() > MAX_ELEMENTS {
+        return Err(Problem::invalid(format!("`authorization_details` has to have 1 to {MAX_ELEMENTS} elements")));
+    }
+    let named = || elements.iter().flat_map(|element| element.actions.iter().cloned()).collect();
+    Ok(Held { scope: scope.unwrap_or_else(named), elements: elements.into() })
+}
+
+/// What of it the user may do themselves. Of another user, only their next token says: it is clipped at each
+/// exchange, as every grant is.
+fn clip(caller: &Caller, user: &Principal, asked: &Held) -> Result<Held, Problem> {
+    if !user.is(&caller.user) {
+        return Ok(asked.clone());
+    }
+    let entitlement = Ceiling { of: Limiting::User, is: Most::Actions(&caller.entitlement) };
+    narrow(asked, [entitlement]).map_err(|limiting| {
+        Problem::new(Code::Beyond, format!("There would be nothing in the grant: {limiting}."))
+            .with("limiting_hop", caller.user.to_string())
+    })
+}
+
+pub(super) fn ends(now: Timestamp, within: ConfigDuration) -> Result<Timestamp, Problem> {
+    if within.0.is_zero() || within.0 > LONGEST {
+        return Err(Problem::invalid("`expires_in` has to be between 1s and 366d"));
+    }
+    now.checked_add(within.0).map_err(|error| Problem::invalid(error.to_string()))
+}
+
+fn shown(record: &GrantRecord, now: Timestamp) -> Value {
+    let GrantRecord { grant, presence, status, given, given_by } = record;
+    let expired = *status == GrantStatus::Active && grant.expires_at <= now;
+    json!({
+        "id": grant.id,
+        "user": { "issuer": grant.user.issuer, "id": grant.user.id },
+        "agent": { "issuer": grant.agent.issuer, "id": grant.agent.id },
+        "scope": grant.authority.scope,
+        "authorization_details": grant.authority.elements,
+        "stage": grant.stage,
+        "presence": presence,
+        "redelegate": grant.redelegate,
+        "status": if expired { json!("expired") } else { json!(status) },
+        "expires_at": grant.expires_at,
+        "given_at": given,
+        "given_by": given_by,
+    })
+}

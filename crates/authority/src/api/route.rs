@@ -1,0 +1,182 @@
+//! Which part of the API a path leads to, and what may be done there.
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use super::{
+    Answer, Call,
+    agents::Step,
+    problem::{Code, Problem},
+};
+use crate::Authority;
+
+/// A part of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `/v1/withdrawals`
+    Withdrawals,
+    /// `/v1/changes`: for enrolled sidecars.
+    Changes,
+    /// `/v1/sidecars`
+    Sidecars,
+    /// `/v1/sidecars/enrol`: for whoever holds a join token.
+    Enrol,
+    /// `/v1/sidecars/{id}`
+    Sidecar(String),
+    /// `/v1/sidecars/{id}/remove`
+    RemoveSidecar(String),
+    /// `/v1/agents`
+    Agents,
+    /// `/v1/agents/{id}`
+    Agent(String),
+    /// `/v1/agents/{id}/suspend`, `…/reinstate`, `…/decommission`
+    StepAgent(String, Step),
+    /// `/v1/agents/{id}/change`
+    ChangeAgent(String),
+    /// `/v1/agents/{id}/credentials`
+    AddCredential(String),
+    /// `/v1/agents/{id}/credentials/{credential}/remove`
+    RemoveCredential(String, String),
+    /// `/v1/grants`
+    Grants,
+    /// `/v1/grants/{id}`
+    Grant(String),
+    /// `/v1/grants/{id}/change`
+    ChangeGrant(String),
+    /// `/v1/grants/{id}/withdraw`
+    WithdrawGrant(String),
+    /// `/v1/tasks`
+    Tasks,
+    /// `/v1/tasks/{id}`
+    Task(String),
+    /// `/v1/tasks/{id}/end`
+    EndTask(String),
+    /// `/v1/tasks/{id}/stage`
+    StageTask(String),
+}
+
+impl Route {
+    /// Where `path`, which is what follows `/v1`, leads to.
+    pub(crate) fn at(path: &str) -> Result<Self, Problem> {
+        let segments = path.strip_prefix('/').map(|path| path.split('/').map(decode).collect::<Result<Vec<_>, _>>());
+        let segments = segments.ok_or_else(nothing)??;
+        let segments: Vec<_> = segments.iter().map(String::as_str).collect();
+        let owned = |id: &str| id.to_owned();
+        Ok(match segments.as_slice() {
+            ["withdrawals"] => Self::Withdrawals,
+            ["changes"] => Self::Changes,
+            ["sidecars"] => Self::Sidecars,
+            ["sidecars", "enrol"] => Self::Enrol,
+            ["sidecars", id] => Self::Sidecar(owned(id)),
+            ["sidecars", id, "remove"] => Self::RemoveSidecar(owned(id)),
+            ["agents"] => Self::Agents,
+            ["agents", id] => Self::Agent(owned(id)),
+            ["agents", id, "suspend"] => Self::StepAgent(owned(id), Step::Suspend),
+            ["agents", id, "reinstate"] => Self::StepAgent(owned(id), Step::Reinstate),
+            ["agents", id, "decommission"] => Self::StepAgent(owned(id), Step::Decommission),
+            ["agents", id, "change"] => Self::ChangeAgent(owned(id)),
+            ["agents", id, "credentials"] => Self::AddCredential(owned(id)),
+            ["agents", id, "credentials", credential, "remove"] => Self::RemoveCredential(owned(id), owned(credential)),
+            ["grants"] => Self::Grants,
+            ["grants", id] => Self::Grant(owned(id)),
+            ["grants", id, "change"] => Self::ChangeGrant(owned(id)),
+            ["grants", id, "withdraw"] => Self::WithdrawGrant(owned(id)),
+            ["tasks"] => Self::Tasks,
+            ["tasks", id] => Self::Task(owned(id)),
+            ["tasks", id, "end"] => Self::EndTask(owned(id)),
+            ["tasks", id, "stage"] => Self::StageTask(owned(id)),
+            _ => return Err(nothing()),
+        })
+    }
+
+    /// What may be done there.
+    pub(crate) const fn methods(&self) -> &'static [Method] {
+        match self {
+            Self::Withdrawals | Self::Sidecars | Self::Agents | Self::Grants | Self::Tasks => {
+                &[Method::GET, Method::POST]
+            }
+            Self::Changes | Self::Sidecar(_) | Self::Agent(_) | Self::Grant(_) | Self::Task(_) => &[Method::GET],
+            Self::Enrol
+            | Self::RemoveSidecar(_)
+            | Self::StepAgent(..)
+            | Self::ChangeAgent(_)
+            | Self::AddCredential(_)
+            | Self::RemoveCredential(..)
+            | Self::ChangeGrant(_)
+            | Self::WithdrawGrant(_)
+            | Self::EndTask(_)
+            | Self::StageTask(_) => &[Method::POST],
+        }
+    }
+
+    /// Its name in logs and metrics.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Withdrawals => "withdrawals",
+            Self::Changes => "changes",
+            Self::Sidecars => "sidecars",
+            Self::Enrol => "sidecars/enrol",
+            Self::Sidecar(_) => "sidecars/{id}",
+            Self::RemoveSidecar(_) => "sidecars/{id}/remove",
+            Self::Agents => "agents",
+            Self::Agent(_) => "agents/{id}",
+            Self::StepAgent(_, Step::Suspend) => "agents/{id}/suspend",
+            Self::StepAgent(_, Step::Reinstate) => "agents/{id}/reinstate",
+            Self::StepAgent(_, Step::Decommission) => "agents/{id}/decommission",
+            Self::ChangeAgent(_) => "agents/{id}/change",
+            Self::AddCredential(_) => "agents/{id}/credentials",
+            Self::RemoveCredential(..) => "agents/{id}/credentials/{credential}/remove",
+            Self::Grants => "grants",
+            Self::Grant(_) => "grants/{id}",
+            Self::ChangeGrant(_) => "grants/{id}/change",
+            Self::WithdrawGrant(_) => "grants/{id}/withdraw",
+            Self::Tasks => "tasks",
+            Self::Task(_) => "tasks/{id}",
+            Self::EndTask(_) => "tasks/{id}/end",
+            Self::StageTask(_) => "tasks/{id}/stage",
+        }
+    }
+}
+
+impl Authority {
+    /// What a user's `call` of `route` comes to.
+    pub(super) async fn answer(&self, route: &Route, method: &Method, call: &Call) -> Result<Answer, Problem> {
+        let writes = method == Method::POST;
+        match route {
+            Route::Withdrawals if writes => self.withdraw(call).await,
+            Route::Withdrawals => self.withdrawals(call).await,
+            Route::Sidecars if writes => self.invite(call).await,
+            Route::Sidecars => self.sidecars(call).await,
+            Route::Sidecar(id) => self.show_sidecar(id, call).await,
+            Route::RemoveSidecar(id) => self.remove_sidecar(id, call).await,
+            Route::Agents if writes => self.register(call).await,
+            Route::Agents => self.agents(call).await,
+            Route::Agent(id) => self.show_agent(id, call).await,
+            Route::StepAgent(id, step) => self.step_agent(id, *step, call).await,
+            Route::ChangeAgent(id) => self.change_agent(id, call).await,
+            Route::AddCredential(id) => self.add_credential(id, call).await,
+            Route::RemoveCredential(id, credential) => self.remove_credential(id, credential, call).await,
+            Route::Grants if writes => self.give(call).await,
+            Route::Grants => self.grants(call).await,
+            Route::Grant(id) => self.show_grant(id, call).await,
+            Route::ChangeGrant(id) => self.change_grant(id, call).await,
+            Route::WithdrawGrant(id) => self.withdraw_grant(id, call).await,
+            Route::Tasks if writes => self.start(call).await,
+            Route::Tasks => self.tasks(call).await,
+            Route::Task(id) => self.show_task(id, call).await,
+            Route::EndTask(id) => self.end(id, call).await,
+            Route::StageTask(id) => self.stage(id, call).await,
+            // Asked without a user, and answered before.
+            Route::Changes | Route::Enrol => Err(nothing()),
+        }
+    }
+}
+
+fn decode(segment: &str) -> Result<String, Problem> {
+    let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| nothing())?;
+    if decoded.is_empty() { Err(nothing()) } else { Ok(decoded.into_owned()) }
+}
+
+fn nothing() -> Problem {
+    Problem::new(Code::NotFound, "There is nothing here.")
+}

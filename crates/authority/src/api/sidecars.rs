@@ -1,0 +1,172 @@
+//! `/v1/sidecars`: an administrator makes a token that one sidecar may join by, once; the sidecar joins with its own
+//! key; it is listed, and removed.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use model::{Id, Principal, Tenant, Tool, duration::ConfigDuration};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use store::{Enrolment, NewJoinToken, Serves, Sidecar, SidecarStatus, Writer};
+
+use super::{
+    Answer, Call,
+    body::{self, text},
+    page::{answer, page},
+    problem::{Code, Problem},
+};
+use crate::Authority;
+
+/// The longest that a join token may be good.
+const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
+
+/// A join token to be made.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Invitation {
+    #[serde(default)]
+    name: Option<String>,
+    tenants: BTreeSet<Id<Tenant>>,
+    #[serde(default)]
+    tools: Option<BTreeSet<Id<Tool>>>,
+    #[serde(default)]
+    agents: Option<BTreeSet<Id<Principal>>>,
+    #[serde(default = "one_hour")]
+    expires_in: ConfigDuration,
+}
+
+/// A sidecar that joins.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Joining {
+    #[serde(deserialize_with = "secret")]
+    token: SecretString,
+    name: String,
+    jwk: Value,
+}
+
+/// Why something is done, for the record.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reason {
+    pub(super) reason: String,
+}
+
+const fn one_hour() -> ConfigDuration {
+    ConfigDuration::seconds(3600)
+}
+
+impl Authority {
+    /// Makes a join token, shown this once.
+    pub(super) async fn invite(&self, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        call.caller.must_administer()?;
+        call.caller.must_be_fresh(call.now)?;
+        let Invitation { name, tenants, tools, agents, expires_in } = call.read()?;
+        if expires_in.0 > LONGEST {
+            return Err(Problem::invalid("`expires_in` may be 7d at most"));
+        }
+        self.known_tenants(&tenants)?;
+        let expires = call.now.checked_add(expires_in.0).unwrap_or(call.now);
+        let new = NewJoinToken { name, serves: Serves { tenants, tools, agents }, expires };
+        let committed = self.store.create_join_token(&call.writer(None), new).await?;
+        self.recorded(committed.position).await?;
+        let store::MadeJoinToken { token, secret } = &committed.value;
+        let body = json!({
+            "id": token.id, "name": token.name, "serves": token.serves, "expires_at": token.expires,
+            // An answer that is given again has none: nobody knows it any more.
+            "token": secret.as_ref().map(|secret| secret.expose_secret()),
+        });
+        Ok(Answer::created(body).replayed(committed.replayed))
+    }
+
+    /// The sidecars, the oldest first.
+    pub(super) async fn sidecars(&self, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&["status", "limit", "cursor"])?;
+        call.caller.must_administer()?;
+        let status = match call.query.value("status") {
+            None => None,
+            Some("enrolled") => Some(SidecarStatus::Enrolled),
+            Some("removed") => Some(SidecarStatus::Removed),
+            Some(_) => return Err(Problem::invalid("`status` has to be `enrolled` or `removed`")),
+        };
+        let listed = self.store.sidecars(status, page(&call.query)?).await?;
+        Ok(Answer::ok(answer("sidecars", &listed, shown)))
+    }
+
+    /// One sidecar.
+    pub(super) async fn show_sidecar(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        call.caller.must_administer()?;
+        let sidecar = self.store.sidecar(&sidecar_id(id)?).await?.ok_or_else(Problem::not_found)?;
+        Ok(Answer::ok(shown(&sidecar)))
+    }
+
+    /// Removes a sidecar: it may follow, ask and sign no more.
+    pub(super) async fn remove_sidecar(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        call.caller.must_administer()?;
+        let Reason { reason } = call.read()?;
+        let writer = call.writer(Some(text("reason", &reason)?));
+        let committed = self.store.remove_sidecar(&writer, &sidecar_id(id)?).await?;
+        self.recorded(committed.position).await?;
+        Ok(Answer::ok(shown(&committed.value)).replayed(committed.replayed))
+    }
+
+    /// A sidecar joins: its token says that it may, its key is what it signs with from now on.
+    pub(super) async fn enrol(&self, body: &[u8], now: Timestamp) -> Result<Answer, Problem> {
+        let Joining { token, name, jwk } = body::parse(body)?;
+        if !token.expose_secret().starts_with(store::JOIN_TOKEN_PREFIX) {
+            return Err(not_good());
+        }
+        let writer = Writer { by: format!("sidecar:{name}"), reason: None, now, idempotency: None };
+        let enrolled = self.store.enrol(&writer, &Enrolment::JoinToken(token), &name, &jwk).await;
+        let committed = enrolled.map_err(|error| match error {
+            store::StoreError::Conflict(_) => not_good(),
+            error => error.into(),
+        })?;
+        self.recorded(committed.position).await?;
+        let sidecar = &committed.value;
+        let body = json!({
+            "id": sidecar.id,
+            "name": sidecar.name,
+            "subject": format!("{}{}", self.sidecar_prefix(), sidecar.id),
+            "authority": self.settings.issuer,
+            "serves": sidecar.serves,
+        });
+        Ok(Answer::created(body).replayed(committed.replayed))
+    }
+}
+
+/// One answer for all that is wrong with a join token: whoever tries some learns nothing.
+fn not_good() -> Problem {
+    Problem::new(Code::InvalidToken, "The join token is not good: unknown, used, taken back or ended.")
+}
+
+fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
+    String::deserialize(deserializer).map(SecretString::from)
+}
+
+fn sidecar_id(id: &str) -> Result<Id<Sidecar>, Problem> {
+    Id::new(id).map_err(|_| Problem::not_found())
+}
+
+fn shown(sidecar: &Sidecar) -> Value {
+    let keys: Vec<_> = sidecar
+        .keys
+        .iter()
+        .map(|key| json!({ "kid": key.id, "added_at": key.added, "retires_at": key.retires }))
+        .collect();
+    json!({
+        "id": sidecar.id,
+        "name": sidecar.name,
+        "status": sidecar.status,
+        "tenants": sidecar.serves.tenants,
+        "tools": sidecar.serves.tools,
+        "agents": sidecar.serves.agents,
+        "keys": keys,
+        "enrolled_at": sidecar.enrolled,
+        "enrolled_by": sidecar.enrolled_by,
+    })
+}
