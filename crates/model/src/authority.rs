@@ -3,10 +3,14 @@
 //! A hop covers a call when its scope names the action *and one single element* holds action, tool, resource,
 //! every limit and every relation; elements never combine (DESIGN §5.1).
 
+mod elements;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use elements::Elements;
 
 use crate::{Action, Id, Limits, Parameters, Pattern, Tool, limits::Exceeded};
 
@@ -187,7 +191,7 @@ pub struct Authority {
     /// The actions by name.
     pub scope: Scope,
     /// The elements, each of which must hold a whole call by itself.
-    pub elements: Vec<Element>,
+    pub elements: Elements,
 }
 
 impl Authority {
@@ -210,8 +214,7 @@ impl Authority {
 
     /// Whether it allows no more than `wider`: its scope is a subset and each element lies within one of `wider`'s.
     pub fn within(&self, wider: &Self) -> bool {
-        self.scope.within(&wider.scope)
-            && self.elements.iter().all(|element| wider.elements.iter().any(|wide| element.within(wide)))
+        self.scope.within(&wider.scope) && self.elements.within(&wider.elements)
     }
 
     /// What both allow: every pair of elements intersected, what is left kept.
@@ -231,7 +234,7 @@ impl Authority {
             element.actions.retain(|action| scope.contains(action));
         }
         elements.retain(|element| !element.actions.is_empty());
-        Self { scope, elements }
+        Self { scope, elements: elements.into() }
     }
 
     /// Whether it allows nothing.

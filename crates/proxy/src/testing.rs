@@ -150,7 +150,7 @@ pub(crate) fn authority(max: &str) -> Authority {
         "locations": ["orders"]
     }))
     .unwrap();
-    Authority { scope: Scope::parse(&ACTIONS.join(" ")), elements: vec![element, others] }
+    Authority { scope: Scope::parse(&ACTIONS.join(" ")), elements: vec![element, others].into() }
 }
 
 fn hop(principal: Principal, authority: Authority) -> Hop {

@@ -277,7 +277,7 @@ impl WrittenGrant {
         }
         let elements = self.authorization_details;
         let named = || elements.iter().flat_map(|element| element.actions.iter().cloned()).collect();
-        let authority = Authority { scope: self.scope.unwrap_or_else(named), elements };
+        let authority = Authority { scope: self.scope.unwrap_or_else(named), elements: elements.into() };
         if authority.is_empty() {
             return Err(format!("grant {id} allows nothing: it has no `authorization_details`, or an empty `scope`"));
         }

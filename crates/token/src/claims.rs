@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Chain, Element, Hop, Presence, PrincipalKind, Sensitivity, Stage};
+use model::{Chain, Hop, Presence, PrincipalKind, Sensitivity, Stage, authority::Elements};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The payload of a delegation token. Times are seconds since 1970 (RFC 7519 `NumericDate`, whole).
@@ -47,7 +47,7 @@ pub struct DelegationClaims {
     pub scope: Option<String>,
     /// What may be done to what, within which limits (RFC 9396).
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    pub authorization_details: Option<Vec<Element>>,
+    pub authorization_details: Option<Elements>,
     /// The user's groups.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
@@ -183,7 +183,7 @@ pub struct HopClaims {
     /// The actions it held.
     pub scope: String,
     /// The elements it held.
-    pub authorization_details: Vec<Element>,
+    pub authorization_details: Elements,
 }
 
 impl HopClaims {

@@ -54,7 +54,7 @@ fn element() -> impl Strategy<Value = Element> {
 
 fn authority() -> impl Strategy<Value = Authority> {
     (names(ACTIONS), prop::collection::vec(element(), 0..4))
-        .prop_map(|(scope, elements)| Authority { scope: Scope(scope), elements })
+        .prop_map(|(scope, elements)| Authority { scope: Scope(scope), elements: elements.into() })
 }
 
 #[derive(Debug, Clone)]
@@ -109,7 +109,19 @@ proptest! {
         if narrow.within(&wide) {
             prop_assert!(yields_no_more(&asked, &narrow, &wide));
         }
-        prop_assert!(narrow.within(&narrow));
+        let copy = Authority { scope: narrow.scope.clone(), elements: narrow.elements.to_vec().into() };
+        prop_assert!(narrow.within(&narrow) && narrow.within(&copy) && copy.within(&narrow) && copy == narrow);
+    }
+
+    #[test]
+    fn a_change_to_shared_elements_leaves_the_other_holder_as_it_was(authority in authority()) {
+        let (mut changed, before) = (authority.clone(), authority.elements.to_vec());
+        prop_assert!(changed.elements.is_shared_with(&authority.elements));
+        for element in &mut changed.elements {
+            element.actions.clear();
+        }
+        changed.elements.pop();
+        prop_assert_eq!(&*authority.elements, &before);
     }
 
     #[test]
@@ -168,7 +180,8 @@ fn elements_never_combine() {
             one(
                 serde_json::json!({"type": ELEMENT_TYPE, "actions": ["refunds.create"], "locations": ["orders"], "identifier": "orders/2", "limits": {"amount": {"max": "50", "currency": "USD"}}}),
             ),
-        ],
+        ]
+        .into(),
     };
     let mut parameters = Parameters::default();
     parameters.set(

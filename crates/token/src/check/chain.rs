@@ -2,7 +2,7 @@
 
 use model::{
     Authority, Chain, Code, Element, Hop, Id, Principal, PrincipalKind, Scope, Tenant,
-    authority::ElementType,
+    authority::{ElementType, Elements},
     chain::{Evidence, InvalidChain},
 };
 
@@ -35,9 +35,9 @@ pub(crate) fn authority(read: &Read, issuer: &Issuer) -> (Authority, bool) {
                 limits: model::Limits::default(),
                 relations: std::collections::BTreeMap::default(),
             };
-            (Authority { scope, elements: vec![element] }, true)
+            (Authority { scope, elements: vec![element].into() }, true)
         }
-        (None, None) => (Authority { scope, elements: Vec::new() }, false),
+        (None, None) => (Authority { scope, elements: Elements::default() }, false),
     }
 }
 
