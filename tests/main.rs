@@ -42,3 +42,4 @@ mod tls;
 mod token;
 mod trust;
 mod upstream;
+mod withdrawal;

@@ -2,6 +2,7 @@
 //! deadline instead of sleeping.
 
 pub(crate) mod authority;
+pub(crate) mod changes;
 pub(crate) mod curl;
 pub(crate) mod http;
 pub(crate) mod openid;

@@ -2,6 +2,7 @@
 //!
 //! Callers build these from plain `model` data. Identity fields hold verified values only.
 
+mod alert;
 mod amend;
 mod call;
 mod change;
@@ -20,6 +21,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use alert::{UsedAfterEnd, WithdrawalFacts};
 pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub(crate) use {
@@ -177,6 +179,8 @@ pub enum Outcome {
     ToolBroke,
     /// It was not sent, for a reason of our own: `code` says which.
     NotSent,
+    /// It was broken off, for a reason of our own: `code` says which.
+    Cut,
     /// The sidecar stopped before it knew.
     Unknown,
 }
@@ -191,6 +195,7 @@ impl Outcome {
             Self::ToolTimeout => "tool_timeout",
             Self::ToolBroke => "tool_broke",
             Self::NotSent => "not_sent",
+            Self::Cut => "cut",
             Self::Unknown => "unknown",
         }
     }

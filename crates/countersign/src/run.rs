@@ -6,6 +6,7 @@ pub(crate) mod sidecar;
 pub(crate) mod apart;
 mod descriptors;
 pub(crate) mod findings;
+mod follow;
 mod ledger;
 mod listen;
 mod prepare;

@@ -52,6 +52,7 @@ impl World {
             client: client(),
             tasks: tasks.clone(),
             version: "0".to_owned(),
+            withdrawals: None,
         };
         let sidecar = Sidecar::new(parts);
         let url = serve(tasks, move |peer, request| Arc::clone(&sidecar).handle(peer, request)).await;
@@ -125,6 +126,7 @@ fn snapshot(tool: &str, key: &SigningKey, tasks: &Tasks) -> Snapshot {
         tenants,
         listener: serde_json::from_value(json!({ "tcp": "127.0.0.1:0", "bearer": "all" })).unwrap(),
         config_revision: None,
+        following: None,
     })
 }
 

@@ -32,6 +32,7 @@ use crate::{
     sidecar::Sidecar,
     snapshot::Snapshot,
     trace::Traced,
+    withdrawals::Watch,
 };
 
 /// How often a read that provably had no effect is sent.
@@ -54,6 +55,8 @@ pub(crate) struct Cleared<'a> {
     pub(crate) charge: Charge,
     pub(crate) credential: Credential,
     pub(crate) receipt: Receipt,
+    /// What ends the call when it is taken back, where an authority is followed.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// Where the call goes, and what else the agent can reach.
@@ -71,7 +74,7 @@ pub(crate) async fn forward(
     trace: &Traced,
     mut settlement: Settlement,
 ) -> Result<Response<Body>, Unanswered> {
-    let Cleared { permit, charge: Charge { .. }, credential, receipt } = cleared;
+    let Cleared { permit, charge: Charge { .. }, credential, receipt, watch } = cleared;
     let call = permit.into_call();
     if receipt.verdict() != Verdict::Permit || *receipt.id() != call.outgoing.arrival.id {
         settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);
@@ -104,9 +107,17 @@ pub(crate) async fn forward(
     let flow = settlement.flow();
     let tries = if effect == Effect::Read { ATTEMPTS } else { 1 };
     let mut attempt =
-        Attempt { url, method, fields, body, trailers: up, flow, client, tries, timeout: upstream.timeout };
+        Attempt { url, method, fields, body, trailers: up, flow, client, tries, timeout: upstream.timeout, watch };
     settlement.sending(span);
     match attempt.send().await {
+        Err(Unsent::Withdrawn(refusal)) => {
+            settlement.failed(Outcome::NotSent, refusal.code, false);
+            Err(Unanswered { refusal, sent: false })
+        }
+        Err(Unsent::Cut(refusal)) => {
+            settlement.failed(Outcome::Cut, refusal.code, true);
+            Err(Unanswered { refusal, sent: true })
+        }
         Ok(response) if response.status().is_informational() => {
             // Nobody asked for another protocol, and no agent may be handed one.
             settlement.failed(Outcome::ToolBroke, Code::ToolUnreachable, true);
@@ -121,10 +132,11 @@ pub(crate) async fn forward(
                 trailers: Trailers::of_response(&headers, credential.field().map(|(_, value)| value)),
                 view: view(tool, tenant, snapshot, &attempt.url),
                 pause: upstream.pause,
+                watch: attempt.watch,
             };
             Ok(for_agent(response, seen, settlement))
         }
-        Err(error) => Err(unanswered(&error, effect, attempt.flow.upload_broke(), &mut settlement)),
+        Err(Unsent::Failed(error)) => Err(unanswered(&error, effect, attempt.flow.upload_broke(), &mut settlement)),
     }
 }
 
@@ -143,38 +155,66 @@ struct Attempt<'a> {
     /// How often it is sent at most: what writes, once.
     tries: usize,
     timeout: Duration,
+    watch: Option<Watch>,
+}
+
+/// Why there is no response.
+enum Unsent {
+    /// It was taken back before it was sent, or sent again.
+    Withdrawn(Box<Refusal>),
+    /// It was taken back while the answer was waited for.
+    Cut(Box<Refusal>),
+    /// The tool, or the way there.
+    Failed(SendError),
 }
 
 impl Attempt<'_> {
     /// Sends the request; again only if it reads, provably had no effect and its body is still here.
-    async fn send(&mut self) -> Result<Response<Incoming>, SendError> {
+    async fn send(&mut self) -> Result<Response<Incoming>, Unsent> {
         let mut left = self.tries;
         loop {
+            if let Some(watch) = &self.watch {
+                watch.last_look().map_err(Unsent::Withdrawn)?;
+            }
             left -= 1;
             let (body, again) = self.body();
             let mut request = Request::new(Body::new(body));
             *request.method_mut() = self.method.clone();
             *request.uri_mut() = self.url.clone();
             *request.headers_mut() = self.fields.clone();
-            match self.send_patiently(request).await {
-                Err(SendError::NotSent {
-                    reason: NotSentReason::StaleConnection | NotSentReason::Unprocessed, ..
-                }) if again && left > 0 => {}
+            match self.send_while_allowed(request).await {
+                Err(Unsent::Failed(SendError::NotSent {
+                    reason: NotSentReason::StaleConnection | NotSentReason::Unprocessed,
+                    ..
+                })) if again && left > 0 => {}
                 outcome => return outcome,
             }
         }
     }
 
+    /// Gives up when the call is taken back meanwhile.
+    async fn send_while_allowed(&self, request: Request<Body>) -> Result<Response<Incoming>, Unsent> {
+        let Some(watch) = &self.watch else { return self.send_patiently(request).await.map_err(Unsent::Failed) };
+        let outcome = tokio::select! {
+            outcome = self.send_patiently(request) => outcome,
+            () = watch.cut().ended() => return Err(Unsent::Cut(watch.ended())),
+        };
+        // A body that was broken off from here looks like a connection that broke.
+        outcome.map_err(|error| if watch.is_ended() { Unsent::Cut(watch.ended()) } else { Unsent::Failed(error) })
+    }
+
     /// The body to send, and whether there is another copy of it.
     fn body(&mut self) -> (Upload, bool) {
+        let cut = self.watch.as_ref().map(|watch| Arc::clone(watch.cut()));
         match &mut self.body {
             CallBody::Read(bytes) => {
-                (Upload::new(Body::full(Bytes::clone(bytes)), Arc::clone(&self.flow), false, Trailers::default()), true)
+                let body = Body::full(Bytes::clone(bytes));
+                (Upload::new(body, Arc::clone(&self.flow), false, Trailers::default(), cut), true)
             }
             CallBody::Unseen(body) => {
                 let body = std::mem::take(body);
                 let empty = http_body::Body::is_end_stream(&body);
-                (Upload::new(body, Arc::clone(&self.flow), !empty, self.trailers.clone()), empty)
+                (Upload::new(body, Arc::clone(&self.flow), !empty, self.trailers.clone(), cut), empty)
             }
         }
     }
@@ -229,12 +269,13 @@ struct Seen<'a> {
     view: View<'a>,
     /// The longest that the tool may let the agent wait in the middle of an answer.
     pause: Duration,
+    watch: Option<Watch>,
 }
 
 /// The tool's answer as the agent may see it.
 fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlement) -> Response<Body> {
     let (head, body) = response.into_parts();
-    let Seen { id, credential, trailers, view, pause } = seen;
+    let Seen { id, credential, trailers, view, pause, watch } = seen;
     let mut fields = headers::for_agent(&head.headers, credential);
     view.rewrite(&mut fields);
     if let Some(names) = trailers.announcement(&head.headers) {
@@ -246,7 +287,7 @@ fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlemen
     // Events come when something happens, and until then nothing is wrong.
     let events = head.headers.get(header::CONTENT_TYPE).is_some_and(is_event_stream);
     let pause = (!events).then_some(pause);
-    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers, pause)));
+    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch)));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = fields;
     answer

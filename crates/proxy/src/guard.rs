@@ -15,6 +15,7 @@ use crate::{
     config::Bearer,
     resolve::Call,
     snapshot::{Agents, Snapshot},
+    withdrawals::Look,
 };
 
 /// The most a call may do, its relations still to be proved.
@@ -53,16 +54,25 @@ impl Bounds {
     }
 }
 
-/// Bounds the call, or says which principal's authority falls short.
+/// Bounds the call, or says what was taken back, or which principal's authority falls short.
 pub(crate) fn guard(
     admitted: &Admitted,
     call: &Call<'_>,
     snapshot: &Snapshot,
+    look: Option<&Look<'_>>,
     now: Timestamp,
 ) -> Result<Bounds, Box<Refusal>> {
+    if let Some(look) = look {
+        look.withdrawn(admitted.delegation())?;
+    }
     let standing =
         Standing { tenants: &snapshot.tenants, agents: &snapshot.agents, bearer: snapshot.listener.bearer, now };
-    bounds(admitted.delegation(), &call.facts, &standing)
+    let bounds = bounds(admitted.delegation(), &call.facts, &standing)?;
+    // Last: what passes by itself is said only of calls that nothing else is wrong with.
+    if let Some(look) = look {
+        look.fresh(admitted.delegation(), now)?;
+    }
+    Ok(bounds)
 }
 
 /// What the guards compare a delegation with.

@@ -29,6 +29,7 @@ use crate::{
     snapshot::Snapshot,
     trace::Traced,
     trail::Trail,
+    withdrawals::{self, Look},
 };
 
 impl Sidecar {
@@ -115,7 +116,13 @@ impl Sidecar {
         trail.enter("guard");
         // A body may have taken its time; a decision is made at one moment, and this is it.
         let now = net::clock::now();
-        let bounds = guard(&admitted, &call, snapshot, now)?;
+        let look = Look::new(
+            self.withdrawals.as_ref(),
+            snapshot.following.as_ref(),
+            admitted.delegation(),
+            call.action.effect,
+        );
+        let bounds = guard(&admitted, &call, snapshot, look.as_ref(), now)?;
         trail.registered(bounds.agent());
         let upstream = snapshot.upstreams.get(&call.tool.id).ok_or_else(Stopped::no_upstream)?;
 
@@ -141,7 +148,8 @@ impl Sidecar {
         trail.enter("forward");
         self.note(trail, trace, Verdict::Permit, None);
 
-        let cleared = Cleared { permit, charge, credential, receipt };
+        let watch = look.map(|look| look.watch(admitted.delegation()));
+        let cleared = Cleared { permit, charge, credential, receipt, watch };
         let way = Way { tenant: &admitted.delegation().tenant, upstream, snapshot };
         Ok(forward(cleared, way, self, trace, settlement).await?)
     }
@@ -163,6 +171,7 @@ impl Sidecar {
             }
             End::Unanswered { sent } => sent,
         };
+        withdrawals::noticed(self, &refusal, snapshot.following.as_ref(), &trail).await;
         let internal = refusal.internal.as_deref();
         match refusal.code.entry().status {
             500.. => {

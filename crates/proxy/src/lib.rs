@@ -27,6 +27,7 @@ mod sidecar;
 mod snapshot;
 mod trace;
 mod trail;
+mod withdrawals;
 
 pub mod config;
 
@@ -39,3 +40,4 @@ mod testing;
 pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
 pub use sidecar::{Parts, Sidecar};
 pub use snapshot::{Agents, RegisteredTwice, Snapshot, SnapshotParts};
+pub use withdrawals::{Following, News, ViewState, Withdrawals};

@@ -159,6 +159,14 @@ impl Settlement {
         }
     }
 
+    /// It was broken off from here, in the middle of the response.
+    pub(crate) fn cut(&mut self, code: Code) {
+        if let Some(open) = &mut self.open {
+            open.outcome = Outcome::Cut;
+            open.code = Some(code);
+        }
+    }
+
     /// The response's body came to its end, as it was meant or not.
     pub(crate) fn ended(&mut self, outcome: Outcome) {
         if let Some(open) = &mut self.open {

@@ -14,6 +14,7 @@ use crate::{
     record::{self, Unrecorded},
     snapshot::Snapshot,
     trace::Spans,
+    withdrawals::{self, Withdrawals},
 };
 
 /// The data plane of one process.
@@ -30,6 +31,8 @@ pub struct Sidecar {
     pub(crate) folding: Folding,
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
+    /// What was withdrawn, where an authority is followed.
+    pub(crate) withdrawals: Option<Arc<Withdrawals>>,
     census: Census,
 }
 
@@ -45,13 +48,15 @@ pub struct Parts {
     pub tasks: Tasks,
     /// The program's version, for the record.
     pub version: String,
+    /// What was withdrawn, where an authority is followed: whoever follows it tells this.
+    pub withdrawals: Option<Arc<Withdrawals>>,
 }
 
 impl Sidecar {
     /// Puts the parts together and begins to sum up refusals. Metrics and spans go to the providers
     /// that are global now.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { snapshot, ledger, client, tasks, version } = parts;
+        let Parts { snapshot, ledger, client, tasks, version, withdrawals } = parts;
         let metrics = Arc::new(Metrics::new());
         // A change of these needs a restart: what is under way was counted against the old ones.
         let limits = snapshot.listener.limits.clone();
@@ -67,10 +72,14 @@ impl Sidecar {
             folding: Folding::new(limits.refusals_per_minute.get()),
             gate: Gate::new(&limits, Arc::clone(&metrics)),
             quiet: Quiet::default(),
+            withdrawals,
             census: Census::default(),
             metrics,
         });
         metrics::observe(&sidecar);
+        if sidecar.withdrawals.is_some() {
+            sidecar.tasks.spawn("age of the view", withdrawals::keep_age(Arc::clone(&sidecar)));
+        }
         sidecar.tasks.spawn("folded refusals", fold::summaries(Arc::clone(&sidecar)));
         sidecar.tasks.spawn("refusal summaries", record::summaries(Arc::clone(&sidecar)));
         sidecar
@@ -79,6 +88,11 @@ impl Sidecar {
     /// What comes and goes at the agents' listener, for whoever serves it to count.
     pub fn census(&self) -> &Census {
         &self.census
+    }
+
+    /// What was withdrawn, where an authority is followed.
+    pub fn withdrawals(&self) -> Option<&Arc<Withdrawals>> {
+        self.withdrawals.as_ref()
     }
 
     /// Takes a new snapshot. Calls under way keep the one they began with.

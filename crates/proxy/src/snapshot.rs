@@ -14,6 +14,7 @@ use crate::{
         tools::{ResolvedTools, Upstream},
     },
     decide::Lanes,
+    withdrawals::Following,
 };
 
 /// One consistent state of the sidecar.
@@ -27,6 +28,7 @@ pub struct Snapshot {
     pub(crate) tenants: BTreeSet<Id<Tenant>>,
     pub(crate) listener: AgentListenerConfig,
     pub(crate) config_revision: Option<String>,
+    pub(crate) following: Option<Following>,
     pub(crate) lanes: Lanes,
 }
 
@@ -47,12 +49,14 @@ pub struct SnapshotParts {
     pub listener: AgentListenerConfig,
     /// A digest of the configuration that all of this was made from.
     pub config_revision: Option<String>,
+    /// How closely an authority is followed, where one is.
+    pub following: Option<Following>,
 }
 
 impl Snapshot {
     /// Puts the parts together.
     pub fn new(parts: SnapshotParts) -> Self {
-        let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision } = parts;
+        let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision, following } = parts;
         let ResolvedTools { catalogue, upstreams } = tools;
         Self {
             catalogue,
@@ -63,6 +67,7 @@ impl Snapshot {
             tenants,
             listener,
             config_revision,
+            following,
             lanes: Lanes::default(),
         }
     }

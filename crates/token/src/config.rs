@@ -61,7 +61,7 @@ pub struct IssuerConfig {
     /// The most agents in a chain (at most 8).
     #[serde(default = "default_max_agents")]
     pub max_agents: usize,
-    /// How its withdrawals reach us. Accepted and not followed yet: only a token's own end is.
+    /// How a sidecar that follows an authority learns what of this issuer's is withdrawn.
     #[serde(default)]
     pub withdrawals: Withdrawals,
     /// How often its keys are fetched anew.
@@ -205,10 +205,10 @@ pub struct AssumeConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Withdrawals {
-    /// Not at all.
+    /// Not at all: its tokens may be no older than the bound for what they do (`authority.staleness`).
     #[default]
     None,
-    /// Through the authority's change log.
+    /// Through the authority's change log: the issuer is the authority that is followed, or writes to its log.
     Changes,
 }
 

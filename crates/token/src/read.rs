@@ -1,9 +1,12 @@
 //! From a verified payload to typed claims: the issuer's own claim names become ours, and nothing it is not trusted
 //! to say comes through.
 
-use model::{Code, Id, Principal, PrincipalKind, json::Json};
-use serde_json::{Map, Value};
+mod typed;
 
+use model::{Code, Id, Principal, PrincipalKind, authority::Elements, json::Json};
+use serde_json::{Error, Value};
+
+use self::typed::{Claim, exact, structure, typed};
 use crate::{
     Issuer, Seen,
     check::shape::Unverified,
@@ -50,13 +53,18 @@ pub(crate) fn check_assertions(claims: &Json, issuer: &Issuer) -> Checked<()> {
     Ok(())
 }
 
+/// The member that holds elements, of the token as of each hop.
+const DETAILS: &str = "authorization_details";
+
 /// The claims of a token whose signature was verified.
 pub(crate) fn read(claims: &Json, issuer: &Issuer) -> Checked<Read> {
-    let mut members = renamed(claims, &issuer.claims);
-    let act = part(members.remove("act"));
-    let chain = part(members.remove("delegation_chain"));
-    match serde_json::from_value(Value::Object(members)) {
-        Ok(claims) => Ok(Read { claims, act, chain }),
+    let mut known = Known::default();
+    let act = claims.member("act").map(typed).transpose().map_err(|error| error.to_string());
+    match renamed(claims, &issuer.claims, &mut known) {
+        Ok(read) => {
+            let chain = claims.member("delegation_chain").map(|chain| hops(chain, &mut known));
+            Ok(Read { claims: read, act, chain: chain.transpose().map_err(|error| error.to_string()) })
+        }
         Err(error) => {
             let detail = "A claim of the token is missing or has the wrong form.";
             refuse(Code::InvalidToken, detail, format!("claims: {error}"))
@@ -64,80 +72,90 @@ pub(crate) fn read(claims: &Json, issuer: &Issuer) -> Checked<Read> {
     }
 }
 
-fn part<T: serde::de::DeserializeOwned>(value: Option<Value>) -> Part<T> {
-    value.map(|value| serde_json::from_value(value).map_err(|error| error.to_string())).transpose()
+/// Elements that were read already. Most hops hold what the one before held, which is read and kept once.
+#[derive(Default)]
+struct Known<'a>(Vec<(&'a Json, Elements)>);
+
+impl<'a> Known<'a> {
+    fn read(&mut self, json: &'a Json) -> Result<Elements, Error> {
+        if let Some((_, elements)) = self.0.iter().find(|(known, _)| *known == json) {
+            return Ok(elements.clone());
+        }
+        let elements: Elements = typed(json)?;
+        self.0.push((json, elements.clone()));
+        Ok(elements)
+    }
+}
+
+/// The hops of `delegation_chain`.
+fn hops<'a>(chain: &'a Json, known: &mut Known<'a>) -> Result<Vec<HopClaims>, Error> {
+    match chain {
+        Json::Array(hops) => hops.iter().map(|hop| self::hop(hop, known)).collect(),
+        _ => typed(chain),
+    }
+}
+
+fn hop<'a>(hop: &'a Json, known: &mut Known<'a>) -> Result<HopClaims, Error> {
+    let (Json::Object(members), Some(details)) = (hop, hop.member(DETAILS)) else { return typed(hop) };
+    let members = members.iter().map(|(name, value)| match name.as_str() {
+        DETAILS => (DETAILS, Claim::Made(Value::Array(Vec::new()))),
+        name => (name, Claim::Sent(value)),
+    });
+    let read: HopClaims = structure(members)?;
+    Ok(HopClaims { authorization_details: known.read(details)?, ..read })
 }
 
 /// Our name, the issuer's name, and how its value takes our form.
-type Move<'a> = (&'static str, Option<&'a str>, fn(Value) -> Value);
+type Move<'n, 'a> = (&'static str, Option<&'n str>, fn(&'a Json) -> Claim<'a>);
 
-/// The payload's members with mapped ones under our names. A member that has our name by chance does not stay.
-fn renamed(claims: &Json, names: &ClaimsConfig) -> Map<String, Value> {
-    let Value::Object(mut members) = exact(claims) else { return Map::new() };
-    let moves: [Move<'_>; 7] = [
-        ("sub", Some(&names.id), same),
-        ("tenant", names.tenant.as_deref(), same),
+/// The payload with mapped members under our names; a member that has our name by chance does not stay. `act` and
+/// `delegation_chain` are not in it.
+fn renamed<'a>(claims: &'a Json, names: &ClaimsConfig, known: &mut Known<'a>) -> Result<DelegationClaims, Error> {
+    let Json::Object(members) = claims else { return typed(claims) };
+    let moves: [Move<'_, 'a>; 7] = [
+        ("sub", Some(&names.id), Claim::Sent),
+        ("tenant", names.tenant.as_deref(), Claim::Sent),
         ("groups", Some(&names.groups), listed),
         ("roles", Some(&names.roles), listed),
-        ("sid", Some(&names.session), same),
-        ("acr", Some(&names.acr), same),
+        ("sid", Some(&names.session), Claim::Sent),
+        ("acr", Some(&names.acr), Claim::Sent),
         ("scope", Some(&names.scope), spaced),
     ];
-    for (ours, theirs, form) in moves {
-        let found = theirs.and_then(|theirs| at(claims, theirs)).map(exact).map(form);
-        match found {
-            Some(value) => members.insert(ours.to_owned(), value),
-            None => members.remove(ours),
-        };
-    }
-    if !names.attributes.is_empty() {
-        let attributes = names
-            .attributes
-            .iter()
-            .filter_map(|(ours, theirs)| Some((ours.clone(), Value::String(text(at(claims, theirs)?)?))));
-        members.insert("attributes".to_owned(), Value::Object(attributes.collect()));
-    }
-    members
+    let attributes = (!names.attributes.is_empty()).then(|| {
+        let texts = names.attributes.iter().filter_map(|(ours, theirs)| Some((ours, text(at(claims, theirs)?)?)));
+        Claim::Made(texts.map(|(ours, text)| (ours.clone(), Value::String(text))).collect())
+    });
+    let ours = |name: &str| {
+        matches!(name, "act" | "delegation_chain" | DETAILS)
+            || (name == "attributes" && attributes.is_some())
+            || moves.iter().any(|(ours, ..)| *ours == name)
+    };
+    let kept = members.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.as_str(), Claim::Sent(value)));
+    let moved = moves.iter().filter_map(|(ours, theirs, form)| Some((*ours, form(at(claims, (*theirs)?)?))));
+    let attributes = attributes.clone().map(|attributes| ("attributes", attributes));
+    let read: DelegationClaims = structure(kept.chain(moved).chain(attributes))?;
+    let authorization_details = claims.member(DETAILS).map(|details| known.read(details)).transpose()?;
+    Ok(DelegationClaims { authorization_details, ..read })
 }
 
 fn at<'a>(claims: &'a Json, name: &str) -> Option<&'a Json> {
     if name.starts_with('/') { claims.pointer(name) } else { claims.member(name) }
 }
 
-/// The value for typed reading. Only whole 64-bit numbers stay what they are: any other becomes a float, which no
-/// claim of ours takes.
-fn exact(json: &Json) -> Value {
+/// One name stands for a list of one.
+fn listed(json: &Json) -> Claim<'_> {
     match json {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Bool(*value),
-        Json::Number(text) => match (text.parse::<i64>(), text.parse::<u64>()) {
-            (Ok(integer), _) => integer.into(),
-            (_, Ok(integer)) => integer.into(),
-            _ => text.parse::<f64>().map_or(Value::Null, Value::from),
-        },
-        Json::Text(text) => Value::String(text.clone()),
-        Json::Array(items) => items.iter().map(exact).collect(),
-        Json::Object(members) => members.iter().map(|(name, value)| (name.clone(), exact(value))).collect(),
-    }
-}
-
-fn same(value: Value) -> Value {
-    value
-}
-
-fn listed(value: Value) -> Value {
-    match value {
-        Value::String(only) => Value::Array(vec![Value::String(only)]),
-        other => other,
+        Json::Text(_) => Claim::Made(Value::Array(vec![exact(json)])),
+        _ => Claim::Sent(json),
     }
 }
 
 /// An array of names as the one string that `scope` is. Names with spaces would become two, so they stay as they are
 /// and are refused.
-fn spaced(value: Value) -> Value {
-    let Value::Array(items) = &value else { return value };
-    let names: Option<Vec<&str>> = items.iter().map(|item| item.as_str().filter(|name| !name.contains(' '))).collect();
-    names.map_or(value.clone(), |names| Value::String(names.join(" ")))
+fn spaced(json: &Json) -> Claim<'_> {
+    let Json::Array(items) = json else { return Claim::Sent(json) };
+    let names: Option<Vec<&str>> = items.iter().map(|item| item.as_text().filter(|name| !name.contains(' '))).collect();
+    names.map_or(Claim::Sent(json), |names| Claim::Made(Value::String(names.join(" "))))
 }
 
 fn text(json: &Json) -> Option<String> {
@@ -179,6 +197,7 @@ impl Read {
             tenant,
             run: claims.run_id.as_deref().and_then(|text| Id::new(text).ok()),
             task: claims.task_id.as_deref().and_then(|text| Id::new(text).ok()),
+            position: claims.pos,
         }
     }
 }
@@ -195,6 +214,7 @@ impl Seen {
             tenant: None,
             run: None,
             task: None,
+            position: None,
         }
     }
 }
@@ -218,3 +238,6 @@ pub(crate) fn id<Of>(name: &str, text: &str) -> Checked<Id<Of>> {
 pub(crate) fn optional_id<Of>(name: &str, text: Option<&str>) -> Checked<Option<Id<Of>>> {
     text.map(|text| id(name, text)).transpose()
 }
+
+#[cfg(test)]
+mod differential;

@@ -31,6 +31,8 @@ pub struct Seen {
     pub run: Option<Id<Run>>,
     /// The task it names.
     pub task: Option<Id<Task>>,
+    /// The position in its issuer's change log that it names.
+    pub position: Option<u64>,
 }
 
 pub(crate) type Checked<T> = Result<T, Box<Refusal>>;

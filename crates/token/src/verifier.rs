@@ -325,6 +325,7 @@ impl Seen {
             tenant: Some(delegation.tenant.clone()),
             run: Some(delegation.run.clone()),
             task: delegation.task.id.clone(),
+            position: delegation.position,
         }
     }
 }

@@ -9,7 +9,7 @@ use model::{
     registry::{Grant, Task},
 };
 
-use super::{AuthorityChange, Component, Started, change, kind};
+use super::{AuthorityChange, Component, Started, UsedAfterEnd, alert, change, kind};
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
 /// Something that happened beside calls.
@@ -46,6 +46,8 @@ pub enum Event {
     TokenRefused(Box<TokenRefused>),
     /// The authority changed what stands registered, granted, started or withdrawn.
     AuthorityChange(Box<AuthorityChange>),
+    /// A token was used after it, or what it was issued for, had been taken back.
+    UsedAfterEnd(Box<UsedAfterEnd>),
     /// A signing key came into force.
     KeyRotated {
         /// What it signs: `tokens`.
@@ -158,6 +160,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             Ok(draft)
         }
         Event::AuthorityChange(changed) => change::change(changed),
+        Event::UsedAfterEnd(used) => alert::used_after_end(used),
         Event::KeyRotated { purpose, key_id, previous } => {
             let mut draft = Draft::new("key.rotated")?;
             draft.plain("purpose", purpose)?;

@@ -34,6 +34,9 @@ pub(crate) fn text(status: &Value) -> String {
         at("/ledger/dir"),
         status.pointer("/ledger/head/size").map_or_else(|| "no".to_owned(), |size| word(Some(size)))
     ));
+    if status.pointer("/authority").is_some_and(|authority| !authority.is_null()) {
+        text.push_str(&followed(status));
+    }
     for issuer in list(status, "/issuers") {
         text.push_str(&format!("issuer         {}: {} keys", word(issuer.get("issuer")), word(issuer.get("keys"))));
         match issuer.get("last_error").and_then(Value::as_str) {
@@ -46,6 +49,22 @@ pub(crate) fn text(status: &Value) -> String {
         effects => format!("good for: {effects}"),
     };
     text.push_str(&format!("agents         {}; plain bearer {bearer}\n", at("/listeners/agent/address")));
+    text
+}
+
+/// How well the authority is followed.
+fn followed(status: &Value) -> String {
+    let at = |pointer: &str| word(status.pointer(pointer));
+    let age = match status.pointer("/authority/staleness_seconds").and_then(Value::as_f64) {
+        Some(age) => format!("{age:.1} s old"),
+        None => "NOT HEARD YET".to_owned(),
+    };
+    let (url, held, position) = (at("/authority/url"), at("/authority/withdrawals"), at("/authority/position"));
+    let mut text = format!("authority      {url}: {held} withdrawals, {age}, at position {position}");
+    if let Some(error) = status.pointer("/authority/last_error").and_then(Value::as_str) {
+        text.push_str(&format!(", the last question failed: {}", error.replace(char::is_control, " ")));
+    }
+    text.push('\n');
     text
 }
 

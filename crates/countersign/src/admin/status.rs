@@ -31,6 +31,8 @@ pub(crate) struct Status {
     pub(crate) catalogue: Tools,
     /// Where decisions are recorded.
     pub(crate) ledger: LedgerStatus,
+    /// What is known of the authority's withdrawals, where one is followed.
+    pub(crate) authority: Option<AuthorityStatus>,
     /// Whose tokens are believed.
     pub(crate) issuers: Vec<IssuerStatus>,
     /// Where it listens.
@@ -121,6 +123,23 @@ pub(crate) struct HeadStatus {
     pub(crate) size: u64,
     /// The root over them.
     pub(crate) root: String,
+}
+
+/// The view of the authority that is followed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AuthorityStatus {
+    /// Its URL.
+    pub(crate) url: String,
+    /// The generation of its database.
+    pub(crate) generation: Option<String>,
+    /// The position in its change log up to which everything is known.
+    pub(crate) position: u64,
+    /// How old the view is; nothing, before it was whole once.
+    pub(crate) staleness_seconds: Option<f64>,
+    /// How many withdrawals are held.
+    pub(crate) withdrawals: usize,
+    /// Why the last question brought nothing.
+    pub(crate) last_error: Option<String>,
 }
 
 /// The keys of one issuer.

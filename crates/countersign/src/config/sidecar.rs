@@ -28,8 +28,8 @@ pub(crate) struct SidecarConfig {
     pub(crate) sidecar: SidecarSection,
     /// Where it listens.
     pub(crate) listen: ListenSection,
-    /// The authority that the sidecar follows. Accepted and not followed yet: what a token allows holds until the
-    /// token ends.
+    /// The authority that the sidecar follows: what is withdrawn there is refused here. Without it, what a token allows
+    /// holds until the token ends.
     #[serde(default)]
     pub(crate) authority: Option<FollowedAuthority>,
     /// Whose tokens are accepted, and what each may say in them.
@@ -115,15 +115,24 @@ impl HealthListener {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FollowedAuthority {
-    /// Its URL.
+    /// Its URL, which is also its name as an issuer.
     pub(crate) url: String,
-    /// How old the sidecar's view of it may be.
+    /// What the sidecar proves with who it is. `countersign sidecar enrol` makes it.
+    pub(crate) credential: SidecarCredential,
+    /// How old the sidecar's view of it may be. With an older one, calls are refused `authority_stale`. Tokens of issuers
+    /// with `withdrawals: none` may themselves be no older than this.
     #[serde(default)]
-    #[expect(
-        dead_code,
-        reason = "part of the published shape; nothing follows the authority yet, and a warning says so"
-    )]
     pub(crate) staleness: StalenessSection,
+}
+
+/// How an enrolled sidecar proves to the authority who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SidecarCredential {
+    /// The file of its private key (PKCS#8, PEM), which nobody else may read.
+    pub(crate) key: PathBuf,
+    /// Its id at the authority.
+    pub(crate) id: Id<SidecarSection>,
 }
 
 /// How old the view of the authority may be, by what a call does.
@@ -180,6 +189,9 @@ impl SidecarConfig {
             if let Some(tls) = &mut tool.tls {
                 files::place_client_tls(base, tls);
             }
+        }
+        if let Some(authority) = &mut self.authority {
+            files::place(base, &mut authority.credential.key);
         }
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);

@@ -1,7 +1,7 @@
 //! From a sidecar's configuration to everything that it needs to run, short of opening anything: what `config check`
 //! looks at and what `sidecar` starts with are the same, so that a checked configuration starts.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool};
@@ -12,7 +12,7 @@ use proxy::{
     resolve_tools,
 };
 use token::{
-    Issuer, KeySet,
+    Issuer, KeySet, SigningKey,
     config::{KeysConfig, Role, Withdrawals},
 };
 
@@ -38,7 +38,12 @@ pub(crate) struct Prepared {
     pub(crate) listener_tls: Option<Arc<ServerTls>>,
     /// The same of its health listener.
     pub(crate) health_tls: Option<Arc<ServerTls>>,
+    /// What it proves to the authority with who it is, where it follows one.
+    pub(crate) enrolled: Option<Arc<SigningKey>>,
 }
+
+/// The shortest age that a view of the authority may be held to: a question and its answer take a part of it.
+const SHORTEST_BOUND: Duration = Duration::from_millis(500);
 
 /// Prepares everything, noting every problem on the way; `None` where there was one.
 pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, findings: &mut Findings) -> Option<Prepared> {
@@ -54,11 +59,12 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     if let Some(tools) = &tools {
         names(config, &tools.catalogue, findings);
     }
+    let enrolled = followed(config, findings).map(Arc::new);
     warnings(config, findings);
     if !findings.problems.is_empty() {
         return None;
     }
-    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots?, listener_tls, health_tls })
+    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots?, listener_tls, health_tls, enrolled })
 }
 
 /// Whom to believe at the other end of TLS.
@@ -124,12 +130,6 @@ pub(crate) fn resolve_issuers(configs: &[token::IssuerConfig], findings: &mut Fi
         if !seen.insert(&config.issuer) {
             findings.problem(format!("issuer {}: is configured twice", config.issuer));
         }
-        if config.withdrawals == Withdrawals::Changes {
-            findings.warning(format!(
-                "issuer {}: `withdrawals: changes` is not followed yet; a token holds until it ends",
-                config.issuer
-            ));
-        }
     }
     for config in configs {
         if let KeysConfig::File(path) = &config.keys {
@@ -173,8 +173,36 @@ fn identity(config: &SidecarConfig, findings: &mut Findings) {
     if let Some(authority) = &config.authority {
         let url = net::check_operator_url(&authority.url, net::Plaintext::LoopbackOnly);
         findings.take(url.map_err(|error| format!("authority.url: {error}")));
-        findings.warning("authority: is not followed yet; what a token allows holds until the token ends");
     }
+}
+
+/// The key that the sidecar shows the authority, and whether what is followed goes together.
+fn followed(config: &SidecarConfig, findings: &mut Findings) -> Option<SigningKey> {
+    let changes = |issuer: &&token::IssuerConfig| issuer.withdrawals == Withdrawals::Changes;
+    let Some(authority) = &config.authority else {
+        for issuer in config.issuers.iter().filter(changes) {
+            findings.problem(format!(
+                "issuer {}: `withdrawals: changes` needs `authority`, which says whose changes are followed",
+                issuer.issuer
+            ));
+        }
+        return None;
+    };
+    for (name, bound) in [("read", authority.staleness.read), ("write", authority.staleness.write)] {
+        if bound.0 < SHORTEST_BOUND {
+            findings.problem(format!("authority.staleness.{name}: may not be shorter than {SHORTEST_BOUND:?}"));
+        }
+    }
+    let (read, write) = (authority.staleness.read, authority.staleness.write);
+    for issuer in config.issuers.iter().filter(|issuer| issuer.role == Role::Delegation && !changes(issuer)) {
+        findings.warning(format!(
+            "issuer {}: has `withdrawals: none`, so its tokens may be {read} old for reads and {write} for anything else",
+            issuer.issuer
+        ));
+    }
+    let key = &authority.credential.key;
+    findings.take(files::check_not_writable(key));
+    findings.take(SigningKey::load(key).map_err(|error| format!("authority.credential.key: {error}")))
 }
 
 fn issuers(config: &SidecarConfig, findings: &mut Findings) -> Vec<Issuer> {

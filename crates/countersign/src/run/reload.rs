@@ -309,11 +309,17 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         ("listen.admin", format!("{:?}", config.listen.admin)),
         ("ledger", format!("{:?}", config.ledger)),
         ("shutdown", format!("{:?}", config.shutdown)),
+        ("authority", followed(config)),
     ];
     listener
         .map(|(name, value)| (format!("listen.agent.{name}"), value.to_string()))
         .chain(others.map(|(name, value)| (name.to_owned(), value)))
         .collect()
+}
+
+/// Which authority is followed, and as whom. How closely may change.
+fn followed(config: &SidecarConfig) -> String {
+    format!("{:?}", config.authority.as_ref().map(|authority| (&authority.url, &authority.credential)))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use token::{Issuer, KeyClients, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    Process, apart, descriptors,
+    Process, apart, descriptors, follow,
     findings::Findings,
     ledger, listen,
     prepare::{Prepared, prepare},
@@ -187,12 +187,14 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     }
     let roots = prepared.roots.clone();
     let limits = config.listen.agent.serve_limits();
+    let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),
         ledger: ledger.clone(),
         client: client.clone(),
         tasks: calls.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        withdrawals,
     });
     gauges(&sidecar);
     let max_connections = connections.min(limits.max_connections);
@@ -249,6 +251,7 @@ pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepare
         tenants: config.sidecar.tenants.clone(),
         listener: config.listen.agent.clone(),
         config_revision: Some(revision.to_owned()),
+        following: follow::following(config),
     })
 }
 

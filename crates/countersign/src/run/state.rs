@@ -12,13 +12,13 @@ use std::{
 use audit::Ledger;
 use jiff::Timestamp;
 use net::LocalAddress;
-use proxy::{Sidecar, config::Bearer};
+use proxy::{Sidecar, ViewState, config::Bearer};
 use token::{KeyStatus, Verifier};
 
 use super::reload::Standing;
 use crate::{
     admin::status::{
-        AgentListener, Configuration, HeadStatus, IssuerStatus, LedgerStatus, Listeners, Policies, Status, Tools,
+        AgentListener, AuthorityStatus, Configuration, HeadStatus, IssuerStatus, LedgerStatus, Listeners, Policies, Status, Tools,
     },
     config::sidecar::SidecarConfig,
     health::{Check, Readiness},
@@ -52,16 +52,19 @@ impl Seen {
         }
     }
 
-    /// Ready: the ledger can be written, and the keys that calls are verified with were there once.
+    /// Ready: the ledger can be written; the keys that calls are verified with, and what is withdrawn, were there once.
     pub(super) fn readiness(&self) -> Readiness {
         let snapshot = self.sidecar.snapshot();
-        Readiness::of([
+        let checks = [
             ("ledger", Check::of(self.ledger.healthy())),
             ("configuration", self.standing.check()),
             ("keys", self.keys(snapshot.verifier())),
             ("policy", Check::of(true).with("revision", snapshot.policy().revision())),
             ("running", Check::of(!self.stopping.load(Ordering::Acquire))),
-        ])
+        ];
+        // What is withdrawn was known once. A view that grows old later refuses calls by its own code.
+        let authority = self.sidecar.withdrawals().map(|view| ("authority", Check::of(view.caught_up())));
+        Readiness::of(checks.into_iter().chain(authority))
     }
 
     /// Issuers that only name users are no condition: no call is verified with their keys.
@@ -87,6 +90,7 @@ pub(super) struct About {
     path: PathBuf,
     started: Timestamp,
     ledger: PathBuf,
+    authority: Option<String>,
     agent: LocalAddress,
     tls: bool,
     health: SocketAddr,
@@ -106,6 +110,7 @@ impl About {
             path: path.to_owned(),
             started: net::clock::now(),
             ledger: config.ledger.dir.clone(),
+            authority: config.authority.as_ref().map(|authority| authority.url.clone()),
             agent: agent.clone(),
             tls: config.listen.agent.tls.is_some(),
             health,
@@ -138,6 +143,7 @@ impl About {
                 tools: catalogue.tools().iter().map(|tool| tool.id.to_string()).collect(),
             },
             ledger: self.ledger(&seen.ledger),
+            authority: seen.sidecar.withdrawals().map(|view| self.authority(&view.state())),
             issuers: snapshot.verifier().keys_status().into_iter().map(issuer).collect(),
             listeners: Listeners {
                 agent: AgentListener {
@@ -148,6 +154,17 @@ impl About {
                 health: self.health.to_string(),
                 admin: self.admin.clone(),
             },
+        }
+    }
+
+    fn authority(&self, view: &ViewState) -> AuthorityStatus {
+        AuthorityStatus {
+            url: self.authority.clone().unwrap_or_default(),
+            generation: view.generation.clone(),
+            position: view.position,
+            staleness_seconds: view.staleness.map(|age| age.as_secs_f64()),
+            withdrawals: view.held,
+            last_error: view.failing.clone(),
         }
     }
 

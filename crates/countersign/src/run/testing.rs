@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use token::{Algorithm, SigningKey};
+
 use crate::{
     config::{document::Document, sidecar::SidecarConfig},
     environment::Environment,
@@ -15,9 +17,8 @@ use crate::{
 const CONFIG: &str = r#"
 sidecar: { name: support, audience: "urn:example:countersign:support", tenants: [acme] }
 listen:  { agent: { tcp: 127.0.0.1:0, bearer: all }, health: { tcp: 127.0.0.1:0 } }
-authority: { url: https://countersign.example, staleness: { read: 60s, write: 5s } }
 issuers:
-  - { issuer: https://countersign.example, role: delegation, tenants: [acme], keys: { file: keys.json }, withdrawals: changes }
+  - { issuer: https://countersign.example, role: delegation, tenants: [acme], keys: { file: keys.json } }
   - issuer: https://sso.example/realms/acme
     role: subject
     tenants: [acme]
@@ -50,6 +51,14 @@ tools:
         idempotency: header:Idempotency-Key
 "#;
 
+/// The authority that is followed, beside what makes it count.
+const AUTHORITY: &str = r"
+authority:
+  url: https://countersign.example
+  credential: { key: secrets/sidecar.pem, id: sidecar-1 }
+  staleness: { read: 60s, write: 5s }
+";
+
 const ORG: &str = "package countersign.org\n\ndeny contains {\"code\": \"closed\"} if input.tenant == \"closed\"\n";
 const TEAM: &str =
     "package countersign.teams.support\n\nallow contains {\"code\": \"reads\"} if input.action.effect == \"read\"\n";
@@ -70,6 +79,17 @@ impl Folder {
         folder.write("policies/support/support.rego", TEAM, 0o644);
         folder.write("keys.json", KEYS, 0o644);
         folder.write("secrets/orders", "secret\n", 0o600);
+        folder
+    }
+
+    /// The same, of a sidecar that follows its authority.
+    pub(super) fn following(change: impl FnOnce(String) -> String) -> Self {
+        let folder = Self::new(|config| {
+            let config = config.replacen("keys.json } }", "keys.json }, withdrawals: changes }", 1);
+            change(format!("{}{config}", AUTHORITY.trim_start()))
+        });
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        key.save(&folder.path("secrets/sidecar.pem")).unwrap();
         folder
     }
 

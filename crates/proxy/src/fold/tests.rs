@@ -24,6 +24,7 @@ fn of_user(user: &str) -> Trail {
         tenant: None,
         run: None,
         task: None,
+        position: None,
     }));
     trail
 }

@@ -13,11 +13,15 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use model::Code;
 use net::{Body, BoxError};
 use tokio::time::Sleep;
 
 use super::trailers::Trailers;
-use crate::settle::{Flow, Settlement};
+use crate::{
+    settle::{Flow, Settlement},
+    withdrawals::{Cut, Watch},
+};
 
 /// A request body on its way to the tool: counted, and digested where nobody read it before.
 pub(super) struct Upload {
@@ -25,11 +29,12 @@ pub(super) struct Upload {
     flow: Arc<Flow>,
     digest: Option<digest::Context>,
     trailers: Trailers,
+    cut: Option<Arc<Cut>>,
 }
 
 impl Upload {
-    pub(super) fn new(inner: Body, flow: Arc<Flow>, digested: bool, trailers: Trailers) -> Self {
-        Self { inner, flow, digest: digested.then(|| digest::Context::new(&digest::SHA256)), trailers }
+    pub(super) fn new(inner: Body, flow: Arc<Flow>, digested: bool, trailers: Trailers, cut: Option<Arc<Cut>>) -> Self {
+        Self { inner, flow, digest: digested.then(|| digest::Context::new(&digest::SHA256)), trailers, cut }
     }
 
     fn finish(&mut self) {
@@ -45,6 +50,9 @@ impl http_body::Body for Upload {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(code) = self.cut.as_ref().and_then(|cut| cut.poll_up(context)) {
+            return Poll::Ready(Some(Err(BrokenOff(code).into())));
+        }
         let frame = match Pin::new(&mut self.inner).poll_frame(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(frame) => frame,
@@ -90,14 +98,21 @@ pub(super) struct Download {
     settlement: Settlement,
     trailers: Trailers,
     patience: Patience,
+    watch: Option<Watch>,
     ended: bool,
 }
 
 impl Download {
     /// `pause` is the longest that the tool may let the agent wait in the middle of it.
-    pub(super) fn new(inner: Incoming, settlement: Settlement, trailers: Trailers, pause: Option<Duration>) -> Self {
+    pub(super) fn new(
+        inner: Incoming,
+        settlement: Settlement,
+        trailers: Trailers,
+        pause: Option<Duration>,
+        watch: Option<Watch>,
+    ) -> Self {
         let patience = Patience { pause, over: None };
-        Self { inner, flow: settlement.flow(), settlement, trailers, patience, ended: false }
+        Self { inner, flow: settlement.flow(), settlement, trailers, patience, watch, ended: false }
     }
 
     /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
@@ -118,6 +133,13 @@ impl http_body::Body for Download {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(code) = self.watch.as_ref().and_then(|watch| watch.cut().poll_down(context)) {
+            if !self.ended {
+                self.ended = true;
+                self.settlement.cut(code);
+            }
+            return Poll::Ready(Some(Err(BrokenOff(code).into())));
+        }
         let frame = match Pin::new(&mut self.inner).poll_frame(context) {
             Poll::Pending => {
                 let paused = ready!(self.patience.poll(context));
@@ -183,6 +205,11 @@ struct Patience {
 #[derive(Debug, thiserror::Error)]
 #[error("the tool's answer paused for longer than {0:?}")]
 struct Paused(Duration);
+
+/// What the call rests on was taken back while it was under way.
+#[derive(Debug, thiserror::Error)]
+#[error("the call was broken off: {0}")]
+struct BrokenOff(Code);
 
 impl Patience {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Paused> {

@@ -25,7 +25,8 @@ use token::{Algorithm, Issuer, IssuerConfig, KeyClients, KeySet, SigningKey, Ver
 
 use super::{ACTIONS, ISSUER, PROVIDER, agent, tenants};
 use crate::{
-    Agents, Parts, ResolvedTools, Sidecar, Snapshot, SnapshotParts, config::AgentListenerConfig, resolve_tools,
+    Agents, Following, Parts, ResolvedTools, Sidecar, Snapshot, SnapshotParts, config::AgentListenerConfig,
+    resolve_tools,
 };
 
 /// What the tool received.
@@ -152,22 +153,42 @@ impl World {
     pub(crate) async fn limited(limits: Value) -> Self {
         let tasks = Tasks::new();
         let (url, tool) = start_tool(&tasks).await;
-        Self::with(&super::tool(&url), tool, tasks, limits).await
+        Self::with(&super::tool(&url), tool, tasks, limits, None).await
+    }
+
+    /// One that follows an authority.
+    pub(crate) async fn following(following: Following) -> Self {
+        let tasks = Tasks::new();
+        let (url, tool) = start_tool(&tasks).await;
+        Self::with(&super::tool(&url), tool, tasks, json!({}), Some(following)).await
     }
 
     pub(crate) async fn with_tool(tool: &Value, received: Arc<Mutex<Vec<Received>>>, tasks: Tasks) -> Self {
-        Self::with(tool, received, tasks, json!({})).await
+        Self::with(tool, received, tasks, json!({}), None).await
     }
 
-    async fn with(tool: &Value, received: Arc<Mutex<Vec<Received>>>, tasks: Tasks, limits: Value) -> Self {
+    async fn with(
+        tool: &Value,
+        received: Arc<Mutex<Vec<Received>>>,
+        tasks: Tasks,
+        limits: Value,
+        following: Option<Following>,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let started = Started { component: Component::Sidecar, name: "support".into(), version: "0.0.0".into() };
         let settings = LedgerSettings::new(directory.path().join("ledger"), started);
         let ledger = Ledger::open(settings, &tasks).await.unwrap();
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
-        let snapshot = snapshot(directory.path(), tool, &key, &tasks, &limits);
-        let parts =
-            Parts { snapshot, ledger: ledger.clone(), client: client(), tasks: tasks.clone(), version: "0.0.0".into() };
+        let mut snapshot = snapshot(directory.path(), tool, &key, &tasks, &limits);
+        snapshot.following = following;
+        let parts = Parts {
+            snapshot,
+            ledger: ledger.clone(),
+            client: client(),
+            tasks: tasks.clone(),
+            version: "0.0.0".into(),
+            withdrawals: Some(Arc::default()),
+        };
         Self { sidecar: Sidecar::new(parts), ledger, tool: received, tasks, key, directory }
     }
 
@@ -302,6 +323,7 @@ fn snapshot(directory: &std::path::Path, tool: &Value, key: &SigningKey, tasks: 
         tenants: tenants(),
         listener,
         config_revision: None,
+        following: None,
     })
 }
 

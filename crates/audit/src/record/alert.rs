@@ -1,0 +1,71 @@
+//! Alerts about tokens: one that was used after it, or what it was issued for, had been taken back. Somebody still has
+//! it and tries.
+
+use jiff::Timestamp;
+use model::{
+    Code, Id, Principal, Target, Tenant, Withdrawal,
+    id::{DecisionMark, Run},
+    registry::Task,
+};
+
+use super::kind;
+use crate::{canonical::Unrecordable, values::Draft};
+
+/// A token that was used after its end. Its signature was verified; everything here is what it says.
+#[derive(Debug, Clone)]
+pub struct UsedAfterEnd {
+    /// The call it was used for.
+    pub call: Id<DecisionMark>,
+    /// What the call was refused with: `expired` where the token had also ended by itself.
+    pub code: Code,
+    /// SHA-256 of the compact token, base64url.
+    pub token: String,
+    /// What was withdrawn, where it is a single thing.
+    pub withdrawal: Option<WithdrawalFacts>,
+    /// The user it names.
+    pub user: Option<Principal>,
+    /// The agent it names.
+    pub agent: Option<Principal>,
+    /// The tenant it names.
+    pub tenant: Option<Id<Tenant>>,
+    /// The run it names.
+    pub run: Option<Id<Run>>,
+    /// The task it names.
+    pub task: Option<Id<Task>>,
+}
+
+/// Which withdrawal it was.
+#[derive(Debug, Clone)]
+pub struct WithdrawalFacts {
+    /// Its name.
+    pub id: Id<Withdrawal>,
+    /// What it took back.
+    pub target: Target,
+    /// Its place in the authority's change log.
+    pub position: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+}
+
+pub(crate) fn used_after_end(used: &UsedAfterEnd) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"used_after_end")?;
+    draft.plain("call", &used.call)?;
+    draft.plain("code", &used.code)?;
+    draft.plain("token", &used.token)?;
+    if let Some(WithdrawalFacts { id, target, position, at }) = &used.withdrawal {
+        draft.plain("withdrawal", id)?;
+        draft.plain("target_kind", &target.kind())?;
+        draft.personal("target", &target.to_string())?;
+        draft.plain("position", position)?;
+        draft.plain("withdrawn_at", at)?;
+    }
+    if let Some(user) = &used.user {
+        draft.personal("user", user)?;
+    }
+    draft.optional("agent", used.agent.as_ref())?;
+    draft.optional("tenant", used.tenant.as_ref())?;
+    draft.optional("run_id", used.run.as_ref())?;
+    draft.optional("task_id", used.task.as_ref())?;
+    Ok(draft)
+}
