@@ -18,6 +18,7 @@ mod schema;
 mod sidecars;
 mod single_use;
 mod tasks;
+mod users;
 mod withdrawals;
 mod writing;
 
@@ -41,6 +42,7 @@ pub use sidecars::{
 };
 pub use single_use::{MAX_LIVE_IDS, NotUsable};
 pub use tasks::{NewTask, Standing, TaskFilter, TaskRecord};
+pub use users::KnownUser;
 pub use withdrawals::WithdrawalFilter;
 pub use writing::{Committed, LONGEST_TOKEN, MAX_KEY_BYTES, Writer};
 
