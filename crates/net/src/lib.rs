@@ -3,6 +3,7 @@
 //! Everything here is mechanism: it knows how bytes travel and when things end, never who may do what.
 
 pub mod body;
+pub mod changes;
 pub mod client;
 pub mod clock;
 mod connect;
@@ -19,6 +20,7 @@ pub mod tls;
 pub mod url;
 
 pub use body::Body;
+pub use changes::{Stamp, keep_looking};
 pub use client::tls::{ClientTls, ClientTlsConfig, ClientTlsError};
 pub use client::{Believed, ClientOptions, HttpClient, NotSentReason, SendError};
 pub use fetch::{FetchError, FetchRequest, Fetched, fetch};
@@ -28,6 +30,7 @@ pub use secret::{SecretError, SecretSource};
 pub use serve::{Census, ServeLimits, serve};
 pub use share::{Full, Place, Sharer, Shares};
 pub use tasks::{Task, TaskEnd, Tasks};
+pub use tls::files::TlsFileError;
 pub use tls::server::{ClientCertificates, Expiry, ServerTls, ServerTlsConfig, ServerTlsError};
 pub use tls::{Roots, TlsError, client_config, install_crypto};
 pub use url::{Plaintext, UrlError, UrlTrust, check_operator_url};

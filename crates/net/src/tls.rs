@@ -2,6 +2,7 @@
 //!
 //! One provider (aws-lc-rs) for the whole process; TLS 1.2 and 1.3 with rustls's own safe choices.
 
+pub mod files;
 pub mod server;
 
 use std::sync::{Arc, OnceLock};

@@ -1,25 +1,31 @@
 //! credential: what the tool gets to see. The sidecar's own secret for (tool, tenant), read anew when its file
-//! changes; it is never printed, and never leaves towards the agent. Each travels on connections of its own.
+//! changes, beside calls and never by one; it is never printed, and never leaves towards the agent. Each travels on
+//! connections of its own.
 
 use std::{
     collections::BTreeMap,
     fmt,
-    path::PathBuf,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use model::{Code, Id, Refusal, Tenant};
-use net::{ClientTls, HttpClient, SecretError, SecretSource, secret::header_value};
+use net::{ClientTls, HttpClient, SecretError, SecretSource, Stamp, Tasks, keep_looking, secret::header_value};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::CredentialConfig;
+use crate::{config::CredentialConfig, sidecar::Sidecar};
+
+/// Between two looks at the files of credentials and of what tools are shown over TLS.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A file that is being written in place is empty for a moment.
+const IN_PLACE: Duration = Duration::from_millis(50);
 
 /// What one call presents to the tool: a header field, or nothing where the tool asks for none.
 pub(crate) struct Credential {
@@ -102,10 +108,18 @@ impl Credentials {
         self.tls.as_ref().and_then(|tls| tls.ends())
     }
 
-    /// The credential for `tenant`, read again if its file changed.
+    /// Reads again what changed on disk.
+    pub(crate) fn look(&self) {
+        self.general.iter().chain(self.by_tenant.values()).for_each(Loaded::look);
+        if let Some(tls) = &self.tls {
+            tls.look();
+        }
+    }
+
+    /// The credential for `tenant`, as it was at the last look at its file.
     ///
     /// # Errors
-    /// `credential_unavailable` where there is none or its file cannot be read.
+    /// `credential_unavailable` where there is none or its file could not be read.
     pub(crate) fn choose(&self, tenant: &Id<Tenant>) -> Result<Credential, Box<Refusal>> {
         let unavailable = |internal: String| {
             let detail = "The sidecar has no usable credential for the tool.";
@@ -116,8 +130,10 @@ impl Credentials {
             .get(tenant)
             .or(self.general.as_ref())
             .ok_or_else(|| unavailable(format!("no credential for tenant {tenant}")))?;
-        let current = loaded.current().map_err(|error| unavailable(error.to_string()))?;
-        Ok(Credential { current, tls: self.tls.clone() })
+        match &**loaded.now.load() {
+            Ok(current) => Ok(Credential { current: Arc::clone(current), tls: self.tls.clone() }),
+            Err(error) => Err(unavailable(error.to_string())),
+        }
     }
 }
 
@@ -127,19 +143,21 @@ static NEXT_IDENTITY: AtomicU64 = AtomicU64::new(1);
 struct Loaded {
     shape: Shape,
     source: Option<SecretSource>,
-    now: ArcSwap<Current>,
+    now: ArcSwap<Result<Arc<Current>, CredentialError>>,
+    /// Its file at the last look; `None` where it has to be read again whatever it looks like.
+    seen: Mutex<Option<Stamp>>,
 }
 
 struct Current {
     field: Option<(HeaderName, HeaderValue)>,
     identity: u64,
-    seen: Option<Stamp>,
     connections: OnceLock<HttpClient>,
 }
 
 impl Current {
-    fn new(field: Option<(HeaderName, HeaderValue)>, seen: Option<Stamp>) -> Self {
-        Self { field, identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed), seen, connections: OnceLock::new() }
+    fn new(field: Option<(HeaderName, HeaderValue)>) -> Arc<Self> {
+        let identity = NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed);
+        Arc::new(Self { field, identity, connections: OnceLock::new() })
     }
 }
 
@@ -150,9 +168,6 @@ enum Shape {
     Header(HeaderName),
     Basic(String),
 }
-
-/// What shows that a file changed.
-type Stamp = (SystemTime, u64, u64);
 
 impl Loaded {
     fn new(config: &CredentialConfig, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, CredentialError> {
@@ -165,26 +180,49 @@ impl Loaded {
             }
             CredentialConfig::Basic { user, password } => (Shape::Basic(user.clone()), Some(password)),
         };
-        let seen = source.and_then(stamp);
         let field = match source {
             Some(source) => shape.field(&source.load(env)?)?,
             None => None,
         };
-        Ok(Self { shape, source: source.cloned(), now: ArcSwap::from_pointee(Current::new(field, seen)) })
+        let now = ArcSwap::from_pointee(Ok(Current::new(field)));
+        Ok(Self { shape, source: source.cloned(), now, seen: Mutex::default() })
     }
 
-    /// The secret, read again if its file is another than at the last reading. An environment does not change.
-    fn current(&self) -> Result<Arc<Current>, CredentialError> {
-        let now = self.now.load_full();
-        let Some(source @ SecretSource::File(_)) = &self.source else { return Ok(now) };
-        let seen = stamp(source);
-        if seen.is_some() && seen == now.seen {
-            return Ok(now);
+    /// Reads the secret again if its file is another than at the last look. An environment does not change.
+    fn look(&self) {
+        let Some(SecretSource::File(path)) = &self.source else { return };
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.now.load_full();
+        let stamp = Stamp::of(path);
+        if before.is_ok() && stamp.is_some() && stamp == *seen {
+            return;
         }
-        let field = self.shape.field(&source.load(&|_| None)?)?;
-        let fresh = Arc::new(Current::new(field, seen));
-        self.now.store(Arc::clone(&fresh));
-        Ok(fresh)
+        *seen = stamp.filter(|stamp| stamp.is_settled(net::clock::now()));
+        let read = self.read().or_else(|_| {
+            std::thread::sleep(IN_PLACE);
+            self.read()
+        });
+        match (read, &*before) {
+            (Ok(field), Ok(current)) if field == current.field => {}
+            (Ok(field), _) => {
+                self.now.store(Arc::new(Ok(Current::new(field))));
+                tracing::info!(file = %path.display(), "another credential is presented to a tool from now on");
+            }
+            (Err(error), before) => {
+                let said = before.as_ref().is_err_and(|before| before.to_string() == error.to_string());
+                if !said {
+                    tracing::error!(%error, "a tool's credential cannot be used, its calls are refused");
+                }
+                self.now.store(Arc::new(Err(error)));
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Option<(HeaderName, HeaderValue)>, CredentialError> {
+        match &self.source {
+            Some(source) => self.shape.field(&source.load(&|_| None)?),
+            None => Ok(None),
+        }
     }
 }
 
@@ -217,11 +255,15 @@ fn own_header(name: &str) -> Result<HeaderName, CredentialError> {
     if reserved.contains(&known.as_str()) { Err(invalid()) } else { Ok(known) }
 }
 
-fn stamp(source: &SecretSource) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt;
-    let SecretSource::File(path) = source else { return None };
-    let metadata = std::fs::metadata::<&PathBuf>(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+impl Sidecar {
+    /// Looks every second whether a credential changed, or what a tool is shown over TLS, so that no call has to.
+    pub fn watch_credentials(self: &Arc<Self>, tasks: &Tasks) {
+        let sidecar = Arc::downgrade(self);
+        keep_looking(tasks, "credentials", LOOK, move || {
+            let Some(sidecar) = sidecar.upgrade() else { return };
+            sidecar.snapshot().upstreams.values().for_each(|upstream| upstream.credentials.look());
+        });
+    }
 }
 
 #[cfg(test)]
@@ -261,15 +303,45 @@ mod tests {
         };
         put(&path, "first\n");
         let credentials = load(&CredentialConfig::Bearer(SecretSource::File(path.clone()))).unwrap();
-        let first = credentials.choose(&tenant()).unwrap();
-        assert_eq!(first.identity(), credentials.choose(&tenant()).unwrap().identity());
+        let chosen = || {
+            credentials.look();
+            credentials.choose(&tenant())
+        };
+        let first = chosen().unwrap();
+        assert_eq!(first.identity(), chosen().unwrap().identity());
+        put(&path, "first\n");
+        assert_eq!(first.identity(), chosen().unwrap().identity(), "what is written again as it was is the same");
         put(&directory.path().join("next"), "second-one\n");
         std::fs::rename(directory.path().join("next"), &path).unwrap();
-        let second = credentials.choose(&tenant()).unwrap();
+        assert_eq!(credentials.choose(&tenant()).unwrap().identity(), first.identity(), "no call looks by itself");
+        let second = chosen().unwrap();
         assert_eq!(second.field().unwrap().1, "Bearer second-one");
         assert_ne!(first.identity(), second.identity());
+        // As long, in place, and within one tick of any clock.
+        put(&path, "second-two\n");
+        assert_eq!(chosen().unwrap().field().unwrap().1, "Bearer second-two");
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(credentials.choose(&tenant()).unwrap_err().code, Code::CredentialUnavailable);
+        assert_eq!(chosen().unwrap_err().code, Code::CredentialUnavailable);
+        put(&path, "third\n");
+        assert_eq!(chosen().unwrap().field().unwrap().1, "Bearer third");
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_from_now_on_is_not_presented_any_more() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "s").unwrap();
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o600);
+        let credentials = load(&CredentialConfig::Bearer(SecretSource::File(path.clone()))).unwrap();
+        mode(0o644);
+        credentials.look();
+        let refusal = credentials.choose(&tenant()).unwrap_err();
+        assert!(refusal.internal.as_ref().unwrap().contains("chmod 600"), "{refusal:?}");
+        mode(0o600);
+        credentials.look();
+        assert!(credentials.choose(&tenant()).is_ok());
     }
 
     #[test]

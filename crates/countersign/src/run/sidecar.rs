@@ -197,6 +197,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         withdrawals,
     });
     gauges(&sidecar);
+    sidecar.watch_credentials(&background);
     let max_connections = connections.min(limits.max_connections);
     let limits = ServeLimits { max_connections, census: sidecar.census().clone(), ..limits };
     let standing = Standing::new(InForce::new(&revision, &config, net::clock::now()));

@@ -8,19 +8,17 @@ mod clients;
 mod standing;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs as provider;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError};
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -31,17 +29,15 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use self::clients::Clients;
 use super::TlsError;
+use super::files::{self, Pair, TlsFileError, Tried};
+use crate::changes::keep_looking;
 use crate::peer::{CertificateError, PeerCertificate, is_spiffe_id};
-use crate::secret::readable_by_others;
-use crate::{SecretError, SecretSource, Tasks};
+use crate::{SecretSource, Tasks};
 
 pub(crate) use standing::Standing;
 
 /// How long a peer may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// The largest file of certificates, in bytes. A path to a wrong file fails fast.
-const MAX_CERTIFICATES: u64 = 1024 * 1024;
 
 /// How a listener speaks TLS (1.2 and 1.3). Files are looked at every few seconds; what changed holds for connections
 /// that are made from then on, and what cannot be used leaves the last good ones in force.
@@ -109,27 +105,9 @@ pub enum ClientCertificates {
 /// Why a listener cannot speak TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerTlsError {
-    /// A file of certificates cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-    /// The key cannot be read.
+    /// One of its files cannot be used.
     #[error(transparent)]
-    Key(SecretError),
-    /// Others than its owner may read the key.
-    #[error("{path} holds a private key and others may read it: chmod 600 {path}", path = .0.display())]
-    OpenKey(PathBuf),
-    /// The key is no PEM text with a private key in it.
-    #[error("the key is not a private key in PEM form")]
-    NoKey,
-    /// The certificate's file cannot be used.
-    #[error("certificate: {0}")]
-    Certificate(#[source] TlsError),
+    File(#[from] TlsFileError),
     /// The authorities' file cannot be used.
     #[error("client_authorities: {0}")]
     Authorities(#[source] TlsError),
@@ -167,8 +145,7 @@ pub struct ServerTls {
     current: ArcSwap<State>,
     /// Told of each new state.
     changes: watch::Sender<()>,
-    /// A digest of the files that were tried last, usable or not.
-    tried: Mutex<Vec<u8>>,
+    tried: Mutex<Tried>,
 }
 
 /// What handshakes are made with.
@@ -202,13 +179,10 @@ impl ServerTls {
         if let Some(name) = config.trust_domains.keys().find(broken) {
             return Err(ServerTlsError::TrustDomain(name.clone()));
         }
-        let given_key = match &config.key {
-            SecretSource::File(_) => None,
-            SecretSource::Env(_) => Some(config.key.load(env).map_err(ServerTlsError::Key)?),
-        };
+        let given_key = files::given_key(&config.key, env)?;
         let files = Files::read(&config, given_key.as_ref())?;
         let built = files.build(&config)?;
-        let tried = Mutex::new(files.digest());
+        let tried = Mutex::new(Tried::new(files.digest()));
         Ok(Self { config, given_key, current: ArcSwap::from_pointee(built), changes: watch::Sender::new(()), tried })
     }
 
@@ -224,58 +198,35 @@ impl ServerTls {
     /// # Errors
     /// As [`Self::load`]; then the last good ones stay in force.
     pub fn reload(&self) -> Result<bool, ServerTlsError> {
+        self.renew(&mut self.tried.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn renew(&self, tried: &mut Tried) -> Result<bool, ServerTlsError> {
         let files = Files::read(&self.config, self.given_key.as_ref())?;
-        let digest = files.digest();
-        {
-            let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-            if *tried == digest {
-                return Ok(false);
-            }
-            *tried = digest;
+        if !tried.is_new(files.digest()) {
+            return Ok(false);
         }
         self.current.store(Arc::new(files.build(&self.config)?));
+        tried.used();
         self.changes.send_replace(());
         Ok(true)
     }
 
     /// Looks at the files every so often until shutdown begins.
     pub fn watch(self: &Arc<Self>, every: Duration, tasks: &Tasks) {
-        let (tls, tasks) = (Arc::clone(self), tasks.clone());
-        tasks.clone().spawn("certificates", async move {
-            let soft = tasks.shutdown_token();
-            let mut told = String::new();
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(every) => {}
-                    () = soft.cancelled() => return,
-                }
-                let reading = Arc::clone(&tls);
-                let Ok(outcome) = tasks.spawn_blocking("reading certificates", move || reading.reload()).join().await
-                else {
-                    continue;
-                };
-                tls.tell(outcome, &mut told);
-            }
-        });
+        let tls = Arc::clone(self);
+        keep_looking(tasks, "certificates", every, move || tls.look());
     }
 
-    /// Says once what became of the files: the same error every few seconds would fill the log.
-    fn tell(&self, outcome: Result<bool, ServerTlsError>, told: &mut String) {
-        let certificate = self.config.certificate.display();
-        match outcome {
-            Ok(true) => {
-                told.clear();
-                tracing::info!(%certificate, "new certificates hold for new connections");
-            }
-            Ok(false) => {}
-            Err(error) => {
-                let text = error.to_string();
-                if *told != text {
-                    tracing::warn!(%certificate, error = text, "the certificates cannot be used, the last ones stay");
-                    *told = text;
-                }
-            }
-        }
+    /// Takes in what changed of the files, if anything did.
+    fn look(&self) {
+        let key = match &self.config.key {
+            SecretSource::File(path) => Some(path.as_path()),
+            SecretSource::Env(_) => None,
+        };
+        let paths = self.config.certificates().chain(key);
+        let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        tried.look(paths, &self.config.certificate.display(), |tried| self.renew(tried));
     }
 
     /// Shakes hands, and says what the client's certificate says and whether it stays good.
@@ -303,59 +254,35 @@ pub(crate) struct Shaken {
 
 /// What the files held at one moment.
 struct Files {
-    certificate: Vec<u8>,
-    key: SecretString,
+    own: Pair,
     authorities: Option<Vec<u8>>,
     trust_domains: BTreeMap<String, Vec<u8>>,
 }
 
 impl Files {
-    fn read(config: &ServerTlsConfig, given_key: Option<&SecretString>) -> Result<Self, ServerTlsError> {
-        if let SecretSource::File(path) = &config.key {
-            let unreadable = |cause| ServerTlsError::Unreadable { path: path.clone(), cause };
-            if readable_by_others(path).map_err(unreadable)? {
-                return Err(ServerTlsError::OpenKey(path.clone()));
-            }
-        }
-        let key = match given_key {
-            Some(key) => key.clone(),
-            None => config.key.load(&|_| None).map_err(ServerTlsError::Key)?,
-        };
+    fn read(config: &ServerTlsConfig, given_key: Option<&SecretString>) -> Result<Self, TlsFileError> {
         Ok(Self {
-            certificate: read(&config.certificate)?,
-            key,
-            authorities: config.client_authorities.as_deref().map(read).transpose()?,
+            own: Pair::read(&config.certificate, &config.key, given_key)?,
+            authorities: config.client_authorities.as_deref().map(files::read).transpose()?,
             trust_domains: config
                 .trust_domains
                 .iter()
-                .map(|(domain, path)| Ok((domain.clone(), read(path)?)))
-                .collect::<Result<_, ServerTlsError>>()?,
+                .map(|(domain, path)| Ok((domain.clone(), files::read(path)?)))
+                .collect::<Result<_, TlsFileError>>()?,
         })
     }
 
     fn digest(&self) -> Vec<u8> {
-        let mut context = digest::Context::new(&digest::SHA256);
-        let secret = self.key.expose_secret().as_bytes();
+        let own = [self.own.certificate.as_slice(), self.own.key.expose_secret().as_bytes()];
         let listed = self.authorities.iter().chain(self.trust_domains.values()).map(Vec::as_slice);
-        for part in [self.certificate.as_slice(), secret].into_iter().chain(listed) {
-            // Each by itself first, so that no part can run into the next.
-            context.update(digest::digest(&digest::SHA256, part).as_ref());
-        }
-        context.finish().as_ref().to_vec()
+        files::digest(own.into_iter().chain(listed))
     }
 
     fn build(&self, config: &ServerTlsConfig) -> Result<State, ServerTlsError> {
         let crypto = Arc::new(provider::default_provider());
-        let chain = CertificateDer::pem_slice_iter(&self.certificate)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| ServerTlsError::Certificate(TlsError::Pem(error)))?;
-        if chain.is_empty() {
-            return Err(ServerTlsError::Certificate(TlsError::NoCertificate));
-        }
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret().as_bytes());
-        let key = key.map_err(|_| ServerTlsError::NoKey)?;
+        let (chain, key) = self.own.parse()?;
         let expiry = Expiry {
-            certificate: chain.iter().filter_map(standing::end).min(),
+            certificate: chain.iter().filter_map(files::end).min(),
             authorities: self
                 .authorities
                 .iter()
@@ -384,16 +311,7 @@ impl Files {
 
 /// When the first of the certificates in `pem` ends.
 fn first_end(pem: &[u8]) -> Option<Timestamp> {
-    CertificateDer::pem_slice_iter(pem).flatten().filter_map(|certificate| standing::end(&certificate)).min()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ServerTlsError> {
-    let unreadable = |cause| ServerTlsError::Unreadable { path: path.to_owned(), cause };
-    let size = fs::metadata(path).map_err(unreadable)?.len();
-    if size > MAX_CERTIFICATES {
-        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large for certificates")));
-    }
-    fs::read(path).map_err(unreadable)
+    CertificateDer::pem_slice_iter(pem).flatten().filter_map(|certificate| files::end(&certificate)).min()
 }
 
 #[cfg(test)]

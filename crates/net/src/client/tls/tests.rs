@@ -1,10 +1,13 @@
 //! Whom a server sees, and by whose word it is believed, as files change underneath.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::server::WebPkiClientVerifier;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
@@ -134,21 +137,21 @@ async fn a_client_certificate_is_shown_by_its_own_client_only_and_anew_when_it_c
     assert_eq!(answer(&general.apart(None), port).await.unwrap(), "nobody 1");
 
     put_identity(directory.path(), &clients, "second");
-    tls.look_now();
+    tls.look();
     // On a connection of its own, although one of before was free, and without a session of before.
     assert_eq!(answer(&shown, port).await.unwrap(), "CN=second 1");
     assert_eq!(answer(&shown, port).await.unwrap(), "CN=second 2");
 
     // A file that cannot be used changes nothing, and neither does half of a change.
     put(directory.path(), "client.pem", "not a certificate");
-    tls.look_now();
+    tls.look();
     assert_eq!(answer(&shown, port).await.unwrap(), "CN=second 3");
     let (third, key) = clients.sign("third");
     put(directory.path(), "client.pem", &third.pem());
-    tls.look_now();
+    tls.look();
     assert_eq!(answer(&shown, port).await.unwrap(), "CN=second 4");
     put(directory.path(), "client-key.pem", &key.serialize_pem());
-    tls.look_now();
+    tls.look();
     assert_eq!(answer(&shown, port).await.unwrap(), "CN=third 1");
 }
 
@@ -191,12 +194,12 @@ fn settings_that_cannot_work_are_refused_with_what_is_wrong() {
     assert!(matches!(refused(ClientTlsConfig { key: None, ..good.clone() }), ClientTlsError::Half));
     assert!(matches!(refused(ClientTlsConfig { certificate: None, ..good.clone() }), ClientTlsError::Half));
     let missing = ClientTlsConfig { authorities: Some(directory.path().join("none.pem")), ..good.clone() };
-    assert!(matches!(refused(missing), ClientTlsError::Unreadable { .. }));
+    assert!(matches!(refused(missing), ClientTlsError::File(TlsFileError::Unreadable { .. })));
     let text = put(directory.path(), "text", "text");
     let no_key = ClientTlsConfig { key: Some(SecretSource::File(text.clone())), ..good.clone() };
-    assert!(matches!(refused(no_key), ClientTlsError::NoKey));
+    assert!(matches!(refused(no_key), ClientTlsError::File(TlsFileError::NoKey)));
     let nothing = ClientTlsConfig { certificate: Some(text), ..good.clone() };
-    assert!(matches!(refused(nothing), ClientTlsError::Certificate(TlsError::NoCertificate)));
+    assert!(matches!(refused(nothing), ClientTlsError::File(TlsFileError::Certificate(TlsError::NoCertificate))));
     let other = put(directory.path(), "other-key.pem", &clients.sign("other").1.serialize_pem());
     let pair = ClientTlsConfig { key: Some(SecretSource::File(other)), ..good.clone() };
     assert!(matches!(refused(pair), ClientTlsError::Pair(_)));

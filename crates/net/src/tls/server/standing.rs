@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateDer, UnixTime};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use super::{ServerTls, State};
 use crate::clock;
+use crate::tls::files::end;
 
 /// Between two looks at the clock: it may be set, or run on while the machine sleeps.
 const LOOK: Duration = Duration::from_secs(30);
@@ -90,10 +89,4 @@ impl Standing {
 fn next_end(chain: &[CertificateDer<'_>], now: Timestamp) -> Timestamp {
     let ends = chain.iter().filter_map(|certificate| end(certificate));
     ends.filter(|end| *end >= now).min().unwrap_or(now)
-}
-
-/// The last moment at which a certificate is good: all of the second that it names (RFC 5280 §4.1.2.5).
-pub(super) fn end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Timestamp::new(certificate.validity().not_after.timestamp(), 999_999_999).ok()
 }

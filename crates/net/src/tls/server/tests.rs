@@ -1,5 +1,6 @@
 //! Handshakes over real loopback sockets: versions, client certificates, and files that change underneath.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use http::{Request, Response};
@@ -17,7 +18,7 @@ use super::*;
 use crate::body::collect;
 use crate::testing::{PATIENCE, get, loopback, read_to_close};
 use crate::tls::authorities;
-use crate::{Body, Endpoint, Peer, ServeLimits, bind, serve};
+use crate::{Body, Endpoint, Peer, SecretError, ServeLimits, bind, serve};
 
 /// Signs certificates.
 struct Authority {
@@ -357,12 +358,12 @@ async fn files_that_cannot_be_used_leave_the_last_good_ones() {
     fs::write(&certificate, &second.certificate).unwrap();
     assert!(matches!(world.tls.reload(), Err(ServerTlsError::Pair(_))), "the key is the old one's");
     fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
-    assert!(matches!(world.tls.reload(), Err(ServerTlsError::Certificate(_))));
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::File(TlsFileError::Certificate(_)))));
     fs::remove_file(&certificate).unwrap();
-    assert!(matches!(world.tls.reload(), Err(ServerTlsError::Unreadable { .. })));
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::File(TlsFileError::Unreadable { .. }))));
     write(directory, &second);
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(world.tls.reload(), Err(ServerTlsError::OpenKey(_))));
+    assert!(matches!(world.tls.reload(), Err(ServerTlsError::File(TlsFileError::Key(SecretError::OpenToOthers(_))))));
     let stream = world.connect(world.client(None, &[])).await.unwrap();
     assert_eq!(subject(&stream), "CN=first");
     write(directory, &second);
@@ -414,19 +415,28 @@ fn what_cannot_work_is_refused_at_the_start_with_the_reason() {
         ServerTlsError::ClientsWithoutAuthorities
     ));
     assert!(matches!(refuse(&|c| c.client_names = Some(BTreeSet::new())), ServerTlsError::ClientsWithoutAuthorities));
-    assert!(matches!(refuse(&|c| c.certificate.clone_from(&missing)), ServerTlsError::Unreadable { .. }));
+    assert!(matches!(
+        refuse(&|c| c.certificate.clone_from(&missing)),
+        ServerTlsError::File(TlsFileError::Unreadable { .. })
+    ));
     assert!(matches!(
         refuse(&|c| c.certificate.clone_from(&other)),
-        ServerTlsError::Certificate(TlsError::NoCertificate)
+        ServerTlsError::File(TlsFileError::Certificate(TlsError::NoCertificate))
     ));
     assert!(matches!(refuse(&|c| c.client_authorities = Some(other.clone())), ServerTlsError::Authorities(_)));
     for name in ["", "Example.org", "spiffe://example.org", "example.org/a", "a b"] {
         let error = refuse(&|c| c.trust_domains = [(name.to_owned(), c.certificate.clone())].into());
         assert!(matches!(&error, ServerTlsError::TrustDomain(told) if told == name), "{name}: {error}");
     }
-    assert!(matches!(refuse(&|c| c.key = SecretSource::Env("UNSET".to_owned())), ServerTlsError::Key(_)));
+    assert!(matches!(
+        refuse(&|c| c.key = SecretSource::Env("UNSET".to_owned())),
+        ServerTlsError::File(TlsFileError::Key(_))
+    ));
     let error = refuse(&|c| c.key = SecretSource::File(other.clone()));
-    assert!(matches!(error, ServerTlsError::NoKey) && !error.to_string().contains("text"), "{error}");
+    assert!(
+        matches!(error, ServerTlsError::File(TlsFileError::NoKey)) && !error.to_string().contains("text"),
+        "{error}"
+    );
 
     let from_environment = ServerTlsConfig { key: SecretSource::Env("KEY".to_owned()), ..config(directory.path()) };
     let key = pair.key.serialize_pem();
