@@ -13,9 +13,10 @@ use tokio::sync::watch;
 
 use crate::{
     Store,
-    engine::{Row, Value},
+    engine::{self, Engine, Row, Value},
     error::StoreError,
     sidecars::{JoinToken, Sidecar},
+    writing::{Begun, Committed, Writer, uuid},
 };
 
 /// The most changes that one question gets.
@@ -137,7 +138,7 @@ pub struct Feed {
 }
 
 /// The last committed position, and of which database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The position.
     pub position: u64,
@@ -181,6 +182,30 @@ impl Store {
         let rows = self.engine.rows(DOING, sql, Vec::new()).await?;
         let row = rows.first().ok_or_else(|| StoreError::Damaged("it has no head".to_owned()))?;
         Ok(Head { position: row.position(0)?, generation: row.text(1)?, began: row.moment(2)? })
+    }
+
+    /// Begins a new generation, as after a restore: what was committed between the backup and now is lost, so no token
+    /// issued before is good any more, and no join token from then can be used.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_generation(&self, writer: &Writer) -> Result<Committed<Head>, StoreError> {
+        let mut writing = match self.write::<Head>("beginning a generation", writer, &()).await? {
+            Begun::Answered(answer) => return Ok(answer),
+            Begun::Open(writing) => writing,
+        };
+        let rows = writing.rows("SELECT generation FROM head WHERE id = 1", Vec::new()).await?;
+        let before = rows.first().map(|row| row.text(0)).transpose()?.unwrap_or_default();
+        let generation = uuid(writer.now);
+        let sql = "UPDATE head SET generation = $1, began = $2 WHERE id = 1";
+        writing.execute(sql, vec![generation.as_str().into(), writer.now.into()]).await?;
+        let sql = "UPDATE join_tokens SET withdrawn = $1 WHERE used_by IS NULL AND withdrawn IS NULL";
+        writing.execute(sql, vec![writer.now.into()]).await?;
+        // Answers to requests that were made good since the backup would be given for what is not there.
+        writing.execute("DELETE FROM answers", Vec::new()).await?;
+        let change = ChangeKind::GenerationBegan { generation: generation.clone(), before };
+        let position = writing.append(&change, None).await?;
+        writing.commit(Head { position, generation, began: writer.now }).await
     }
 
     /// At most `limit` of the changes after position `after`: those of `tenants` and those that concern no single
@@ -262,8 +287,19 @@ impl Store {
         });
     }
 
-    /// Looks at the head every now and then, so that what other replicas commit wakes followers here.
+    /// Looks at the head every now and then, and whenever a PostgreSQL server tells of a commit, so that what other
+    /// replicas commit wakes followers here.
     pub(crate) fn watch(&self, tasks: &Tasks) {
+        if let Engine::Postgres(pool) = &self.engine {
+            let (store, pool, stop) = (self.clone(), pool.clone(), tasks.shutdown_token());
+            let told = move |position| store.wake(position);
+            tasks.spawn("change log notifications", async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = engine::postgres::listen(pool, told) => {}
+                }
+            });
+        }
         let (store, stop) = (self.clone(), tasks.shutdown_token());
         tasks.spawn("change log poll", async move {
             let mut poll = tokio::time::interval(POLL);

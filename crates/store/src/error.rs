@@ -37,6 +37,12 @@ pub enum OpenError {
     /// The URL of a PostgreSQL server is none. It is not quoted: it may hold a password.
     #[error("the database's URL cannot be read: write postgres://USER@HOST:PORT/DATABASE")]
     Url,
+    /// Whoever is between here and the server could read and change the state.
+    #[error("the database {database} is on another machine: its URL has to say `sslmode=verify-full`")]
+    Plaintext {
+        /// Which one.
+        database: String,
+    },
     /// The database does not answer, or not as it should.
     #[error("the database {database} cannot be used: {cause}")]
     Database {

@@ -62,13 +62,8 @@ impl Store {
         let sql = "INSERT INTO users (issuer, id, tenant, claims, as_of) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (issuer, id, tenant) DO UPDATE SET claims = excluded.claims, as_of = excluded.as_of \
                    WHERE users.as_of <= excluded.as_of";
-        let values = vec![
-            user.issuer.as_str().into(),
-            (&user.id).into(),
-            tenant.into(),
-            Value::json(claims)?,
-            as_of.into(),
-        ];
+        let values =
+            vec![user.issuer.as_str().into(), (&user.id).into(), tenant.into(), Value::json(claims)?, as_of.into()];
         transaction.execute(doing, sql, values).await?;
         transaction.commit(doing).await
     }

@@ -12,7 +12,7 @@ use crate::{
     Store,
     changes::ChangeKind,
     digest,
-    engine::{Transaction, Value},
+    engine::{Transaction, Value, postgres::CHANNEL},
     error::StoreError,
 };
 
@@ -199,8 +199,8 @@ impl<'a> Writing<'a> {
         let position = self.next - 1;
         self.remember(position, &value).await?;
         if let Transaction::Postgres(_) = self.transaction {
-            let sql = "SELECT pg_notify('countersign', $1)";
-            self.rows(sql, vec![position.to_string().into()]).await?;
+            let sql = "SELECT pg_notify($1, $2)::text";
+            self.rows(sql, vec![CHANNEL.into(), position.to_string().into()]).await?;
         }
         self.transaction.commit(self.doing).await?;
         self.store.wake(position);

@@ -1,9 +1,12 @@
 //! PostgreSQL: one server for several replicas of the authority.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
+};
 
 use super::Engine;
 use crate::error::OpenError;
@@ -12,6 +15,11 @@ use crate::error::OpenError;
 const WAIT: Duration = Duration::from_secs(5);
 /// Connections of one replica, the one that listens not counted.
 const CONNECTIONS: u32 = 8;
+
+/// After how long a lost listener listens again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// The channel of notifications.
+pub(crate) const CHANNEL: &str = "countersign";
 
 /// Connects to the server that `url` names.
 pub(crate) async fn open(url: &SecretString) -> Result<Engine, OpenError> {
@@ -26,9 +34,41 @@ pub(crate) async fn open(url: &SecretString) -> Result<Engine, OpenError> {
             ("lock_timeout", "5s"),
         ]);
     let database = format!("{}:{}", options.get_host(), options.get_port());
+    let verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);
+    if !verified && !is_local(&options) {
+        return Err(OpenError::Plaintext { database });
+    }
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(WAIT);
     match pool.connect_with(options).await {
         Ok(pool) => Ok(Engine::Postgres(pool)),
         Err(error) => Err(OpenError::Database { database, cause: error.to_string() }),
     }
+}
+
+/// Tells every position that this server says was committed. A hint only: what is said while the connection is down,
+/// or behind a pooler that hands connections on, is not heard.
+pub(crate) async fn listen(pool: PgPool, told: impl Fn(u64)) {
+    loop {
+        if let Err(error) = hear(&pool, &told).await {
+            tracing::debug!(%error, "the database's notifications are not heard; the head is looked at all the same");
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn hear(pool: &PgPool, told: &impl Fn(u64)) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.listen(CHANNEL).await?;
+    loop {
+        if let Ok(position) = listener.recv().await?.payload().parse() {
+            told(position);
+        }
+    }
+}
+
+/// Whether what is said to the server stays on this machine.
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    let socket = options.get_socket().is_some() || host.starts_with('/');
+    socket || host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -1,0 +1,73 @@
+//! What every database has to hold to: one list of sentences, said to SQLite and to a real PostgreSQL.
+//!
+//! `place` is a database for one test, `sentences` what holds of it, `crash` what holds when processes are killed,
+//! `engines` what only one of them can do.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on has to end there"
+)]
+
+mod crash;
+mod engines;
+mod place;
+mod postgres;
+mod sentences;
+
+/// The name of a test process that does what the environment says, and is no test otherwise.
+const CHILD: &str = "crash::this_process_writes_when_it_is_told_to";
+
+/// Says each sentence of both engines.
+macro_rules! both {
+    ($($module:ident :: { $($sentence:ident),* $(,)? })*) => {
+        mod sqlite {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                crate::$module::$sentence(&crate::place::Place::sqlite()).await;
+            })*)*
+        }
+        mod postgresql {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $sentence() {
+                let Some(place) = crate::place::Place::postgres().await else { return };
+                crate::$module::$sentence(&place).await;
+            })*)*
+        }
+    };
+}
+
+both! {
+    sentences::{
+        a_change_has_the_next_position_and_comes_once,
+        what_was_refused_leaves_nothing_behind,
+        a_follower_of_many_writers_at_two_replicas_skips_no_position,
+        a_commit_at_one_replica_wakes_whoever_waits_at_another,
+        the_same_key_and_request_is_made_once_wherever_it_is_asked,
+        the_same_key_with_another_request_is_refused,
+        a_name_is_good_once_at_whichever_replica,
+        a_name_that_ended_long_ago_is_forgotten_and_not_good_again,
+        lists_go_on_where_they_ended_and_keep_to_their_filters,
+        a_sidecar_hears_nothing_of_other_tenants_and_nothing_that_covers_nothing,
+        a_join_token_is_good_once_and_its_secret_is_nowhere,
+        a_join_token_that_is_not_good_always_gets_the_same_answer,
+        a_sidecars_keys_overlap_while_one_replaces_the_other,
+        what_lessens_an_agent_withdraws_it_and_what_widens_does_not,
+        what_lessens_a_grant_withdraws_it_and_what_widens_does_not,
+        a_task_keeps_within_its_grant_its_agent_and_its_run,
+        a_withdrawal_ends_what_is_registered,
+        what_ended_never_begins_again,
+        declarations_are_applied_once_and_make_nothing_good_again,
+        a_restore_begins_a_generation_in_which_nothing_unused_from_before_is_good,
+        a_later_schema_is_refused,
+        replicas_that_start_together_make_one_schema,
+    }
+    crash::{
+        nothing_acknowledged_is_lost_when_its_process_is_killed,
+        processes_that_start_together_make_one_schema,
+    }
+}
