@@ -15,6 +15,7 @@ mod demo;
 mod reference;
 
 mod environment;
+mod exchange;
 mod failure;
 mod output;
 

@@ -54,6 +54,38 @@ pub struct File {
     pub text: String,
 }
 
+/// What a file of a source's directory is, which its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// Rego that decides.
+    Policy,
+    /// Rego that tests, and is never enforced.
+    Test,
+    /// A data document.
+    Data,
+}
+
+impl FileKind {
+    /// `None` for a file that no source reads.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        if is_passed_over(name) {
+            return None;
+        }
+        if matches!(name, "data.json" | "data.yaml" | "data.yml") {
+            return Some(Self::Data);
+        }
+        let is_rego = FilePath::new(name).extension().is_some_and(|extension| extension == "rego");
+        is_rego.then(|| if name.ends_with("_test.rego") { Self::Test } else { Self::Policy })
+    }
+}
+
+/// Whether neither a file nor a directory of that name is looked at.
+#[must_use]
+pub fn is_passed_over(name: &str) -> bool {
+    name.starts_with('.')
+}
+
 impl PolicySource {
     /// Reads the source's directory; relative paths start at `base`.
     pub fn read(&self, base: &FilePath) -> Result<Source, LoadError> {
@@ -97,7 +129,7 @@ impl Reader<'_> {
             names.push(name);
         }
         names.sort();
-        for name in names.into_iter().filter(|name| !name.starts_with('.')) {
+        for name in names.into_iter().filter(|name| !is_passed_over(name)) {
             self.entry(&directory.join(&name), &name, below)?;
         }
         Ok(())
@@ -117,10 +149,7 @@ impl Reader<'_> {
             below.push(name.to_owned());
             return self.directory(path, &below);
         }
-        let is_data = matches!(name, "data.json" | "data.yaml" | "data.yml");
-        if !is_data && FilePath::new(name).extension().is_none_or(|extension| extension != "rego") {
-            return Ok(());
-        }
+        let Some(kind) = FileKind::of(name) else { return Ok(()) };
         if !metadata.is_file() {
             return Err(unfit(path, "not a regular file"));
         }
@@ -128,16 +157,16 @@ impl Reader<'_> {
         if self.files > MAX_FILES {
             return Err(unfit(self.shown, format!("more than {MAX_FILES} files")));
         }
-        if is_data {
-            let text = bounded(path, metadata.len(), MAX_DATA_BYTES)?;
-            self.source.data.push(Data::parse(path, name, below, &text)?);
-            return Ok(());
-        }
-        let file = File { path: path.display().to_string(), text: bounded(path, metadata.len(), MAX_REGO_BYTES)? };
-        if name.ends_with("_test.rego") {
-            self.source.tests.push(file);
-        } else {
-            self.source.policies.push(file);
+        let rego = || -> Result<File, LoadError> {
+            Ok(File { path: path.display().to_string(), text: bounded(path, metadata.len(), MAX_REGO_BYTES)? })
+        };
+        match kind {
+            FileKind::Policy => self.source.policies.push(rego()?),
+            FileKind::Test => self.source.tests.push(rego()?),
+            FileKind::Data => {
+                let text = bounded(path, metadata.len(), MAX_DATA_BYTES)?;
+                self.source.data.push(Data::parse(path, name, below, &text)?);
+            }
         }
         Ok(())
     }

@@ -1,16 +1,14 @@
 //! The other end of the operator's socket: one blocking request.
 
-use std::{
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    path::Path,
-    time::Duration,
-};
+use std::{io, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use serde_json::Value;
 
 use super::STATUS;
-use crate::failure::{Exit, Failure};
+use crate::{
+    exchange::{self, Reply},
+    failure::{Exit, Failure},
+};
 
 /// For each read and write.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,28 +17,19 @@ const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Asks the sidecar behind `socket` for its state.
 pub(crate) fn status(socket: &Path) -> Result<Value, Failure> {
-    let text = exchange(socket).map_err(|error| {
+    let reply = exchange(socket).map_err(|error| {
         Failure::because(Exit::Unavailable, format!("no answer from the admin socket {}", socket.display()), error)
     })?;
-    let strange =
-        || Failure::new(Exit::Unavailable, format!("{} is no admin socket of countersign's", socket.display()));
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(strange)?;
-    if head.split(' ').nth(1) != Some("200") {
-        return Err(strange());
-    }
-    serde_json::from_str(body).map_err(|_| strange())
+    let read = match reply.status {
+        Some(200) => serde_json::from_str(&reply.body).ok(),
+        _ => None,
+    };
+    read.ok_or_else(|| {
+        Failure::new(Exit::Unavailable, format!("{} is no admin socket of countersign's", socket.display()))
+    })
 }
 
-fn exchange(socket: &Path) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // HTTP/1.0 keeps the answer in one piece.
-    stream.write_all(format!("GET {STATUS} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes())?;
-    let mut text = String::new();
-    stream.take(MAX_BYTES).read_to_string(&mut text)?;
-    if text.is_empty() {
-        return Err(io::Error::other("it hung up; only the sidecar's own user and root are served"));
-    }
-    Ok(text)
+fn exchange(socket: &Path) -> io::Result<Reply> {
+    let reply = exchange::get(UnixStream::connect(socket)?, "localhost", STATUS, MAX_BYTES, PATIENCE)?;
+    reply.ok_or_else(|| io::Error::other("it hung up; only the sidecar's own user and root are served"))
 }

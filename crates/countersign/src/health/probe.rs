@@ -1,8 +1,7 @@
 //! The other end of the health listener: one blocking request, as an exec probe makes it.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    fs, io,
     net::{SocketAddr, TcpStream},
     path::Path,
     time::Duration,
@@ -11,7 +10,10 @@ use std::{
 use http::HeaderMap;
 use net::{ClientOptions, FetchRequest, HttpClient, Roots, UrlTrust};
 
-use crate::failure::{Exit, Failure};
+use crate::{
+    exchange::{self, Reply},
+    failure::{Exit, Failure},
+};
 
 /// For connecting, and for each read and write. Probes are made often and should fail fast.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,11 +37,9 @@ impl Answer {
 
 /// Asks the health listener at `address` for `path`.
 pub(crate) fn ask(address: SocketAddr, path: &str) -> Result<Answer, Failure> {
-    let text = exchange(address, path)
+    let reply = exchange(address, path)
         .map_err(|error| Failure::because(Exit::Unavailable, format!("no answer from {address}"), error))?;
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
-    answer(address, status, body)
+    answer(address, reply.status, &reply.body)
 }
 
 /// The same over TLS, believing a certificate for that address that one of the `authorities` (a PEM file) signed.
@@ -67,20 +67,18 @@ fn answer(address: SocketAddr, status: Option<u16>, body: &str) -> Result<Answer
     }
 }
 
-fn exchange(address: SocketAddr, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // HTTP/1.0 keeps the answer in one piece.
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
-    let mut text = String::new();
-    stream.take(MAX_BYTES.into()).read_to_string(&mut text)?;
-    Ok(text)
+fn exchange(address: SocketAddr, path: &str) -> io::Result<Reply> {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    let reply = exchange::get(stream, &address.to_string(), path, MAX_BYTES.into(), PATIENCE)?;
+    Ok(reply.unwrap_or(Reply { status: None, body: String::new() }))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+    };
 
     use super::*;
 

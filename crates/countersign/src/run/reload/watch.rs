@@ -4,13 +4,14 @@
 use std::{
     fs::{self, File},
     io::Read,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use net::Stamp;
+use policy::bundle::{FileKind, is_passed_over};
 
 use crate::config::sidecar::SidecarConfig;
 
@@ -32,8 +33,8 @@ pub(crate) struct Watched {
     authorities: Option<PathBuf>,
 }
 
-/// What shows that a file may have changed: its path, inode, size and times.
-pub(super) type Stamps = Vec<(PathBuf, Option<[i64; 6]>)>;
+/// What shows that a file may have changed: each path, and what its file looks like.
+pub(super) type Stamps = Vec<(PathBuf, Option<Stamp>)>;
 
 /// What the files say, by digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +99,7 @@ impl Watched {
         let paths = [self.config.clone()].into_iter().chain(self.authorities.clone()).chain(self.policy_files());
         paths
             .map(|path| {
-                let stamp = fs::metadata(&path).ok().map(|file| {
-                    let [inode, size] = [file.ino(), file.size()].map(u64::cast_signed);
-                    [inode, size, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]
-                });
+                let stamp = Stamp::of(&path);
                 (path, stamp)
             })
             .collect()
@@ -126,7 +124,7 @@ fn collect(directory: &Path, depth: usize, left: &mut usize, files: &mut Vec<Pat
         *left = fewer;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.') {
+        if is_passed_over(&name) {
             continue;
         }
         let path = entry.path();
@@ -134,15 +132,10 @@ fn collect(directory: &Path, depth: usize, left: &mut usize, files: &mut Vec<Pat
             if let Some(depth) = depth.checked_sub(1) {
                 collect(&path, depth, left, files);
             }
-        } else if is_read(&name) {
+        } else if matches!(FileKind::of(&name), Some(FileKind::Policy | FileKind::Data)) {
             files.push(path);
         }
     }
-}
-
-fn is_read(name: &str) -> bool {
-    matches!(name, "data.json" | "data.yaml" | "data.yml")
-        || (Path::new(name).extension().is_some_and(|extension| extension == "rego") && !name.ends_with("_test.rego"))
 }
 
 /// Adds the content of `path`, as far as a policy source would read it.
