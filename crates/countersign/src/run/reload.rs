@@ -34,8 +34,13 @@ pub(super) use watch::{Contents, Watched};
 
 /// Between two looks at the files.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Between two tries of what was refused and did not change.
+/// Until what was refused and did not change is tried again. Twice as long after each time: a try compiles every policy
+/// and starts a process for it.
 const RETRY: Duration = Duration::from_secs(10);
+/// The same for what was good and could not be taken just then.
+const RETRY_PASSING: Duration = INTERVAL;
+/// The longest wait is so many times the first.
+const MOST_PATIENCE: u32 = 30;
 /// How long the keys of a new issuer are waited for, so that its first call does not have to.
 const KEYS: Duration = Duration::from_secs(5);
 
@@ -52,6 +57,8 @@ pub(super) struct Reloader {
     tried: Option<Contents>,
     /// When what was refused is tried once more.
     again: Option<Instant>,
+    /// How long that was put off the last time; zero where something else is on disk since.
+    put_off: Duration,
     /// What was last said about it.
     said: Option<String>,
     reloads: Counter<u64>,
@@ -117,7 +124,16 @@ impl Reloader {
         let watched = Watched::of(&parts.path, &parts.config);
         let tried = Some(parts.contents.clone());
         let reloads = standing::counter();
-        Self { parts, watched, stamps: watch::Stamps::new(), tried, again: None, said: None, reloads }
+        Self {
+            parts,
+            watched,
+            stamps: watch::Stamps::new(),
+            tried,
+            again: None,
+            put_off: Duration::ZERO,
+            said: None,
+            reloads,
+        }
     }
 
     /// Takes changes as they come, and whenever `hangups` asks, until shutdown.
@@ -153,6 +169,9 @@ impl Reloader {
         if !due && self.tried.as_ref() == Some(&contents) {
             return;
         }
+        if self.tried.as_ref() != Some(&contents) {
+            self.put_off = Duration::ZERO;
+        }
         self.tried = Some(contents);
         self.again = None;
         let outcome = self.attempt().await;
@@ -172,11 +191,11 @@ impl Reloader {
                 return;
             }
             Err(Refused::Content(problem)) => {
-                self.again = net::clock::monotonic().checked_add(RETRY);
+                self.put_off(RETRY);
                 problem
             }
             Err(Refused::Passing(problem)) => {
-                self.tried = None;
+                self.put_off(RETRY_PASSING);
                 problem
             }
         };
@@ -186,6 +205,12 @@ impl Reloader {
             tracing::error!(config = self.parts.revision, "not reloaded, what was in force stays in force: {problem}");
             self.said = Some(problem);
         }
+    }
+
+    /// Waits twice as long as the last time, and at first for `first`.
+    fn put_off(&mut self, first: Duration) {
+        self.put_off = (self.put_off * 2).clamp(first, first * MOST_PATIENCE);
+        self.again = net::clock::monotonic().checked_add(self.put_off);
     }
 
     async fn attempt(&mut self) -> Result<Outcome, Refused> {

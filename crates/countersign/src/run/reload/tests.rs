@@ -163,6 +163,15 @@ async fn what_was_refused_for_a_file_that_nobody_watches_is_taken_once_that_is_r
     world.change_config("owner: dana,", "owner: dana, status: suspended,");
     world.reloader.look_again().await;
     assert_eq!((world.on_disk(), &world.reloader.parts.revision), ("refused".to_owned(), &before));
+    // Each time it is refused again, it is put off for longer, up to a bound, and something else is tried at once.
+    for wait in [20, 40, 80, 160, 300, 300] {
+        world.reloader.again = Some(net::clock::monotonic());
+        world.reloader.look_again().await;
+        assert_eq!(world.reloader.put_off, Duration::from_secs(wait));
+    }
+    world.change_config("owner: dana, status", "owner: erin, status");
+    world.reloader.look_again().await;
+    assert_eq!((world.on_disk(), world.reloader.put_off), ("refused".to_owned(), RETRY));
     world.folder.write("secrets/orders", "secret\n", 0o600);
     world.reloader.look_again().await;
     assert_eq!(world.reloader.parts.revision, before, "not before its time");
