@@ -12,6 +12,7 @@ use token::{Algorithm, ClientAssertion, KeySet, claimed_client, verify_client_as
 
 use crate::{
     Authority,
+    exchange::Moment,
     form::Form,
     refused::{Error, Refused},
 };
@@ -61,7 +62,7 @@ impl Authority {
         &self,
         headers: &HeaderMap,
         form: &Form,
-        now: Timestamp,
+        Moment { now, known }: Moment,
     ) -> Result<Client, Refused> {
         let assertion = presented(headers, form)?;
         let claimed = claimed_client(assertion).map_err(|refusal| refused(&refusal))?;
@@ -74,10 +75,10 @@ impl Authority {
         let Some(registration) = registration else { return Err(Refused::client(NOT_ACCEPTED)) };
         let jwks = registration.jwks(now).await.map_err(|error| Refused::unavailable("the agent's keys", &error))?;
         let assertion = verify(assertion, &registration.agent, &jwks, (&self.assertion_audiences, now))?;
-        let made = self.made_since_start(&assertion)?;
+        let made = made_since(known.began, &assertion)?;
         match self.store.use_once(&claimed, &assertion.jti, assertion.expires_at, now).await {
             Ok(()) => {
-                // Nothing is let in before it was made by its own word: so whatever was used before a restart was
+                // Nothing is let in before it was made by its own word: so whatever was used before a restore was
                 // made before it too, even by a clock that runs ahead.
                 tokio::time::sleep(made.duration_since(now).try_into().unwrap_or_default()).await;
                 Ok(Client { agent: registration.agent })
@@ -89,17 +90,17 @@ impl Authority {
             }
         }
     }
+}
 
-    /// When the assertion was made, if that was since this authority began to remember what was used.
-    fn made_since_start(&self, assertion: &ClientAssertion) -> Result<Timestamp, Refused> {
-        match assertion.issued_at {
-            Some(made) if self.remembers(made) => Ok(made),
-            Some(_) => Err(Refused::client(
-                "the client assertion was not made after this authority started, so it may have been used before: \
-                 make a new one",
-            )),
-            None => Err(Refused::client("the client assertion has no `iat`: it has to say when it was made")),
-        }
+/// When the assertion was made, if that was since the database began to remember what was used.
+fn made_since(began: Timestamp, assertion: &ClientAssertion) -> Result<Timestamp, Refused> {
+    match assertion.issued_at {
+        Some(made) if made > began => Ok(made),
+        Some(_) => Err(Refused::client(
+            "the client assertion was made before this authority's state began, so it may have been used before: make \
+             a new one",
+        )),
+        None => Err(Refused::client("the client assertion has no `iat`: it has to say when it was made")),
     }
 }
 

@@ -8,11 +8,15 @@ mod claims;
 mod first;
 mod issuance;
 mod next;
+mod task;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use model::{Agent, Id, Principal, Stage, Task};
+use model::{
+    Agent, Id, Principal, Stage, Task,
+    withdrawal::{Passage, passages},
+};
 use serde_json::{Value, json};
 use store::{GrantStatus, Standing};
 use token::{Compact, DelegatedSubject, Rejection, UserSubject, VerifiedSubject};
@@ -27,10 +31,11 @@ use crate::{
     Authority,
     client::Client,
     form::Form,
-    metadata::TOKEN_EXCHANGE,
+    metadata::{CLIENT_CREDENTIALS, TOKEN_EXCHANGE},
     narrow::Requested,
     peek,
     refused::{Error, Refused},
+    withdrawn::Known,
 };
 
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -43,8 +48,17 @@ pub(crate) struct Minted {
     pub(crate) issuance: Issuance,
     pub(crate) audience: String,
     pub(crate) narrowed: bool,
-    pub(crate) subject_digest: String,
+    pub(crate) subject_digest: Option<String>,
     hand_over: bool,
+}
+
+/// When something is asked for, and what is known then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// The time.
+    pub(crate) now: Timestamp,
+    /// The state that everything is read after.
+    pub(crate) known: Known,
 }
 
 /// What the client holds: a verified token and where it came from.
@@ -55,11 +69,22 @@ struct Held<'a> {
 
 impl Authority {
     /// The token that `client` gets for what `form` holds, not yet recorded.
-    pub(crate) async fn exchange(&self, form: &Form, client: &Client, now: Timestamp) -> Result<Minted, Refused> {
+    pub(crate) async fn exchange(&self, form: &Form, client: &Client, at: Moment) -> Result<Minted, Refused> {
         client.may_act()?;
-        check_form(form)?;
+        match form.required("grant_type")? {
+            CLIENT_CREDENTIALS => return self.reissue(form, client, at).await,
+            TOKEN_EXCHANGE => check_form(form)?,
+            _ => {
+                let supported = "only token exchange (RFC 8693) and, for a task, `client_credentials` are supported";
+                return Err(Refused::new(Error::UnsupportedGrantType, supported));
+            }
+        }
         let compact = form.required("subject_token")?;
-        let subject = self.verifier.verify_subject(compact, &self.audiences, now).await.map_err(|it| refused(&it))?;
+        let subject =
+            self.verifier.verify_subject(compact, &self.audiences, at.now).await.map_err(|it| refused(&it))?;
+        if subject_issued_at(&subject) <= at.known.began {
+            return Err(Refused::request("the subject token is from before the authority's state was restored"));
+        }
         match (&subject, form.value("requested_actor")) {
             // What opens the management API gives an agent nothing.
             (VerifiedSubject::User(_), _) if self.manages(compact) => {
@@ -68,26 +93,28 @@ impl Authority {
             (VerifiedSubject::User(_), Some(_)) => {
                 Err(Refused::request("only an agent's own delegated token can be handed on"))
             }
-            (VerifiedSubject::User(user), None) => self.first_hop(form, client, user, now).await,
+            (VerifiedSubject::User(user), None) => self.first_hop(form, client, user, at).await,
             (VerifiedSubject::Delegated(delegated), Some(actor)) => {
-                self.hand_over(form, client, delegated, actor, now).await
+                self.not_withdrawn(&delegated.delegation)?;
+                self.hand_over(form, client, delegated, actor, at).await
             }
             (VerifiedSubject::Delegated(delegated), None) => {
-                self.take_over(form, client, &Held { compact, delegated }, now).await
+                self.not_withdrawn(&delegated.delegation)?;
+                self.take_over(form, client, &Held { compact, delegated }, at).await
             }
         }
     }
 
-    async fn first_hop(
-        &self,
-        form: &Form,
-        client: &Client,
-        user: &UserSubject,
-        now: Timestamp,
-    ) -> Result<Minted, Refused> {
+    async fn first_hop(&self, form: &Form, client: &Client, user: &UserSubject, at: Moment) -> Result<Minted, Refused> {
+        let issuer = &user.user.issuer;
+        let session = user.session.as_deref().map(|sid| Passage::Session(issuer, sid));
+        let token = user.token.jti.as_deref().map(|jti| Passage::Token(issuer, jti));
+        if self.withdrawn.any(session.into_iter().chain(token), None).is_some() {
+            return Err(Refused::request("the user's session, or their token, was withdrawn"));
+        }
         let audience = self.audience(form)?;
-        let asked = self.asked(form, self.settings.lifetime, now)?;
-        let task = Id::new(form.required("task_id")?).map_err(|_| first::no_such_task())?;
+        let asked = self.asked(form, self.settings.lifetime, at)?;
+        let task = self.task_of(form, client, Some(user), at).await?;
         let agents = vec![client.agent().clone()];
         let registered = self.registered(&task, agents).await?.ok_or_else(first::no_such_task)?;
         let subject = Subject {
@@ -100,7 +127,16 @@ impl Authority {
             expires_at: user.token.expires_at,
         };
         let issuance = first::first(&subject, client, &registered, &asked)?;
-        self.sign(issuance, client, audience, &asked.requested, user.token.digest.clone())
+        self.user_seen(user).await;
+        self.sign(issuance, client, audience, &asked.requested, Some(user.token.digest.clone()))
+    }
+
+    /// Whether nothing that the parent's token passes through was withdrawn since it was issued.
+    fn not_withdrawn(&self, parent: &model::Delegation) -> Result<(), Refused> {
+        match self.withdrawn.any(passages(parent), parent.position) {
+            None => Ok(()),
+            Some(_) => Err(Refused::request("what the subject token was issued for was withdrawn")),
+        }
     }
 
     /// The parent names the agent that it hands on to.
@@ -110,7 +146,7 @@ impl Authority {
         client: &Client,
         parent: &DelegatedSubject,
         actor: &str,
-        now: Timestamp,
+        at: Moment,
     ) -> Result<Minted, Refused> {
         if parent.audience == self.settings.issuer {
             return Err(Refused::request("a token that was handed over cannot be handed on"));
@@ -118,7 +154,7 @@ impl Authority {
         if form.value("audience").is_some_and(|audience| audience != self.settings.issuer) {
             return Err(Refused::new(Error::InvalidTarget, "a token to be handed over is for this authority alone"));
         }
-        let asked = self.asked(form, self.settings.lifetime.min(next::HAND_OVER), now)?;
+        let asked = self.asked(form, self.settings.lifetime.min(next::HAND_OVER), at)?;
         let unknown = || Refused::request("there is no agent of that name to hand on to");
         let actor = Id::new(actor).map_err(|_| unknown())?;
         let actor = self.registered_agent(&self.settings.issuer, &actor).await?.ok_or_else(unknown)?;
@@ -133,32 +169,26 @@ impl Authority {
             narrowed: asked.requested.is_narrowed_by(&issuance.authority),
             issuance,
             audience: issuer.clone(),
-            subject_digest: parent.delegation.token.digest.clone(),
+            subject_digest: Some(parent.delegation.token.digest.clone()),
             hand_over: true,
         })
     }
 
     /// The agent that was named takes over, with its own key.
-    async fn take_over(
-        &self,
-        form: &Form,
-        client: &Client,
-        held: &Held<'_>,
-        now: Timestamp,
-    ) -> Result<Minted, Refused> {
+    async fn take_over(&self, form: &Form, client: &Client, held: &Held<'_>, at: Moment) -> Result<Minted, Refused> {
         let Held { compact, delegated } = held;
         let may_act = match &delegated.may_act {
             Some(may_act) if delegated.audience == self.settings.issuer => may_act,
             _ => return Err(not_handed_over(client, delegated)),
         };
         let audience = self.audience(form)?;
-        let asked = self.asked(form, self.settings.lifetime, now)?;
+        let asked = self.asked(form, self.settings.lifetime, at)?;
         let registered = self.later(form, delegated, client.agent().clone()).await?;
         let ends = parent_end(compact)?;
         let parent = &delegated.delegation;
         let issuance = next::take_over(parent, may_act, client, &registered, &asked, ends)?;
-        self.use_once(client, parent, now).await?;
-        self.sign(issuance, client, audience, &asked.requested, parent.token.digest.clone())
+        self.use_once(client, parent, at.now).await?;
+        self.sign(issuance, client, audience, &asked.requested, Some(parent.token.digest.clone()))
     }
 
     fn sign(
@@ -167,7 +197,7 @@ impl Authority {
         client: &Client,
         audience: String,
         requested: &Requested,
-        subject_digest: String,
+        subject_digest: Option<String>,
     ) -> Result<Minted, Refused> {
         let compact = self.keys.sign(&claims::claims(&issuance, &self.settings.issuer, &audience, client.id()))?;
         let narrowed = requested.is_narrowed_by(&issuance.authority);
@@ -177,12 +207,6 @@ impl Authority {
     /// A handed-over token is good for one exchange.
     async fn use_once(&self, client: &Client, handed: &model::Delegation, now: Timestamp) -> Result<(), Refused> {
         let Some(jti) = &handed.token.jti else { return Err(Refused::request("the subject token has no `jti`")) };
-        if !self.remembers(handed.token.issued_at) {
-            return Err(Refused::request(
-                "the subject token was not handed over after this authority started, so it may have been used before: \
-                 have it handed over anew",
-            ));
-        }
         let until = handed.token.expires_at.checked_add(Duration::from_secs(60)).unwrap_or(Timestamp::MAX);
         let who = format!("takes over: {}", client.id());
         self.store
@@ -224,10 +248,11 @@ impl Authority {
         Ok(registration.map(|registration| registration.agent))
     }
 
-    fn asked(&self, form: &Form, lifetime: Duration, now: Timestamp) -> Result<Asked, Refused> {
+    fn asked(&self, form: &Form, lifetime: Duration, at: Moment) -> Result<Asked, Refused> {
         let stage = form.value("stage").map(stage).transpose()?;
         let max_agents = self.settings.max_agents;
-        Ok(Asked { requested: Requested::read(form)?, stage, lifetime, max_agents, jti: jti(now), now })
+        let Moment { now, known: Known { position, .. } } = at;
+        Ok(Asked { requested: Requested::read(form)?, stage, lifetime, max_agents, jti: jti(now), now, position })
     }
 
     /// The one group of sidecars that the token is for.
@@ -245,7 +270,7 @@ impl Authority {
 impl Minted {
     /// RFC 8693 §2.2.1, with the details that were granted (RFC 9396 §7).
     pub(crate) fn response(&self) -> Value {
-        let Issuance { authority, expires_at, issued_at, .. } = &self.issuance;
+        let Issuance { authority, expires_at, issued_at, task, run, .. } = &self.issuance;
         // A token for this authority is no access token, so it has no token type to be presented with.
         let (issued, kind) = if self.hand_over { (JWT, "N_A") } else { (ACCESS_TOKEN, "Bearer") };
         json!({
@@ -255,15 +280,14 @@ impl Minted {
             "expires_in": expires_at.as_second() - issued_at.as_second(),
             "scope": authority.scope.to_string(),
             "authorization_details": authority.elements,
+            "task_id": task.id,
+            "run_id": run,
         })
     }
 }
 
 /// What the form may and may not have, whatever it asks for.
 fn check_form(form: &Form) -> Result<(), Refused> {
-    if form.required("grant_type")? != TOKEN_EXCHANGE {
-        return Err(Refused::new(Error::UnsupportedGrantType, "only token exchange (RFC 8693) is supported"));
-    }
     if form.value("actor_token").is_some() || form.value("actor_token_type").is_some() {
         return Err(Refused::request("`actor_token` is not taken: the actor is the authenticated client"));
     }
@@ -280,6 +304,13 @@ fn check_form(form: &Form) -> Result<(), Refused> {
     match (form.value("requested_token_type"), form.value("requested_actor")) {
         (None, _) | (Some(ACCESS_TOKEN), None) | (Some(JWT), Some(_)) => Ok(()),
         _ => Err(Refused::request("tokens of the `requested_token_type` are not issued")),
+    }
+}
+
+const fn subject_issued_at(subject: &VerifiedSubject) -> Timestamp {
+    match subject {
+        VerifiedSubject::User(_) => Timestamp::MAX,
+        VerifiedSubject::Delegated(delegated) => delegated.delegation.token.issued_at,
     }
 }
 

@@ -8,6 +8,7 @@ mod client;
 pub mod config;
 mod exchange;
 mod form;
+mod introspect;
 mod keys;
 mod metadata;
 mod narrow;
@@ -15,9 +16,15 @@ mod peek;
 mod record;
 mod recorder;
 mod refused;
+mod revoke;
 mod withdrawn;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use audit::Ledger;
 use bytes::Bytes;
@@ -36,6 +43,7 @@ use token::{
 use self::{
     api::Api,
     config::AuthoritySettings,
+    exchange::Moment,
     form::Form,
     metadata::Endpoint,
     recorder::Recorder,
@@ -59,12 +67,13 @@ pub struct Authority {
     store: Store,
     keys: SigningKeys,
     ledger: Ledger,
-    started_at: Timestamp,
     exchanges: Counter<u64>,
     api: Api,
     recorder: Arc<Recorder>,
     withdrawn: Withdrawn,
     tenants: BTreeSet<Id<Tenant>>,
+    /// The issuers of users' tokens, by name.
+    issuers: BTreeMap<String, Issuer>,
 }
 
 /// What an authority is made from.
@@ -90,7 +99,9 @@ pub enum BuildError {
     #[error("issuers: {0} has to have role `subject`: delegated tokens are this authority's own")]
     NotSubject(String),
     /// Whose groups make administrators could not be told.
-    #[error("authority.management.administrators.issuer: has to be one of the issuers; with several it has to be named")]
+    #[error(
+        "authority.management.administrators.issuer: has to be one of the issuers; with several it has to be named"
+    )]
     Administrators,
     /// An issuer cannot be used.
     #[error("issuers: {0}")]
@@ -101,28 +112,19 @@ pub enum BuildError {
 }
 
 impl Authority {
-    /// An authority that begins to fetch the keys of its issuers through `clients`, and that from now on remembers
-    /// which client assertions and handed-over tokens were used. It is made once the ledger is open, which only one
-    /// process can have: so nothing is used any more at the one that ran before.
+    /// An authority that begins to fetch the keys of its issuers through `clients`. It is made once the ledger is open,
+    /// which only one process can have.
     ///
     /// # Errors
     /// When an issuer is not one of users' tokens, or is there twice, or the store does not answer.
     pub async fn new(parts: Parts, clients: &KeyClients, tasks: &Tasks) -> Result<Self, BuildError> {
-        Self::started_at(net::clock::now(), parts, clients, tasks).await
-    }
-
-    async fn started_at(
-        started_at: Timestamp,
-        parts: Parts,
-        clients: &KeyClients,
-        tasks: &Tasks,
-    ) -> Result<Self, BuildError> {
         let Parts { settings, mut issuers, store, keys, ledger, ledger_dir } = parts;
         if let Some(issuer) = issuers.iter().find(|issuer| issuer.role() != Role::Subject) {
             return Err(BuildError::NotSubject(issuer.name().to_owned()));
         }
         check_administrators(&settings, &issuers)?;
         let tenants: BTreeSet<_> = issuers.iter().flat_map(|issuer| issuer.tenants().iter().cloned()).collect();
+        let believed = issuers.iter().map(|issuer| (issuer.name().to_owned(), issuer.clone())).collect();
         issuers.push(own(&settings, tenants.clone())?.with_keys(keys.set()));
         let verifier = VerifierSettings {
             issuers,
@@ -152,11 +154,11 @@ impl Authority {
             withdrawn: Withdrawn::default(),
             recorder,
             tenants,
+            issuers: believed,
             settings,
             store,
             keys,
             ledger,
-            started_at,
         })
     }
 
@@ -181,29 +183,32 @@ impl Authority {
         }
         match endpoint {
             Endpoint::Token => self.token(request).await,
+            Endpoint::Revocation => self.revoke(request).await,
+            Endpoint::Introspection => self.introspect(request).await,
             Endpoint::Keys => public(self.keys.jwks()),
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
             Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),
-            Endpoint::Ready => self.ready(net::clock::now()),
+            Endpoint::Ready => self.ready(net::clock::now()).await,
         }
     }
 
-    fn ready(&self, now: Timestamp) -> Response<Body> {
+    async fn ready(&self, now: Timestamp) -> Response<Body> {
         let not_ready = |why| problem(StatusCode::SERVICE_UNAVAILABLE, why);
         if !self.ledger.healthy() {
             return not_ready("The ledger cannot be written.");
         }
+        let known = match self.withdrawn.head(&self.store, now).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(%error, "not ready");
+                return not_ready("The database does not answer.");
+            }
+        };
         // An assertion made now says so in whole seconds.
         match Timestamp::from_second(now.as_second()) {
-            Ok(second) if self.remembers(second) => json_response(StatusCode::OK, &json!({ "ready": true })),
-            _ => not_ready("It started in this very second: what is made in it may have been used before."),
+            Ok(second) if second > known.began => json_response(StatusCode::OK, &json!({ "ready": true })),
+            _ => not_ready("Its state began in this very second: what is made in it may have been used before."),
         }
-    }
-
-    /// Whether the use of something made at `made` would be remembered. What was used before the start is forgotten,
-    /// so all that was made before it counts as used.
-    fn remembers(&self, made: Timestamp) -> bool {
-        made > self.started_at
     }
 
     async fn token<B>(&self, request: Request<B>) -> Response<Body>
@@ -230,16 +235,25 @@ impl Authority {
         }
         let headers = request.headers().clone();
         let form = Form::read(request).await?;
-        let client = self.authenticate(&headers, &form, net::clock::now()).await?;
-        // Anew: to authenticate may take a moment.
-        let now = net::clock::now();
-        match self.exchange(&form, &client, now).await {
+        let at = self.moment().await?;
+        let client = self.authenticate(&headers, &form, at).await?;
+        // The time anew: to authenticate may take a moment. What is known stays what everything is read after.
+        match self.exchange(&form, &client, Moment { now: net::clock::now(), ..at }).await {
             Ok(minted) => record::issued(&self.ledger, &client, minted).await,
             Err(refused) => {
                 record::refused(&self.ledger, &client, &refused).await;
                 Err(refused)
             }
         }
+    }
+}
+
+impl Authority {
+    /// Now, with the committed head read before anything else is.
+    async fn moment(&self) -> Result<Moment, Refused> {
+        let now = net::clock::now();
+        let known = self.withdrawn.head(&self.store, now).await;
+        Ok(Moment { now, known: known.map_err(|error| Refused::unavailable("the store", &error))? })
     }
 }
 

@@ -8,11 +8,18 @@ use crate::config::AuthoritySettings;
 /// RFC 8693 §2.1.
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 
+/// RFC 6749 §4.4, for a task: the agent asks on its own, for work that was consented to.
+pub(crate) const CLIENT_CREDENTIALS: &str = "client_credentials";
+
 /// The endpoints of the authority, all under the path of its issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// RFC 6749 §3.2.
     Token,
+    /// RFC 7009 §2.
+    Revocation,
+    /// RFC 7662 §2.
+    Introspection,
     /// RFC 7517 §5.
     Keys,
     /// RFC 8414 §3.
@@ -37,6 +44,8 @@ impl Endpoint {
         }
         match path.strip_prefix(settings.prefix.as_str())? {
             "/oauth2/token" => Some(Self::Token),
+            "/oauth2/revoke" => Some(Self::Revocation),
+            "/oauth2/introspect" => Some(Self::Introspection),
             "/jwks.json" => Some(Self::Keys),
             _ => None,
         }
@@ -45,7 +54,7 @@ impl Endpoint {
     /// The only method it answers to.
     pub(crate) const fn method(self) -> Method {
         match self {
-            Self::Token => Method::POST,
+            Self::Token | Self::Revocation | Self::Introspection => Method::POST,
             Self::Keys | Self::Metadata | Self::Live | Self::Ready => Method::GET,
         }
     }
@@ -53,7 +62,7 @@ impl Endpoint {
     /// The same, as a 405 has to list it.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Token => "POST",
+            Self::Token | Self::Revocation | Self::Introspection => "POST",
             Self::Keys | Self::Metadata | Self::Live | Self::Ready => "GET, HEAD",
         }
     }
@@ -70,6 +79,11 @@ pub(crate) fn token_endpoint(settings: &AuthoritySettings) -> String {
     format!("{}/oauth2/token", settings.issuer)
 }
 
+/// How clients authenticate, at every endpoint.
+const METHODS: [&str; 1] = ["private_key_jwt"];
+/// What they sign with.
+const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
+
 /// RFC 8414 §2. `response_types_supported` is required there, and empty here: there is no authorization endpoint.
 pub(crate) fn document(settings: &AuthoritySettings) -> Value {
     json!({
@@ -77,9 +91,15 @@ pub(crate) fn document(settings: &AuthoritySettings) -> Value {
         "token_endpoint": token_endpoint(settings),
         "jwks_uri": format!("{}/jwks.json", settings.issuer),
         "response_types_supported": [],
-        "grant_types_supported": [TOKEN_EXCHANGE],
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ["ES256", "EdDSA"],
+        "grant_types_supported": [TOKEN_EXCHANGE, CLIENT_CREDENTIALS],
+        "token_endpoint_auth_methods_supported": METHODS,
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "revocation_endpoint": format!("{}/oauth2/revoke", settings.issuer),
+        "revocation_endpoint_auth_methods_supported": METHODS,
+        "revocation_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "introspection_endpoint": format!("{}/oauth2/introspect", settings.issuer),
+        "introspection_endpoint_auth_methods_supported": METHODS,
+        "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "authorization_details_types_supported": [model::authority::ELEMENT_TYPE],
     })
 }
@@ -122,7 +142,12 @@ mod tests {
     fn the_metadata_names_urls_that_lead_to_the_endpoints() {
         let settings = settings("/acme");
         let document = document(&settings);
-        for (member, endpoint) in [("token_endpoint", Endpoint::Token), ("jwks_uri", Endpoint::Keys)] {
+        for (member, endpoint) in [
+            ("token_endpoint", Endpoint::Token),
+            ("jwks_uri", Endpoint::Keys),
+            ("revocation_endpoint", Endpoint::Revocation),
+            ("introspection_endpoint", Endpoint::Introspection),
+        ] {
             let path = document[member].as_str().unwrap().strip_prefix("https://countersign.example").unwrap();
             assert_eq!(Endpoint::at(path, &settings), Some(endpoint));
         }

@@ -25,7 +25,7 @@ pub(crate) async fn issued(ledger: &Ledger, client: &Client, minted: Minted) -> 
         agents: issuance.chain.agents().map(|hop| hop.principal.clone()).collect(),
         authority: issuance.authority.clone(),
         narrowed: minted.narrowed,
-        subject_digest: Some(minted.subject_digest.clone()),
+        subject_digest: minted.subject_digest.clone(),
         grant: Some(issuance.grant.clone()),
         task: issuance.task.id.clone(),
         run: issuance.run.clone(),

@@ -2,8 +2,11 @@
 
 mod client;
 mod first_hop;
+mod follow;
+mod manage;
 mod next_hop;
 mod restart;
+mod task;
 mod world;
 
 use http::{Method, Request, StatusCode};
@@ -27,7 +30,7 @@ async fn keys_and_metadata_are_public_and_lead_to_each_other() {
 #[tokio::test]
 async fn what_is_not_there_is_a_problem_and_not_a_page() {
     let world = World::new().await;
-    for path in ["/", "/v1/agents", "/oauth2/token/", "/.well-known/openid-configuration/x"] {
+    for path in ["/", "/v1/nothing", "/v1", "/oauth2/token/", "/.well-known/openid-configuration/x"] {
         let answer = world.get(path).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}");
         assert_eq!(answer.headers["content-type"], "application/problem+json");
@@ -92,7 +95,7 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
     let parts = crate::Parts {
         settings: config.resolve().unwrap(),
         issuers: vec![issuer.resolve().unwrap()],
-        store: world::store(&config).await,
+        store: world::store(&config, net::clock::now()).await,
         keys: crate::SigningKeys::open(&config.keys).unwrap(),
         ledger: world.ledger.clone(),
         ledger_dir: world.folder.path().join("ledger/log"),

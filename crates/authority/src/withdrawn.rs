@@ -1,27 +1,50 @@
-//! What was withdrawn, as issuance asks it: nothing is issued under what was taken back since it began.
+//! What was withdrawn, as issuance asks it: nothing is issued from what was taken back.
 //!
 //! The question is asked together with the head of the change log, before anything else is read: that position is the
 //! `pos` of the token, so a change that races with its issuance is never missed by whoever follows the log.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
-use model::withdrawal::{Cause, Passage, Withdrawal};
-use store::{MAX_FEED, Store, StoreError};
+use model::withdrawal::{Cause, Passage, Target, Withdrawal};
+use store::{ChangeKind, MAX_FEED, Store, StoreError};
+
+/// So many more entries, and those that cover no token any more are looked for.
+const PRUNE_AT: usize = 10_000;
 
 /// Withdrawals by what they take back, followed through the change log.
 #[derive(Debug, Default)]
 pub(crate) struct Withdrawn(Mutex<View>);
 
+/// The state that an issuance rests on: everything that was committed up to a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The last position.
+    pub(crate) position: u64,
+    /// When this life of the database began: what was signed before it may rest on what a restore undid.
+    pub(crate) began: Timestamp,
+}
+
 #[derive(Debug, Default)]
 struct View {
     generation: Option<String>,
     position: u64,
-    /// The last withdrawal of each target. Narrowings are not among them: what is left then may be issued.
-    last: HashMap<String, u64>,
+    /// The last withdrawals of each target.
+    last: HashMap<String, Last>,
+    pruned: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// Of any kind: tokens from before are good no more.
+    any: u64,
+    /// Of a kind that leaves nothing to issue from: no narrowing. Absent where there is none.
+    whole: Option<u64>,
+    /// When it may be forgotten; never, for a session and for a token that some identity provider signed.
+    until: Timestamp,
 }
 
 impl Withdrawn {
@@ -29,38 +52,39 @@ impl Withdrawn {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub(crate) async fn head(&self, store: &Store) -> Result<u64, StoreError> {
+    pub(crate) async fn head(&self, store: &Store, now: Timestamp) -> Result<Known, StoreError> {
         loop {
-            let after = self.view().position;
-            // Also those that cover no token any more: a task may have begun before them and still go on.
+            let (before, after) = {
+                let view = self.view();
+                (view.generation.clone(), view.position)
+            };
             let feed = store.followed(after, None, MAX_FEED, Timestamp::MIN).await?;
             let mut view = self.view();
+            if view.generation != before {
+                // Somebody else began anew meanwhile; what was read goes on from elsewhere.
+                continue;
+            }
             if view.generation.as_ref() != Some(&feed.generation) {
-                let first = view.generation.is_none();
-                view.generation = Some(feed.generation);
-                if !first {
-                    // A restored database. What was withdrawn stays withdrawn; positions are its own.
-                    view.position = 0;
-                    continue;
-                }
+                view.begin(feed.generation);
+                continue;
             }
             let mut last = after;
             for change in feed.changes {
                 last = change.position;
-                if let store::ChangeKind::Withdrawal(withdrawal) = change.kind {
+                if let ChangeKind::Withdrawal(withdrawal) = change.kind {
                     view.take(&withdrawal);
                 }
             }
-            let known = if feed.more { last } else { feed.head };
-            view.position = view.position.max(known);
+            view.prune(now);
+            view.position = view.position.max(if feed.more { last } else { feed.head });
             if !feed.more {
-                return Ok(feed.head);
+                return Ok(Known { position: feed.head, began: feed.began });
             }
         }
     }
 
-    /// The first of `passages` that was withdrawn after `since`, where what is asked about began; ever, where that
-    /// is not known.
+    /// The first of `passages` that was withdrawn, and not only narrowed, after `since`, where what is asked about began;
+    /// ever, where that is not known.
     pub(crate) fn any<'a>(
         &self,
         passages: impl IntoIterator<Item = Passage<'a>>,
@@ -68,23 +92,57 @@ impl Withdrawn {
     ) -> Option<Passage<'a>> {
         let view = self.view();
         let withdrawn = |passage: &Passage<'_>| {
-            view.last.get(&key(*passage)).is_some_and(|position| since.is_none_or(|since| since < *position))
+            let whole = view.last.get(&key(*passage)).and_then(|last| last.whole);
+            whole.is_some_and(|position| since.is_none_or(|since| since < position))
         };
         passages.into_iter().find(withdrawn)
     }
 
-    fn view(&self) -> std::sync::MutexGuard<'_, View> {
+    /// Whether a sidecar that knows everything refuses what passes through `passages` and was issued at `position`.
+    pub(crate) fn covers<'a>(&self, passages: impl IntoIterator<Item = Passage<'a>>, position: Option<u64>) -> bool {
+        let view = self.view();
+        passages.into_iter().any(|passage| {
+            let last = view.last.get(&key(passage));
+            last.is_some_and(|last| position.is_none_or(|position| position < last.any))
+        })
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl View {
-    fn take(&mut self, withdrawal: &Withdrawal) {
-        if withdrawal.cause == Cause::Narrowed {
-            return;
+    /// Another database, or the first. What was withdrawn stays so for whatever does not say when it began; positions
+    /// are its own from now on.
+    fn begin(&mut self, generation: String) {
+        self.generation = Some(generation);
+        self.position = 0;
+        for last in self.last.values_mut() {
+            (last.any, last.whole) = (0, last.whole.map(|_| 0));
         }
-        let last = self.last.entry(key(withdrawal.target.borrowed())).or_default();
-        *last = withdrawal.position.max(*last);
+    }
+
+    fn take(&mut self, withdrawal: &Withdrawal) {
+        let Withdrawal { target, position, until, cause, .. } = withdrawal;
+        let until = match target {
+            Target::Session { .. } | Target::Token { .. } => Timestamp::MAX,
+            _ => *until,
+        };
+        let last = self.last.entry(key(target.borrowed())).or_insert(Last { any: 0, whole: None, until });
+        // What was read at the same time may come in any order.
+        last.any = last.any.max(*position);
+        last.until = last.until.max(until);
+        if *cause != Cause::Narrowed {
+            last.whole = last.whole.max(Some(*position));
+        }
+    }
+
+    fn prune(&mut self, now: Timestamp) {
+        if self.last.len() > self.pruned + PRUNE_AT {
+            self.last.retain(|_, last| last.until > now);
+            self.pruned = self.last.len();
+        }
     }
 }
 

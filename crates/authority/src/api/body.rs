@@ -13,11 +13,6 @@ impl Call {
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         parse(&self.body)
     }
-
-    /// Nothing at all: for steps that need no more than their path.
-    pub(crate) fn read_nothing(&self) -> Result<(), Problem> {
-        if self.body.is_empty() { Ok(()) } else { Err(Problem::invalid("the request takes no body")) }
-    }
 }
 
 /// A JSON text as `T`.

@@ -38,14 +38,6 @@ impl Query {
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
-
-    /// A whole number.
-    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
-        let parse = |text: &str| {
-            text.parse().map_err(|_| Problem::invalid(format!("the parameter `{name}` has to be a whole number")))
-        };
-        self.value(name).map(parse).transpose()
-    }
 }
 
 fn decode(text: &str) -> Result<String, Problem> {

@@ -39,7 +39,7 @@ pub(crate) fn claims(issuance: &Issuance, issuer: &str, audience: &str, client_i
         stage: Some(task.stage),
         sensitivity: Some(task.sensitivity),
         user_presence: task.presence,
-        pos: None,
+        pos: Some(issuance.position),
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn first(
         session: subject.session.clone(),
         jti: asked.jti.clone(),
         issued_at: asked.now,
+        position: asked.position,
         expires_at: registered.expires_at(asked, subject.expires_at)?,
     })
 }

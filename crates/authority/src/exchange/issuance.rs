@@ -42,6 +42,8 @@ pub(crate) struct Asked {
     pub(crate) jti: String,
     /// The moment.
     pub(crate) now: Timestamp,
+    /// The last position of the change log that all of this was read after.
+    pub(crate) position: u64,
 }
 
 /// A token to be: everything it will say but who it is for.
@@ -69,6 +71,8 @@ pub(crate) struct Issuance {
     pub(crate) issued_at: Timestamp,
     /// When it ends.
     pub(crate) expires_at: Timestamp,
+    /// The position of the change log that it rests on: whatever is withdrawn after that withdraws it too.
+    pub(crate) position: u64,
 }
 
 impl Registered {

@@ -94,6 +94,7 @@ fn issue(
         session: parent.session.clone(),
         jti: asked.jti.clone(),
         issued_at: asked.now,
+        position: asked.position,
         expires_at: registered.expires_at(asked, parent_ends)?,
     })
 }

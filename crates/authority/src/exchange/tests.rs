@@ -85,6 +85,7 @@ fn asked() -> impl Strategy<Value = Asked> {
             max_agents,
             jti: "jti".to_owned(),
             now: at(NOW),
+            position: 7,
         },
     )
 }
@@ -205,7 +206,7 @@ impl World {
             run_derived: false,
             task: issuance.task.clone(),
             session: issuance.session.clone(),
-            position: None,
+            position: Some(issuance.position),
             sender: Sender::Bearer,
         }
     }
@@ -265,7 +266,7 @@ proptest! {
 
     #[test]
     fn asking_for_everything_gets_all_that_is_held_and_never_an_error(world in world()) {
-        let all = Asked { requested: Requested::default(), stage: None, lifetime: std::time::Duration::from_secs(300), max_agents: 4, jti: "jti".to_owned(), now: at(NOW) };
+        let all = Asked { requested: Requested::default(), stage: None, lifetime: std::time::Duration::from_secs(300), max_agents: 4, jti: "jti".to_owned(), now: at(NOW), position: 7 };
         let issued = world.first(&all);
         let held: BTreeSet<_> = world.grant.authority.elements.iter().flat_map(|element| element.actions.iter().cloned())
             .filter(|action| world.grant.authority.scope.contains(action))

@@ -152,7 +152,7 @@ async fn a_subject_token_that_is_not_a_users_own_for_us_is_refused() {
 async fn the_form_of_a_request_is_held_to_the_letter() {
     let world = World::new().await;
     let jwt = "urn:ietf:params:oauth:token-type:jwt";
-    let cases: [(&str, &[(&str, &str)]); 12] = [
+    let cases: [(&str, &[(&str, &str)]); 13] = [
         ("invalid_request", &[("actor_token", "x")]),
         ("invalid_request", &[("actor_token_type", jwt)]),
         ("invalid_request", &[("task_id", "ticket")]),
@@ -163,7 +163,8 @@ async fn the_form_of_a_request_is_held_to_the_letter() {
         ("invalid_target", &[("resource", "https://orders.example")]),
         ("invalid_target", &[("audience", "urn:example:other")]),
         ("invalid_target", &[("audience", ISSUER)]),
-        ("unsupported_grant_type", &[("grant_type", "client_credentials")]),
+        ("unsupported_grant_type", &[("grant_type", "authorization_code")]),
+        ("invalid_request", &[("grant_type", "client_credentials")]),
         ("invalid_request", &[("subject_token_type", "urn:ietf:params:oauth:token-type:id_token")]),
     ];
     for (expected, parameters) in cases {

@@ -21,8 +21,9 @@ use crate::{Authority, AuthorityConfig, KeysConfig, Parts, SidecarGroup, Signing
 pub(super) const ISSUER: &str = "https://countersign.example";
 pub(super) const SSO: &str = "https://sso.example";
 pub(super) const SIDECAR: &str = "urn:example:countersign:support";
+pub(super) const MANAGEMENT: &str = "urn:example:countersign:management";
 const AGENTS: &[&str] = &["support", "researcher", "writer", "sleeper"];
-/// How long the authority of a test has been there, in seconds: longer than anything in it.
+/// How long the state of a test has been there, in seconds: longer than anything in it.
 const UP: i64 = 60;
 
 pub(super) struct World {
@@ -51,6 +52,16 @@ impl World {
 
     /// A world whose store or configuration is other than usual.
     pub(super) async fn with(change_store: impl FnOnce(&mut Value), change: impl FnOnce(&mut AuthorityConfig)) -> Self {
+        let began = net::clock::now() - SignedDuration::from_secs(UP);
+        Self::begun(began, change_store, change).await
+    }
+
+    /// A world whose state began at `began`.
+    pub(super) async fn begun(
+        began: Timestamp,
+        change_store: impl FnOnce(&mut Value),
+        change: impl FnOnce(&mut AuthorityConfig),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tasks = Tasks::new();
         let clients = clients();
@@ -72,7 +83,13 @@ impl World {
             max_agents: 4,
             sidecars: vec![SidecarGroup { audience: SIDECAR.to_owned() }],
             subject_audiences: vec!["https://api.example".to_owned()],
-            management: None,
+            management: Some(
+                serde_json::from_value(json!({
+                    "audience": MANAGEMENT, "clients": ["countersign-cli"],
+                    "administrators": { "groups": ["platform"] },
+                }))
+                .unwrap(),
+            ),
             store: Some(path("store.yaml")),
             database: None,
         };
@@ -84,18 +101,24 @@ impl World {
         };
         std::fs::create_dir(path("ledger")).unwrap();
         let ledger = Ledger::open(LedgerSettings::new(path("ledger").join("log"), started), &tasks).await.unwrap();
-        let started_at = net::clock::now() - SignedDuration::from_secs(UP);
-        let parts = parts(&config, &ledger, folder.path()).await;
+        let parts = parts(&config, &ledger, folder.path(), began).await;
         std::fs::write(path("own.json"), parts.keys.jwks().to_string()).unwrap();
-        let authority = Arc::new(Authority::started_at(started_at, parts, &clients, &tasks).await.unwrap());
+        let authority = Arc::new(Authority::new(parts, &clients, &tasks).await.unwrap());
         Self { authority, agents, sso, ledger, folder, config, tasks, clients }
     }
 
-    /// The same world with an authority that started anew, and at `started_at` by its clock.
-    pub(super) async fn restarted(mut self, started_at: Timestamp) -> Self {
-        let parts = parts(&self.config, &self.ledger, self.folder.path()).await;
-        let authority = Authority::started_at(started_at, parts, &self.clients, &self.tasks).await.unwrap();
-        self.authority = Arc::new(authority);
+    /// The same world with an authority that started anew.
+    pub(super) async fn restarted(mut self) -> Self {
+        let parts = parts(&self.config, &self.ledger, self.folder.path(), net::clock::now()).await;
+        self.authority = Arc::new(Authority::new(parts, &self.clients, &self.tasks).await.unwrap());
+        self
+    }
+
+    /// The same with another life of its state, that began at `began`.
+    pub(super) async fn restored(mut self, began: Timestamp) -> Self {
+        self.config.database = Some(crate::config::DatabaseConfig::Sqlite(self.folder.path().join("restored.db")));
+        let parts = parts(&self.config, &self.ledger, self.folder.path(), began).await;
+        self.authority = Arc::new(Authority::new(parts, &self.clients, &self.tasks).await.unwrap());
         self
     }
 
@@ -112,11 +135,16 @@ impl World {
 
     /// A token request with exactly these parameters.
     pub(super) async fn post(&self, parameters: &[(&str, &str)]) -> Answer {
+        self.post_to("/oauth2/token", parameters).await
+    }
+
+    /// A form for another endpoint.
+    pub(super) async fn post_to(&self, path: &str, parameters: &[(&str, &str)]) -> Answer {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let body: Vec<_> =
             parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-        let request = Request::post("/oauth2/token").header("content-type", "application/x-www-form-urlencoded");
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         self.send(request.body(Full::new(body.join("&").into())).unwrap()).await
     }
 
@@ -161,6 +189,48 @@ impl World {
         self.sso.sign("at+jwt", &changed(claims, change)).unwrap().expose().to_owned()
     }
 
+    /// A management token of alice's, `change`d.
+    pub(super) fn management_token(&self, change: Value) -> String {
+        let mut claims = json!({ "aud": MANAGEMENT, "client_id": "countersign-cli", "auth_time": now() });
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        self.user_token(claims)
+    }
+
+    /// The same of somebody who administers.
+    pub(super) fn admin_token(&self) -> String {
+        self.management_token(json!({ "sub": "root", "groups": ["platform"] }))
+    }
+
+    /// A request of the management API.
+    pub(super) async fn manage(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
+        self.manage_with(method, path, token, body, &[]).await
+    }
+
+    /// The same with further fields.
+    pub(super) async fn manage_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Value,
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::builder().method(method).uri(format!("/v1/{path}"));
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        self.send(request.body(Full::new(body.into())).unwrap()).await
+    }
+
     /// A client assertion of `agent`, `change`d.
     pub(super) fn assertion(&self, agent: &str, change: Value) -> String {
         let claims = json!({ "iss": agent, "sub": agent, "aud": ISSUER, "jti": unique() });
@@ -200,6 +270,21 @@ impl World {
 }
 
 impl Answer {
+    /// The code of a problem, having checked that it is one.
+    pub(super) fn problem(&self) -> (u16, &str) {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.body);
+        assert_eq!(self.headers["cache-control"], "no-store");
+        assert_eq!(self.body["status"], self.status.as_u16());
+        assert!(self.body["detail"].is_string() && self.body["title"].is_string() && self.body["type"].is_string());
+        (self.status.as_u16(), self.body["code"].as_str().unwrap())
+    }
+
+    /// The body of what was done.
+    pub(super) fn done(self) -> Value {
+        assert!(self.status.is_success(), "{} {}", self.status, self.body);
+        self.body
+    }
+
     /// The token that was issued.
     pub(super) fn token(&self) -> String {
         assert_eq!(self.status, StatusCode::OK, "{}", self.body);
@@ -243,11 +328,11 @@ fn changed(mut claims: Value, change: Value) -> Value {
     claims
 }
 
-async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path) -> Parts {
+async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path, began: Timestamp) -> Parts {
     Parts {
         settings: config.resolve().unwrap(),
         issuers: vec![subject_issuer(&folder.join("sso.json")).resolve().unwrap()],
-        store: store(config).await,
+        store: store(config, began).await,
         keys: SigningKeys::open(&config.keys).unwrap(),
         ledger: ledger.clone(),
         ledger_dir: folder.join("ledger/log"),
@@ -255,8 +340,7 @@ async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path) -> Part
 }
 
 /// The state of `config`, its declarations applied.
-pub(super) async fn store(config: &AuthorityConfig) -> Store {
-    let now = net::clock::now();
+pub(super) async fn store(config: &AuthorityConfig, now: Timestamp) -> Store {
     let store = Store::open(&config.database(&|_| None).unwrap(), now, &Tasks::new()).await.unwrap();
     let declared = Declarations::read(config.store.as_ref().unwrap(), ISSUER).await.unwrap();
     let writer = Writer { by: "test".to_owned(), reason: None, now, idempotency: None };

@@ -1,0 +1,122 @@
+//! `/oauth2/introspect` (RFC 7662): whether a token of ours is good now, by the state there is, and what it says.
+//!
+//! Whoever may not know is told the same as of a token that is none.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use model::{AgentStatus, Delegation, registry::TaskStatus, withdrawal::passages};
+use net::{Body, BoxError};
+use serde_json::{Value, json};
+use store::GrantStatus;
+use token::VerifiedSubject;
+
+use crate::{
+    Authority,
+    client::Client,
+    exchange::Moment,
+    form::Form,
+    peek,
+    refused::{Refused, json_response},
+};
+
+/// What is answered of a good token, beside `active`.
+const TOLD: [&str; 21] = [
+    "iss",
+    "sub",
+    "aud",
+    "iat",
+    "exp",
+    "jti",
+    "client_id",
+    "scope",
+    "act",
+    "may_act",
+    "delegation_chain",
+    "authorization_details",
+    "cnf",
+    "tenant",
+    "grant_id",
+    "task_id",
+    "run_id",
+    "stage",
+    "user_presence",
+    "sid",
+    "pos",
+];
+
+impl Authority {
+    pub(crate) async fn introspect<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        match self.introspected(request).await {
+            Ok(said) => json_response(StatusCode::OK, &said.unwrap_or_else(|| json!({ "active": false }))),
+            Err(refused) => refused.response(),
+        }
+    }
+
+    async fn introspected<B>(&self, request: Request<B>) -> Result<Option<Value>, Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        if request.uri().query().is_some() {
+            return Err(Refused::request("parameters belong into the body, never into the URL"));
+        }
+        let headers = request.headers().clone();
+        let form = Form::read(request).await?;
+        let at = self.moment().await?;
+        let client = self.authenticate(&headers, &form, at).await?;
+        client.may_act()?;
+        let token = form.required("token")?;
+        let now = net::clock::now();
+        let verified = match self.verifier.verify_subject(token, &self.audiences, now).await {
+            Ok(VerifiedSubject::Delegated(held)) => held.delegation,
+            Ok(VerifiedSubject::User(_)) => return Ok(None),
+            Err(rejection) if rejection.refusal.code == model::Code::KeysUnavailable => {
+                return Err(Refused::unavailable("the keys of the token's issuer", &rejection.refusal.detail));
+            }
+            Err(_) => return Ok(None),
+        };
+        if !may_know(&client, &verified) || !self.stands(&verified, at).await? {
+            return Ok(None);
+        }
+        let payload = peek::payload(token).map(|payload| payload.to_serde()).unwrap_or_default();
+        let mut said = json!({ "active": true, "token_type": "Bearer" });
+        if let (Some(said), Value::Object(payload)) = (said.as_object_mut(), payload) {
+            said.extend(payload.into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())));
+        }
+        Ok(Some(said))
+    }
+
+    /// Whether what the token rests on is there now: nothing of it withdrawn, its task, grant and agents in force.
+    async fn stands(&self, held: &Delegation, Moment { now, known }: Moment) -> Result<bool, Refused> {
+        let unavailable = |error| Refused::unavailable("the store", &error);
+        if held.token.issued_at <= known.began || self.withdrawn.covers(passages(held), held.position) {
+            return Ok(false);
+        }
+        let Some(task) = &held.task.id else { return Ok(false) };
+        let Some(standing) = self.store.standing(task).await.map_err(unavailable)? else { return Ok(false) };
+        let (task, grant) = (&standing.task, &standing.grant);
+        let in_force = task.status == TaskStatus::Active
+            && task.expires_at > now
+            && grant.status == GrantStatus::Active
+            && grant.grant.expires_at > now;
+        if !in_force {
+            return Ok(false);
+        }
+        for hop in held.chain.agents() {
+            let found = self.store.agent(&hop.principal.issuer, &hop.principal.id).await.map_err(unavailable)?;
+            if found.is_none_or(|found| found.agent.status != AgentStatus::Active) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Agents ask about tokens that pass through them; others' are others'.
+fn may_know(client: &Client, held: &Delegation) -> bool {
+    held.chain.agents().any(|hop| client.agent().is(&hop.principal))
+}

@@ -1,0 +1,138 @@
+//! Sidecars join by a one-time token, follow with their own key, and see only what they serve.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use token::{Algorithm, SigningKey};
+
+use super::world::{ISSUER, World, now};
+
+async fn join_token(world: &World) -> String {
+    let body = json!({ "name": "edge", "tenants": ["acme"] });
+    let made = world.manage("POST", "sidecars", &world.admin_token(), body).await.done();
+    made["token"].as_str().unwrap().to_owned()
+}
+
+async fn enrolled(world: &World, key: &SigningKey) -> String {
+    let body = json!({ "token": join_token(world).await, "name": "edge", "jwk": key.public_jwk() });
+    world.manage("POST", "sidecars/enrol", "", body).await.done()["id"].as_str().unwrap().to_owned()
+}
+
+fn assertion(key: &SigningKey, id: &str, change: Value) -> String {
+    let name = format!("{ISSUER}/sidecars/{id}");
+    let mut claims = json!({ "iss": name, "sub": name, "aud": ISSUER, "iat": now(), "exp": now() + 30 });
+    for (name, value) in change.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    key.sign(token::SIDECAR_ASSERTION_TYPE, &claims).unwrap().expose().to_owned()
+}
+
+#[tokio::test]
+async fn a_join_token_is_good_for_one_sidecar_and_one_key() {
+    let world = World::new().await;
+    let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let token = join_token(&world).await;
+    let join = |token: &str, name: &str, key: &SigningKey| {
+        world.manage("POST", "sidecars/enrol", "", json!({ "token": token, "name": name, "jwk": key.public_jwk() }))
+    };
+    assert_eq!(join("countersign-join-nothing", "edge", &key).await.problem(), (401, "invalid_token"));
+    assert_eq!(join("nothing", "edge", &key).await.problem(), (401, "invalid_token"));
+    assert_eq!(join(&token, "other", &key).await.problem(), (401, "invalid_token"), "the token names the sidecar");
+    let first = join(&token, "edge", &key).await.done();
+    assert_eq!(first["subject"], format!("{ISSUER}/sidecars/{}", first["id"].as_str().unwrap()));
+    // It lost the answer and asks again; a stranger who found the token does not get in.
+    assert_eq!(join(&token, "edge", &key).await.done()["id"], first["id"]);
+    let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
+    assert_eq!(join(&token, "edge", &stranger).await.problem(), (401, "invalid_token"));
+    assert!(world.records("sidecar.enrolled").len() == 1);
+    let all = world.records("join_token.created");
+    assert!(!format!("{:?}", all[0].fields).contains(&token), "the secret is on record");
+    let listed = world.manage("GET", "sidecars", &world.admin_token(), Value::Null).await.done();
+    assert_eq!(listed["sidecars"][0]["tenants"], json!(["acme"]), "{listed}");
+    assert!(!listed.to_string().contains(&token));
+}
+
+#[tokio::test]
+async fn whoever_floods_the_door_is_told_to_wait() {
+    let world = World::new().await;
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let body = json!({ "token": "countersign-join-guess", "name": "edge", "jwk": key.public_jwk() });
+    let mut codes = Vec::new();
+    for _ in 0..60 {
+        codes.push(world.manage("POST", "sidecars/enrol", "", body.clone()).await.status.as_u16());
+    }
+    assert!(codes.contains(&429) && codes[0] == 401, "{codes:?}");
+}
+
+#[tokio::test]
+async fn a_sidecar_hears_of_a_withdrawal_while_it_waits() {
+    let world = World::new().await;
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let id = enrolled(&world, &key).await;
+    let ask = |query: String| {
+        let token = assertion(&key, &id, json!({}));
+        let world = &world;
+        async move { world.manage("GET", &format!("changes{query}"), &token, Value::Null).await }
+    };
+    let all = ask(String::new()).await.done();
+    let head = all["head"].as_u64().unwrap();
+    assert_eq!((all["changes"].as_array().unwrap().len(), all["more"].as_bool()), (0, Some(false)), "{all}");
+    let waited = Instant::now();
+    let nothing = ask(format!("?after={head}&wait=0.3")).await.done();
+    assert_eq!(nothing["head"], head);
+    assert!(waited.elapsed() >= Duration::from_millis(250));
+
+    let withdraw = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let token = world.management_token(json!({}));
+        world.manage("POST", "withdrawals", &token, json!({ "target": "task:ticket", "reason": "a test" })).await.done()
+    };
+    let (heard, made) = tokio::join!(ask(format!("?after={head}&wait=2")), withdraw);
+    let heard = heard.done();
+    assert_eq!(heard["changes"][0]["withdrawal"]["id"], made["id"], "{heard}");
+    assert_eq!(heard["changes"][0]["position"], made["position"]);
+    let again = ask(format!("?after={}", heard["head"])).await.done();
+    assert_eq!(again["changes"], json!([]));
+}
+
+#[tokio::test]
+async fn nobody_follows_with_anything_but_their_own_fresh_assertion() {
+    let world = World::new().await;
+    let (key, other) =
+        (SigningKey::generate(Algorithm::EdDsa).unwrap(), SigningKey::generate(Algorithm::EdDsa).unwrap());
+    let id = enrolled(&world, &key).await;
+    let good = assertion(&key, &id, json!({}));
+    world.manage("GET", "changes", &good, Value::Null).await.done();
+    let name = format!("{ISSUER}/sidecars/{id}");
+    let wrong_type = key
+        .sign("JWT", &json!({ "iss": name, "sub": name, "aud": ISSUER, "iat": now(), "exp": now() + 30 }))
+        .unwrap()
+        .expose()
+        .to_owned();
+    for (why, token) in [
+        ("another key", assertion(&other, &id, json!({}))),
+        ("another sidecar", assertion(&key, "other", json!({}))),
+        ("over", assertion(&key, &id, json!({ "iat": now() - 120, "exp": now() - 60 }))),
+        ("too long", assertion(&key, &id, json!({ "exp": now() + 600 }))),
+        ("for somebody else", assertion(&key, &id, json!({ "aud": "https://other.example" }))),
+        ("another's subject", assertion(&key, &id, json!({ "sub": "other" }))),
+        ("another type", wrong_type),
+        ("a management token", world.admin_token()),
+    ] {
+        assert_eq!(
+            world.manage("GET", "changes", &token, Value::Null).await.problem(),
+            (401, "invalid_token"),
+            "{why}"
+        );
+    }
+    assert_eq!(world.manage("GET", "agents", &good, Value::Null).await.problem(), (401, "invalid_token"));
+    for query in ["?after=x", "?after=1&after=2", "?wait=-1", "?other=1"] {
+        let token = assertion(&key, &id, json!({}));
+        let answer = world.manage("GET", &format!("changes{query}"), &token, Value::Null).await;
+        assert_eq!(answer.problem(), (400, "invalid"), "{query}");
+    }
+    let removed = format!("sidecars/{id}/remove");
+    world.manage("POST", &removed, &world.admin_token(), json!({ "reason": "gone" })).await.done();
+    let answer = world.manage("GET", "changes", &assertion(&key, &id, json!({})), Value::Null).await;
+    assert_eq!(answer.problem(), (401, "invalid_token"));
+}
