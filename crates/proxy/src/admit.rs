@@ -27,7 +27,7 @@ impl Admitted {
         &self.delegation
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn in_test(delegation: Delegation) -> Self {
         Self { delegation: Arc::new(delegation) }
     }

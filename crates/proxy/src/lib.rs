@@ -34,6 +34,9 @@ pub mod config;
 #[cfg(any(test, feature = "bench"))]
 #[doc(hidden)]
 pub mod bench;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(test)]
 mod testing;
 
