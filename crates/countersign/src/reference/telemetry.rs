@@ -50,6 +50,17 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_stage_seconds", "stage", "Time that each stage took."),
     ("countersign_facts_seconds", "fact", "Time that reads of facts took; kept answers are not counted."),
     ("countersign_tool_response_seconds", "tool", "Time until the head of the tool's response."),
+    (
+        "countersign_authority_staleness_seconds",
+        "",
+        "How old the view of what the authority withdrew is. Absent before it was whole once. Near one second while all is well.",
+    ),
+    ("countersign_withdrawals_applied_total", "kind", "Withdrawals that the authority told of, by what they take back."),
+    (
+        "countersign_used_after_end_total",
+        "code",
+        "Calls with a verified token that had been taken back, or whose task had ended, by what they were refused with.",
+    ),
     ("countersign_jwks_age_seconds", "issuer", "How long ago an issuer's keys were last fetched."),
     (
         "countersign_policy_info",

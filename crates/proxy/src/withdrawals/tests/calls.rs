@@ -126,12 +126,12 @@ async fn a_stream_that_flows_is_cut_when_it_is_taken_back() {
     assert_eq!(response.status(), 200);
     let first = response.body_mut().frame().await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), Bytes::from_static(b"data: 1\n\n"));
-    let reading = tokio::spawn(drained(response));
+    let reading = world.tasks.spawn("reading", drained(response));
     tokio::task::yield_now().await;
     tell(&world, vec![taken_back("user:https://sso.example#bob", 20)]);
     assert!(!reading.is_finished(), "somebody else's");
     tell(&world, vec![taken_back("run:run-1", 21)]);
-    assert_eq!(reading.await.unwrap(), "the call was broken off: withdrawn");
+    assert_eq!(reading.join().await.unwrap(), "the call was broken off: withdrawn");
     assert_eq!(settled(world).await, (json!("cut"), json!("withdrawn")));
 }
 
@@ -139,7 +139,7 @@ async fn a_stream_that_flows_is_cut_when_it_is_taken_back() {
 async fn an_answer_that_is_waited_for_is_given_up_when_it_is_taken_back() {
     let world = Arc::new(fresh().await);
     let bearer = format!("Bearer {}", world.token(&json!({ "pos": 10 })));
-    let calling = tokio::spawn({
+    let calling = world.tasks.spawn("calling", {
         let world = Arc::clone(&world);
         async move { world.told("GET", SILENT, &[("authorization", &bearer)], "").await }
     });
@@ -147,7 +147,7 @@ async fn an_answer_that_is_waited_for_is_given_up_when_it_is_taken_back() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tell(&world, vec![taken_back("token:https://countersign.example#j1", 20)]);
-    let (status, told, _) = calling.await.unwrap();
+    let (status, told, _) = calling.join().await.unwrap();
     assert_eq!((status, &told["code"], &told["sent"]), (401, &json!("withdrawn"), &json!(true)));
     let world = Arc::into_inner(world).unwrap();
     assert_eq!(settled(world).await, (json!("cut"), json!("withdrawn")));
@@ -162,13 +162,13 @@ async fn an_upload_that_flows_is_cut_when_it_is_taken_back() {
     let request = Request::put("/orders/v1/orders/17/file").header("authorization", bearer).header("host", "localhost");
     let request = request.body(Body::new(StreamBody::new(Box::pin(body)))).unwrap();
     let peer = Peer::tcp("127.0.0.1:4711".parse().unwrap());
-    let calling = tokio::spawn(Arc::clone(&world.sidecar).answer(peer, request));
+    let calling = world.tasks.spawn("calling", Arc::clone(&world.sidecar).answer(peer, request));
     pour.send(Ok(Frame::data(Bytes::from_static(b"first")))).unwrap();
     while view(&world).open.len() == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tell(&world, vec![taken_back("task:task-1", 20)]);
-    let response = calling.await.unwrap();
+    let response = calling.join().await.unwrap();
     assert_eq!(response.status(), 401);
     drop(pour);
     assert_eq!(view(&world).open.len(), 0, "what ended is under way no more");
