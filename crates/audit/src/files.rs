@@ -59,9 +59,36 @@ pub(crate) fn replace_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_parent(path)
 }
 
+/// Makes what was written to `path` durable.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_data()
+}
+
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent()
         .map_or(Ok(()), |parent| sync_directory(if parent.as_os_str().is_empty() { Path::new(".") } else { parent }))
+}
+
+/// Which file it is, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(crate) fn of(metadata: &fs::Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// Refuses where another file than this one, or none, is found at `path`.
+    pub(crate) fn still_at(self, path: &Path) -> io::Result<()> {
+        if Self::of(&fs::metadata(path)?) == self {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("{} was replaced", path.display())))
+        }
+    }
 }
 
 /// Cuts `path` to `length` bytes, durably. What is cut off is kept in a `.torn` file beside it where there is room.

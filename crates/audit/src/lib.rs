@@ -11,6 +11,7 @@ pub mod error;
 pub mod export;
 mod files;
 pub mod heads;
+mod journal;
 mod keeper;
 mod keys;
 pub mod line;

@@ -1,4 +1,5 @@
-//! What happens when a ledger is opened: the last segment is read again, cut to its last whole record, sealed.
+//! What happens when a ledger is opened: the last segment gets back what the journal has of it, is read again, cut to
+//! its last whole record, and sealed.
 //!
 //! Nothing that a signed head covers may be missing: a ledger that lost such lines is refused, because going on
 //! would sign a second history.
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     LedgerError, chain, files,
     heads::{self, Head},
+    journal,
     read::{Lines, MAX_LINE_BYTES},
     record::kind,
     segment::{self, Extent, HEAD_FILE, Home, Paths, Position, Seal},
@@ -166,7 +168,8 @@ fn mend(
     previous: &mut Previous,
 ) -> Result<Option<Position>, LedgerError> {
     let paths = home.paths(index);
-    let replay = replay(&paths, start, open, None)?;
+    let durable = journal::restore(&home.dir, index, &paths).map_err(LedgerError::io(&home.dir))?;
+    let replay = replay(&paths, start, open, durable)?;
     let Replay { position, mut extent, .. } = replay;
     previous.torn_bytes = files::cut(&paths.lines, extent.line_bytes).map_err(LedgerError::io(&paths.lines))?;
     let kept = value_bytes_below(&paths.values, position.seq())?;

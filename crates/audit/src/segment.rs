@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -17,8 +17,9 @@ use crate::{
     canonical,
     chain::{self, Frontier, Hash, WrittenFrontier, sha256},
     config::FsyncObserver,
-    files,
+    files::{self, Identity},
     heads::{self, Head, VerifyingKey},
+    journal::{Entry, Journal},
     values::VERSION,
 };
 
@@ -217,8 +218,8 @@ impl Home {
 pub(crate) struct OpenSegment {
     pub(crate) index: u64,
     pub(crate) paths: Paths,
-    lines: File,
-    values: File,
+    lines: Kept,
+    values: Kept,
     /// Where the chain stood before its first line.
     pub(crate) start: Position,
     /// Where it stands after its last durable line.
@@ -239,8 +240,8 @@ impl OpenSegment {
     /// A new segment after `start`.
     pub(crate) fn create(home: &Home, index: u64, start: Position, opened: Instant) -> io::Result<Self> {
         let paths = home.paths(index);
-        let values = files::create_new(&paths.values)?;
-        let lines = match files::create_new(&paths.lines).and_then(|lines| {
+        let values = Kept::create(&paths.values)?;
+        let lines = match Kept::create(&paths.lines).and_then(|lines| {
             files::sync_directory(&home.dir)?;
             Ok(lines)
         }) {
@@ -258,29 +259,72 @@ impl OpenSegment {
         Batch { lines: Vec::new(), values: Vec::new(), position: self.position.clone(), extent: self.extent.clone() }
     }
 
-    /// Makes `batch` durable: companion rows first, so that no durable line lacks its values.
-    pub(crate) fn commit(&mut self, batch: Batch, observer: Option<&FsyncObserver>) -> io::Result<()> {
-        self.still_there()?;
-        if !batch.values.is_empty() {
-            self.values.write_all(&batch.values)?;
-            sync(&self.values, observer)?;
+    /// Makes `batch` durable.
+    pub(crate) fn commit(
+        &mut self,
+        batch: Batch,
+        journal: &mut Journal,
+        observer: Option<&FsyncObserver>,
+    ) -> io::Result<()> {
+        // A write to a file that nobody can find any more succeeds, and records nothing.
+        self.lines.identity.still_at(&self.paths.lines)?;
+        self.values.identity.still_at(&self.paths.values)?;
+        let mut entry = Entry {
+            segment: self.index,
+            lines_at: self.extent.line_bytes,
+            lines: &batch.lines,
+            values_at: self.extent.value_bytes,
+            values: &batch.values,
+        };
+        if !Journal::takes(&entry) {
+            // Rows first, so that no durable line lacks its values. The journal only says where the lines end now.
+            self.sync(observer)?;
+            journal.next_lap();
+            self.values.file.write_all(entry.values)?;
+            sync(&self.values.file, observer)?;
+            self.lines.file.write_all(entry.lines)?;
+            sync(&self.lines.file, observer)?;
+            (entry.lines_at, entry.lines) = (batch.extent.line_bytes, &[]);
+            (entry.values_at, entry.values) = (batch.extent.value_bytes, &[]);
+        } else {
+            if !journal.has_room(&entry) {
+                self.checkpoint(journal, observer)?;
+            }
+            self.values.file.write_all(entry.values)?;
+            self.lines.file.write_all(entry.lines)?;
         }
-        self.lines.write_all(&batch.lines)?;
-        sync(&self.lines, observer)?;
+        journal.append(&entry, observer)?;
         self.position = batch.position;
         self.extent = batch.extent;
         Ok(())
     }
 
-    /// A write to a file that nobody can find any more succeeds, and records nothing.
-    fn still_there(&self) -> io::Result<()> {
-        for (file, path) in [(&self.lines, &self.paths.lines), (&self.values, &self.paths.values)] {
-            let (open, named) = (file.metadata()?, fs::metadata(path)?);
-            if (open.dev(), open.ino()) != (named.dev(), named.ino()) {
-                return Err(io::Error::other(format!("{} was replaced", path.display())));
-            }
+    /// Makes the segment's own files durable as far as they were written, where that is not done yet.
+    pub(crate) fn checkpoint(&self, journal: &mut Journal, observer: Option<&FsyncObserver>) -> io::Result<()> {
+        if journal.holds_some() {
+            self.sync(observer)?;
+            journal.next_lap();
         }
         Ok(())
+    }
+
+    fn sync(&self, observer: Option<&FsyncObserver>) -> io::Result<()> {
+        sync(&self.values.file, observer)?;
+        sync(&self.lines.file, observer)
+    }
+}
+
+/// A file that is written, and which one it was when it was made.
+struct Kept {
+    file: File,
+    identity: Identity,
+}
+
+impl Kept {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = files::create_new(path)?;
+        let identity = Identity::of(&file.metadata()?);
+        Ok(Self { file, identity })
     }
 }
 
@@ -294,7 +338,7 @@ pub(crate) fn remove_empty(paths: &Paths) {
     }
 }
 
-fn sync(file: &File, observer: Option<&FsyncObserver>) -> io::Result<()> {
+pub(crate) fn sync(file: &File, observer: Option<&FsyncObserver>) -> io::Result<()> {
     let before = net::clock::monotonic();
     let result = file.sync_data();
     if let Some(observer) = observer {

@@ -1,7 +1,7 @@
 //! The writer's thread: group commit, heads, seals, and what happens when the disk fails.
 //!
-//! One thread owns every file. It takes all that waits, makes it durable with one fsync (two with companion rows),
-//! and answers all at once.
+//! One thread owns every file. It takes all that waits, makes it durable with one fsync of the journal, and answers
+//! all at once.
 
 mod gather;
 pub(crate) mod outage;
@@ -22,11 +22,12 @@ use self::{gather::Gathering, outage::Outage, seen::Seen};
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
+    journal::{Entry, Journal},
     log::Shared,
     read::MAX_LINE_BYTES,
     record::{self, Subject},
     recovery::Recovered,
-    segment::{Batch, Home, OpenSegment, Position},
+    segment::{self, Batch, Home, OpenSegment, Position},
     values::Draft,
 };
 
@@ -77,6 +78,7 @@ pub(crate) struct Writer {
     settings: LedgerSettings,
     shared: Arc<Shared>,
     reserve: PathBuf,
+    journal: Journal,
     /// The end of the durable lines.
     position: Position,
     next_index: u64,
@@ -103,6 +105,7 @@ impl Writer {
         reserve: PathBuf,
         shared: Arc<Shared>,
     ) -> Result<Self, LedgerError> {
+        let journal = Journal::open(&home.dir).map_err(LedgerError::io(&home.dir))?;
         let mut drafts = vec![Append::event(record::started(&settings.started, id, &recovered.previous)?)];
         for id in &recovered.open {
             drafts.push(Append::end(record::settled_unknown(id)?, id.clone()));
@@ -112,6 +115,7 @@ impl Writer {
             settings,
             shared,
             reserve,
+            journal,
             position: recovered.position,
             next_index: recovered.next_index,
             segment: None,
@@ -214,7 +218,11 @@ impl Writer {
             return;
         }
         let Some(segment) = &self.segment else { return };
-        if let Err(error) = self.home.sign_head(segment.index, &segment.position) {
+        // No head speaks of lines that are not in their own file for good.
+        let signed = segment
+            .checkpoint(&mut self.journal, self.settings.fsync_observer.as_ref())
+            .and_then(|()| self.home.sign_head(segment.index, &segment.position));
+        if let Err(error) = signed {
             self.fail(&error);
         }
     }
@@ -267,7 +275,7 @@ impl Writer {
             outcomes.push(self.stage(append, now, &mut batch).map_err(LedgerError::from));
         }
         let records = batch.extent.records - segment.extent.records;
-        let result = segment.commit(batch, self.settings.fsync_observer.as_ref());
+        let result = segment.commit(batch, &mut self.journal, self.settings.fsync_observer.as_ref());
         self.position = segment.position.clone();
         self.segment = Some(segment);
         result?;
@@ -295,6 +303,12 @@ impl Writer {
     fn new_segment(&mut self) -> io::Result<OpenSegment> {
         let now = net::clock::monotonic();
         let segment = OpenSegment::create(&self.home, self.next_index, self.position.clone(), now)?;
+        // From now on the journal says how much of it is durable: nothing.
+        let empty = Entry { segment: segment.index, lines_at: 0, lines: &[], values_at: 0, values: &[] };
+        if let Err(error) = self.journal.append(&empty, self.settings.fsync_observer.as_ref()) {
+            segment::remove_empty(&segment.paths);
+            return Err(error);
+        }
         self.next_index += 1;
         self.seen.clear();
         Ok(segment)
@@ -338,11 +352,13 @@ impl Writer {
 
     fn seal(&mut self) -> io::Result<()> {
         let Some(segment) = &self.segment else { return Ok(()) };
+        segment.checkpoint(&mut self.journal, self.settings.fsync_observer.as_ref())?;
         self.home.seal(segment.index, &segment.extent, &segment.position, &self.open)?;
         self.segment = None;
         self.head_due = None;
         self.shared.seals.fetch_add(1, Ordering::Release);
-        Ok(())
+        // Whoever is to be forgotten is taken out of sealed segments, and may not be left here.
+        self.journal.wipe()
     }
 }
 

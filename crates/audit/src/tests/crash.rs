@@ -1,6 +1,6 @@
 //! Crashes and failing disks: what was acknowledged is there, what was not is set aside, and it goes on.
 
-use std::{fs, io::Write};
+use std::{collections::BTreeSet, fs, io::Write};
 
 use super::*;
 use crate::writer::outage::MAX_KEPT;
@@ -300,4 +300,72 @@ async fn only_so_many_ends_of_calls_are_kept() {
     }
     assert!(matches!(settle(MAX_KEPT).join().await.unwrap(), Err(LedgerError::Unavailable(_))));
     kept.crash().await;
+}
+
+/// What a power failure leaves of files that were not synced: the bytes that were synced, and of the rest whatever
+/// the disk had come to.
+fn lose_power(dir: &Path, from: [u64; 2], seed: u64) {
+    for (file, from) in ["ledger/00000001.jsonl", "ledger/00000001.values"].into_iter().zip(from) {
+        let path = dir.join(file);
+        let mut bytes = fs::read(&path).unwrap();
+        let synced = usize::try_from(from).unwrap();
+        let unsynced = bytes.len() - synced;
+        match seed % 3 {
+            0 => bytes.truncate(synced),
+            1 => bytes.truncate(synced + unsynced * 2 / 3),
+            _ => bytes[synced + unsynced / 3..].fill(0),
+        }
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_outlives_a_power_failure_that_takes_what_was_not_synced() {
+    for seed in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        let delegation = Arc::new(testing::delegation());
+        // No head is signed meanwhile, so nothing is synced but the journal.
+        let settings = LedgerSettings { head_interval: Duration::from_secs(3600), ..settings(dir.path()) };
+        let kept = try_open(settings).await.unwrap();
+        let mut receipts = Vec::new();
+        for number in 0..20 {
+            receipts.push(kept.ledger.decided(permitted(kept.question(number, &delegation))).await.unwrap());
+        }
+        kept.crash().await;
+        lose_power(dir.path(), [0, 0], seed);
+        open(dir.path()).await.close().await;
+        for receipt in &receipts {
+            let found = query::find(&dir.path().join("ledger"), receipt.id().as_str()).unwrap().unwrap();
+            assert_eq!(found.settled.unwrap().text("outcome"), Some("unknown"));
+        }
+        assert_eq!(verified(dir.path()).open_calls, 0);
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_lap_of_the_journal_is_as_durable_and_so_is_what_no_lap_has_room_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let settings = LedgerSettings { head_interval: Duration::from_secs(3600), ..settings(dir.path()) };
+    let kept = try_open(settings).await.unwrap();
+    let mut ids = Vec::new();
+    // All that wait share one entry: many at once are more than a lap.
+    for round in 0..4 {
+        let tasks = net::Tasks::new();
+        let calls = (0..400).map(|number| {
+            let (ledger, question) = (kept.ledger.clone(), kept.question(round * 1000 + number, &delegation));
+            tasks.spawn("a call", async move { ledger.decided(permitted(question)).await.unwrap() })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            ids.push(call.join().await.unwrap().id().clone());
+        }
+    }
+    kept.crash().await;
+    let whole = fs::metadata(dir.path().join("ledger/00000001.jsonl")).unwrap().len();
+    assert!(whole > 1024 * 1024, "{whole}");
+    open(dir.path()).await.close().await;
+    let entries = all(dir.path());
+    let on_record: BTreeSet<_> = entries.iter().filter_map(|entry| entry.text("decision_id")).collect();
+    assert!(ids.iter().all(|id| on_record.contains(id.as_str())));
+    assert_eq!(verified(dir.path()).open_calls, 0);
 }

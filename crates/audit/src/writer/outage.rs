@@ -6,7 +6,11 @@ use std::{collections::BTreeSet, fs, io, sync::atomic::Ordering, time::Duration}
 use jiff::Timestamp;
 
 use super::{Append, Mark, Writer};
-use crate::{LedgerError, files, record, recovery, segment};
+use crate::{
+    LedgerError, files,
+    journal::{self, Journal},
+    record, recovery, segment,
+};
 
 /// How often a ledger that failed tries again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -93,8 +97,11 @@ impl Writer {
         let Some(broken) = &self.broken else { return Ok(()) };
         let paths = &broken.paths;
         let (extent, position) = (&broken.extent, &broken.position);
+        // What the disk may have lost since it was acknowledged.
+        journal::restore(&self.home.dir, broken.index, paths).map_err(LedgerError::io(&self.home.dir))?;
         for (path, length) in [(&paths.lines, extent.line_bytes), (&paths.values, extent.value_bytes)] {
             files::cut(path, length).map_err(LedgerError::io(path))?;
+            files::sync(path).map_err(LedgerError::io(path))?;
         }
         if extent.records == 0 {
             segment::remove_empty(paths);
@@ -109,6 +116,8 @@ impl Writer {
             self.home.seal(broken.index, extent, position, &self.open).map_err(LedgerError::io(&paths.seal))?;
         }
         self.broken = None;
+        // It may be another file by now, and what it holds is of no use any more.
+        self.journal = Journal::open(&self.home.dir).map_err(LedgerError::io(&self.home.dir))?;
         Ok(())
     }
 
