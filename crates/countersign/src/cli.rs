@@ -1,14 +1,19 @@
 //! The command line: what may be typed, and which file answers for it. One file a command.
 
+mod agents;
 mod audit;
 mod authority;
 mod config;
 mod demo;
 mod docs;
 pub(crate) mod explain;
+mod grant;
 mod health;
 pub(crate) mod ledger;
+mod revoke;
 mod sidecar;
+mod sidecars;
+mod task;
 mod token;
 mod trial;
 
@@ -47,6 +52,11 @@ enum Command {
     Demo(demo::Args),
     Sidecar(sidecar::Args),
     Authority(authority::Args),
+    Agents(agents::Args),
+    Sidecars(sidecars::Args),
+    Grant(grant::Args),
+    Task(task::Args),
+    Revoke(revoke::Args),
     Config(config::Args),
     Audit(audit::Args),
     Explain(explain::Args),
@@ -65,6 +75,11 @@ pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(args, &console, &environment),
         Command::Sidecar(args) => sidecar::run(&args, &console, &environment),
         Command::Authority(args) => authority::run(&args, &console, &environment),
+        Command::Agents(args) => agents::run(&args, &environment),
+        Command::Sidecars(args) => sidecars::run(&args, &environment),
+        Command::Grant(args) => grant::run(&args, &environment),
+        Command::Task(args) => task::run(&args, &environment),
+        Command::Revoke(args) => revoke::run(&args, &environment),
         Command::Config(args) => config::run(args, &environment),
         Command::Audit(args) => audit::run(args, &environment),
         Command::Explain(args) => explain::run(&args, &environment),

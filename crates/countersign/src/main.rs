@@ -8,6 +8,7 @@ mod cli;
 mod admin;
 mod config;
 mod health;
+mod management;
 mod run;
 mod telemetry;
 
