@@ -320,6 +320,8 @@ pub enum Component {
 }
 
 impl Component {
+    pub(crate) const ALL: [Self; 3] = [Self::Sidecar, Self::Authority, Self::Maintenance];
+
     pub(crate) const fn started(self) -> &'static str {
         match self {
             Self::Sidecar => "sidecar.started",

@@ -13,7 +13,7 @@ use crate::{
     LedgerError, chain,
     heads::Head,
     read::{Lines, Rows},
-    record::kind,
+    record::{Component, kind},
     recovery::Previous,
     segment::{Extent, Paths, Seal},
     stored,
@@ -197,7 +197,8 @@ impl Reading<'_> {
                 state.open.remove(text("decision_id"));
             }
             kind::SEGMENT_RETIRED | kind::VALUES_ERASED => state.amends.read(fields, seq)?,
-            other if other.ends_with(".started") => check_start(state, fields.get("previous"))?,
+            // Not every kind that is named so: a task is started, too.
+            other if Component::ALL.iter().any(|it| it.started() == other) => check_start(state, fields.get("previous"))?,
             _ => {}
         }
         state.position.push(line);

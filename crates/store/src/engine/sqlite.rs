@@ -1,8 +1,8 @@
 //! SQLite: a file of the authority's own, durable at every commit.
 
 use std::{
-    fs::{OpenOptions, Permissions},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{DirBuilder, OpenOptions, Permissions},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
@@ -22,6 +22,9 @@ const READERS: u32 = 4;
 /// Opens the file at `path`, which is made for this user alone where it is not there.
 pub(crate) async fn open(path: &Path) -> Result<Engine, OpenError> {
     let unusable = |cause: std::io::Error| OpenError::Unreadable { path: path.to_owned(), cause };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
+    }
     // SQLite gives its log and index files the mode of the database.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => {}
