@@ -1,13 +1,16 @@
 //! One sequence of bytes for one value: JSON without white space, members sorted, strings escaped no more than they
 //! must be (RFC 8785), whole numbers only. Written straight from typed data, and one [`Part`] of it on the way.
 
-use std::{borrow::Cow, cmp::Ordering, ops::Range};
+mod name;
+
+use std::{cmp::Ordering, ops::Range};
 
 use serde::{
     Serialize, Serializer,
     ser::{self, Impossible},
 };
 
+use self::name::Name;
 use crate::{Part, amount::MAX_SAFE_INTEGER};
 
 /// What a document may hold, and how its members are sorted.
@@ -42,7 +45,8 @@ impl ser::Error for Unwritable {
 /// # Errors
 /// Where it has a number that `form` cannot hold, or something that is no JSON. `out` is not to be used then.
 pub fn write(value: &(impl Serialize + ?Sized), form: Form, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-    value.serialize(Writer { out, form, tap: None })
+    let mut members = Vec::with_capacity(DEEP);
+    value.serialize(Writer { out, members: &mut members, form, tap: None })
 }
 
 /// Writes `value` to the end of `out`, and what tells its `part` from any other value's to the end of `taken`: the
@@ -63,11 +67,17 @@ pub fn write_taking(
         taken.extend_from_slice(out.get(start..).unwrap_or_default());
         return Ok(());
     }
-    value.serialize(Writer { out, form, tap: Some(Tap { part, out: taken }) })
+    let mut members = Vec::with_capacity(DEEP);
+    value.serialize(Writer { out, members: &mut members, form, tap: Some(Tap { part, out: taken }) })
 }
+
+/// How many members are open at once in most documents.
+const DEEP: usize = 64;
 
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
+    /// Of all objects that are open, the members so far.
+    members: &'a mut Vec<Member>,
     form: Form,
     tap: Option<Tap<'a>>,
 }
@@ -109,10 +119,17 @@ impl Form {
         }
     }
 
-    fn order(self, one: &str, other: &str) -> Ordering {
+    /// The order of two names as they are written, without their quotes.
+    fn raw_order(self, one: &[u8], other: &[u8]) -> Ordering {
+        // No byte of a name that stands for more than itself.
+        let plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
+        if plain(one) && plain(other) {
+            return one.cmp(other);
+        }
+        let (one, other) = (name::read(one), name::read(other));
         match self {
-            Self::Exact if !(one.is_ascii() && other.is_ascii()) => one.encode_utf16().cmp(other.encode_utf16()),
-            Self::Exact | Self::Wide => one.cmp(other),
+            Self::Exact => one.encode_utf16().cmp(other.encode_utf16()),
+            Self::Wide => one.cmp(&other),
         }
     }
 }
@@ -135,13 +152,13 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn object(self, members: usize) -> Members<'a> {
-        let Self { out, form, mut tap } = self;
+    fn object(self) -> Members<'a> {
+        let Self { out, members, form, mut tap } = self;
         if let Some(tap) = &mut tap {
             tap.out.push(b'{');
         }
-        let (start, written) = (out.len(), Vec::with_capacity(members));
-        Members { out, form, tap, start, written, sorted: true, name: None }
+        let (start, first) = (out.len(), members.len());
+        Members { out, members, form, tap, start, first, sorted: true, named: None }
     }
 }
 
@@ -229,14 +246,15 @@ impl<'a> Serializer for Writer<'a> {
         name: &'static str,
         value: &T,
     ) -> Written {
-        let mut object = self.object(1);
-        object.member(Cow::Borrowed(name), value)?;
+        let mut object = self.object();
+        object.member(name, value)?;
         object.close()
     }
     fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Unwritable> {
         let start = self.out.len();
         self.out.push(b'[');
-        Ok(Items { out: self.out, form: self.form, tap: self.tap, start, first: true })
+        let Self { out, members, form, tap } = self;
+        Ok(Items { out, members, form, tap, start, first: true })
     }
     fn serialize_tuple(self, length: usize) -> Result<Items<'a>, Unwritable> {
         self.serialize_seq(Some(length))
@@ -253,11 +271,11 @@ impl<'a> Serializer for Writer<'a> {
     ) -> Result<Self::SerializeTupleVariant, Unwritable> {
         refused("a tuple with a name")
     }
-    fn serialize_map(self, length: Option<usize>) -> Result<Members<'a>, Unwritable> {
-        Ok(self.object(length.unwrap_or_default()))
+    fn serialize_map(self, _: Option<usize>) -> Result<Members<'a>, Unwritable> {
+        Ok(self.object())
     }
-    fn serialize_struct(self, _: &'static str, length: usize) -> Result<Members<'a>, Unwritable> {
-        Ok(self.object(length))
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Members<'a>, Unwritable> {
+        Ok(self.object())
     }
     fn serialize_struct_variant(
         self,
@@ -273,6 +291,7 @@ impl<'a> Serializer for Writer<'a> {
 /// An array in the making.
 struct Items<'a> {
     out: &'a mut Vec<u8>,
+    members: &'a mut Vec<Member>,
     form: Form,
     tap: Option<Tap<'a>>,
     start: usize,
@@ -284,7 +303,7 @@ impl Items<'_> {
         if !std::mem::take(&mut self.first) {
             self.out.push(b',');
         }
-        value.serialize(Writer { out: self.out, form: self.form, tap: None })
+        value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap: None })
     }
 
     fn close(self) -> Written {
@@ -335,48 +354,81 @@ impl ser::SerializeTupleStruct for Items<'_> {
     }
 }
 
+/// A member that was written: `,"name":value` from here on, with the name up to there, its quotes included.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    start: usize,
+    named: usize,
+}
+
+impl Member {
+    /// The name as it stands in `out`, without its quotes.
+    fn name(self, out: &[u8]) -> &[u8] {
+        out.get(self.start + 2..self.named.saturating_sub(1)).unwrap_or_default()
+    }
+}
+
 /// An object in the making: its members one behind the other, sorted at the end if they did not come so.
 struct Members<'a> {
     out: &'a mut Vec<u8>,
+    members: &'a mut Vec<Member>,
     form: Form,
     tap: Option<Tap<'a>>,
     start: usize,
-    /// Each member's name, and where `,"name":value` is.
-    written: Vec<(Cow<'static, str>, Range<usize>)>,
+    /// Which of `members` is the first of this object.
+    first: usize,
     sorted: bool,
-    name: Option<String>,
+    /// A member whose value is still to come.
+    named: Option<Member>,
 }
 
 impl Members<'_> {
-    fn member<T: Serialize + ?Sized>(&mut self, name: Cow<'static, str>, value: &T) -> Written {
-        let from = self.out.len();
+    fn member<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
+        self.name(name)?;
+        self.value(value)
+    }
+
+    fn name<T: Serialize + ?Sized>(&mut self, name: &T) -> Written {
+        let start = self.out.len();
         self.out.push(b',');
-        text(self.out, &name)?;
+        name.serialize(Name(self.out))?;
+        let member = Member { start, named: self.out.len() };
         self.out.push(b':');
-        let at = self.out.len();
-        let wanted = self.tap.as_mut().and_then(|tap| Some((tap.part.member(&name)?, &mut *tap.out)));
-        match wanted {
-            None => value.serialize(Writer { out: self.out, form: self.form, tap: None })?,
-            Some((part, taken)) => {
-                taken.extend_from_slice(self.out.get(from..at).unwrap_or_default());
-                if part.is_whole() {
-                    value.serialize(Writer { out: self.out, form: self.form, tap: None })?;
-                    taken.extend_from_slice(self.out.get(at..).unwrap_or_default());
-                } else {
-                    value.serialize(Writer { out: self.out, form: self.form, tap: Some(Tap { part, out: taken }) })?;
-                }
-            }
+        if self.sorted
+            && let Some(last) = self.members.get(self.first..).and_then(<[Member]>::last)
+        {
+            self.sorted = self.form.raw_order(last.name(self.out), member.name(self.out)) == Ordering::Less;
         }
-        let last = self.written.last();
-        self.sorted &= last.is_none_or(|(last, _)| self.form.order(last, &name) == Ordering::Less);
-        self.written.push((name, from..self.out.len()));
+        self.members.push(member);
+        self.named = Some(member);
         Ok(())
+    }
+
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+        let Some(member) = self.named.take() else { return refused("a value without a name") };
+        let at = self.out.len();
+        let wanted = self.tap.as_mut().and_then(|tap| {
+            let name = name::read(member.name(self.out));
+            Some((tap.part.member(&name)?, &mut *tap.out))
+        });
+        let Some((part, taken)) = wanted else {
+            return value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap: None });
+        };
+        taken.extend_from_slice(self.out.get(member.start..at).unwrap_or_default());
+        if part.is_whole() {
+            value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap: None })?;
+            taken.extend_from_slice(self.out.get(at..).unwrap_or_default());
+            return Ok(());
+        }
+        let tap = Some(Tap { part, out: taken });
+        value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap })
     }
 
     fn close(mut self) -> Written {
         if !self.sorted {
             self.sort()?;
         }
+        self.members.truncate(self.first);
         match self.out.get_mut(self.start) {
             Some(comma) => *comma = b'{',
             None => self.out.push(b'{'),
@@ -389,13 +441,17 @@ impl Members<'_> {
     }
 
     fn sort(&mut self) -> Written {
-        self.written.sort_by(|(one, _), (other, _)| self.form.order(one, other));
-        if self.written.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
+        let own = self.members.get(self.first..).unwrap_or_default();
+        let ends = own.iter().skip(1).map(|next| next.start).chain([self.out.len()]);
+        let mut sorting: Vec<(&[u8], Range<usize>)> =
+            own.iter().zip(ends).map(|(member, end)| (member.name(self.out), member.start..end)).collect();
+        sorting.sort_by(|(one, _), (other, _)| self.form.raw_order(one, other));
+        if sorting.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
             return refused("two members of one name");
         }
         let mut sorted = Vec::with_capacity(self.out.len().saturating_sub(self.start));
-        for (_, range) in &self.written {
-            sorted.extend_from_slice(self.out.get(range.clone()).unwrap_or_default());
+        for (_, range) in sorting {
+            sorted.extend_from_slice(self.out.get(range).unwrap_or_default());
         }
         self.out.truncate(self.start);
         self.out.append(&mut sorted);
@@ -408,18 +464,11 @@ impl ser::SerializeMap for Members<'_> {
     type Error = Unwritable;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, name: &T) -> Written {
-        match serde_json::to_value(name) {
-            Ok(serde_json::Value::String(name)) => self.name = Some(name),
-            _ => return refused("a member name that is not text"),
-        }
-        Ok(())
+        self.name(name)
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
-        match self.name.take() {
-            Some(name) => self.member(Cow::Owned(name), value),
-            None => refused("a value without a name"),
-        }
+        self.value(value)
     }
 
     fn end(self) -> Written {
@@ -432,7 +481,7 @@ impl ser::SerializeStruct for Members<'_> {
     type Error = Unwritable;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
-        self.member(Cow::Borrowed(name), value)
+        self.member(name, value)
     }
 
     fn end(self) -> Written {
