@@ -27,6 +27,7 @@ mod house;
 mod keys;
 mod keys_misbehave;
 mod listener;
+mod management;
 mod overload;
 mod path;
 mod policy;

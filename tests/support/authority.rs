@@ -1,6 +1,9 @@
 //! The authority, and agents with keys of their own that ask it for tokens.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use aws_lc_rs::{
     rand::SystemRandom,
@@ -14,6 +17,9 @@ use super::{
     openid::{AUDIENCE, OpenId},
     process::{self, Daemon},
 };
+
+/// The audience of management tokens.
+pub(crate) const MANAGEMENT: &str = "urn:example:countersign:management";
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -34,6 +40,11 @@ impl Client {
         let mut jwk = Jwk::from_encoding_key(&key, Algorithm::ES256).unwrap();
         jwk.common.key_id = Some(format!("{id}-1"));
         Self { id, key, jwk }
+    }
+
+    /// Its public keys.
+    pub(crate) fn jwks(&self) -> Value {
+        json!({"keys": [self.jwk]})
     }
 
     /// A client assertion (RFC 7523) for `audience`, with `changes` to its claims.
@@ -79,6 +90,9 @@ impl Authority {
                     "keys": {"dir": "keys"},
                     "sidecars": [{"audience": AUDIENCE}],
                     "subject_audiences": [AUDIENCE],
+                    "management": {
+                        "audience": MANAGEMENT, "clients": ["portal"], "administrators": {"groups": ["platform"]},
+                    },
                     "store": "store.yaml",
                 },
                 "listen": {"tcp": format!("127.0.0.1:{port}")},
@@ -92,12 +106,36 @@ impl Authority {
                 "ledger": {"dir": "ledger"},
             }),
         );
-        let mut command = process::countersign();
-        command.arg("authority").arg("--config").arg(config);
-        let daemon = Daemon::start(&mut command, &directory.path().join("authority.log"));
+        let daemon = Self::spawn(&config);
         let mut authority = Self { daemon, port, directory };
         authority.until_ready();
         authority
+    }
+
+    fn spawn(config: &Path) -> Daemon {
+        let mut command = process::countersign();
+        command.arg("authority").arg("--config").arg(config);
+        Daemon::start(&mut command, &config.with_file_name("authority.log"))
+    }
+
+    /// Starts it again on what is on disk, after it ended.
+    pub(crate) fn restart(&mut self) {
+        self.daemon = Self::spawn(&self.directory.path().join("authority.yaml"));
+        self.until_ready();
+    }
+
+    /// A request to the management API by `openid`'s user alice, who logged in just now and is in `groups`.
+    pub(crate) fn manage(&self, openid: &OpenId, groups: &[&str], path: &str, body: &Value) -> Answer {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let claims = json!({"aud": MANAGEMENT, "azp": "portal", "client_id": "portal", "groups": groups, "auth_time": now, "jti": mark()});
+        let token = openid.sign(&json!({"like": openid.user("alice"), "claims": claims}));
+        self.post(path, &[("authorization", &format!("Bearer {token}"))], body)
+    }
+
+    /// A JSON document by `POST`.
+    pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let headers = [headers, &[("content-type", "application/json")]].concat();
+        http::request(self.port, "POST", path, &headers, body.to_string().as_bytes())
     }
 
     fn until_ready(&mut self) {
@@ -113,6 +151,31 @@ impl Authority {
     /// Its issuer identifier.
     pub(crate) fn issuer(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Kills it and starts it again over what it left behind.
+    pub(crate) fn killed(&mut self) {
+        self.daemon.kill();
+        let mut command = process::countersign();
+        command.arg("authority").arg("--config").arg(self.directory.path().join("authority.yaml"));
+        self.daemon = Daemon::start(&mut command, &self.directory.path().join("authority.log"));
+        self.until_ready();
+    }
+
+    /// A token of a task that goes on, by `client`'s own credential.
+    pub(crate) fn reissue(&self, client: &Client, fields: &[(&str, &str)]) -> Answer {
+        let assertion = client.assertion(&self.issuer(), &Value::Null);
+        let usual = [
+            ("grant_type", "client_credentials"),
+            ("client_assertion_type", ASSERTION),
+            ("client_assertion", assertion.as_str()),
+        ];
+        http::post_form(self.port, "/oauth2/token", &[], &[&usual, fields].concat())
     }
 
     /// Where its files lie.

@@ -86,6 +86,13 @@ impl OpenId {
         self.token("portal", &[("grant_type", "urn:example:test:user"), ("username", user)])
     }
 
+    /// `user`'s management token, as the portal would have it after a login.
+    #[track_caller]
+    pub(crate) fn manager(&self, user: &str) -> String {
+        let audience = super::authority::MANAGEMENT;
+        self.token("portal", &[("grant_type", "urn:example:test:user"), ("username", user), ("audience", audience)])
+    }
+
     /// The token of `agent` itself, for nobody.
     #[track_caller]
     pub(crate) fn client_credentials(&self, agent: &str) -> String {

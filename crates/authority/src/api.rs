@@ -214,7 +214,7 @@ impl Answer {
 
     /// The same, of what was made.
     #[must_use]
-    pub(crate) const fn as_created(mut self) -> Self {
+    pub(crate) const fn for_new(mut self) -> Self {
         self.status = StatusCode::CREATED;
         self
     }

@@ -87,7 +87,7 @@ impl Authority {
         let description = description.map(|it| text("description", &it)).transpose()?;
         let new = NewAgent { agent, description, credentials };
         let committed = self.store.register_agent(&call.writer(None), new).await?;
-        self.agent_answer(call, committed).await.map(Answer::as_created)
+        self.agent_answer(call, committed).await.map(Answer::for_new)
     }
 
     /// The agents: all of them for an administrator, those that may work for their tenant for others.

@@ -102,7 +102,7 @@ impl Authority {
         };
         let reason = giving.reason.map(|reason| text("reason", &reason)).transpose()?;
         let committed = self.store.create_grant(&call.writer(reason), new).await?;
-        self.grant_answer(committed, &clipped).await.map(Answer::as_created)
+        self.grant_answer(committed, &clipped).await.map(Answer::for_new)
     }
 
     /// The grants: a user's own, or everybody's for an administrator.

@@ -105,7 +105,7 @@ impl Authority {
             expires_at: ends(call.now, starting.expires_in)?,
         };
         let committed = self.store.start_task(&call.writer(None), new).await?;
-        self.task_answer(committed).await.map(Answer::as_created)
+        self.task_answer(committed).await.map(Answer::for_new)
     }
 
     /// The tasks: a user's own, or everybody's for an administrator.

@@ -1,6 +1,6 @@
 //! Sidecars join by a one-time token, follow with their own key, and see only what they serve.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use token::{Algorithm, SigningKey};
@@ -18,7 +18,7 @@ async fn enrolled(world: &World, key: &SigningKey) -> String {
     world.manage("POST", "sidecars/enrol", "", body).await.done()["id"].as_str().unwrap().to_owned()
 }
 
-fn assertion(key: &SigningKey, id: &str, change: Value) -> String {
+fn assertion(key: &SigningKey, id: &str, change: &Value) -> String {
     let name = format!("{ISSUER}/sidecars/{id}");
     let mut claims = json!({ "iss": name, "sub": name, "aud": ISSUER, "iat": now(), "exp": now() + 30 });
     for (name, value) in change.as_object().unwrap() {
@@ -70,21 +70,21 @@ async fn a_sidecar_hears_of_a_withdrawal_while_it_waits() {
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let id = enrolled(&world, &key).await;
     let ask = |query: String| {
-        let token = assertion(&key, &id, json!({}));
+        let token = assertion(&key, &id, &json!({}));
         let world = &world;
         async move { world.manage("GET", &format!("changes{query}"), &token, Value::Null).await }
     };
     let all = ask(String::new()).await.done();
     let head = all["head"].as_u64().unwrap();
     assert_eq!((all["changes"].as_array().unwrap().len(), all["more"].as_bool()), (0, Some(false)), "{all}");
-    let waited = Instant::now();
+    let waited = net::clock::monotonic();
     let nothing = ask(format!("?after={head}&wait=0.3")).await.done();
     assert_eq!(nothing["head"], head);
     assert!(waited.elapsed() >= Duration::from_millis(250));
 
     let withdraw = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let token = world.management_token(json!({}));
+        let token = world.management_token(&json!({}));
         world.manage("POST", "withdrawals", &token, json!({ "target": "task:ticket", "reason": "a test" })).await.done()
     };
     let (heard, made) = tokio::join!(ask(format!("?after={head}&wait=2")), withdraw);
@@ -101,7 +101,7 @@ async fn nobody_follows_with_anything_but_their_own_fresh_assertion() {
     let (key, other) =
         (SigningKey::generate(Algorithm::EdDsa).unwrap(), SigningKey::generate(Algorithm::EdDsa).unwrap());
     let id = enrolled(&world, &key).await;
-    let good = assertion(&key, &id, json!({}));
+    let good = assertion(&key, &id, &json!({}));
     world.manage("GET", "changes", &good, Value::Null).await.done();
     let name = format!("{ISSUER}/sidecars/{id}");
     let wrong_type = key
@@ -110,12 +110,12 @@ async fn nobody_follows_with_anything_but_their_own_fresh_assertion() {
         .expose()
         .to_owned();
     for (why, token) in [
-        ("another key", assertion(&other, &id, json!({}))),
-        ("another sidecar", assertion(&key, "other", json!({}))),
-        ("over", assertion(&key, &id, json!({ "iat": now() - 120, "exp": now() - 60 }))),
-        ("too long", assertion(&key, &id, json!({ "exp": now() + 600 }))),
-        ("for somebody else", assertion(&key, &id, json!({ "aud": "https://other.example" }))),
-        ("another's subject", assertion(&key, &id, json!({ "sub": "other" }))),
+        ("another key", assertion(&other, &id, &json!({}))),
+        ("another sidecar", assertion(&key, "other", &json!({}))),
+        ("over", assertion(&key, &id, &json!({ "iat": now() - 120, "exp": now() - 60 }))),
+        ("too long", assertion(&key, &id, &json!({ "exp": now() + 600 }))),
+        ("for somebody else", assertion(&key, &id, &json!({ "aud": "https://other.example" }))),
+        ("another's subject", assertion(&key, &id, &json!({ "sub": "other" }))),
         ("another type", wrong_type),
         ("a management token", world.admin_token()),
     ] {
@@ -127,12 +127,12 @@ async fn nobody_follows_with_anything_but_their_own_fresh_assertion() {
     }
     assert_eq!(world.manage("GET", "agents", &good, Value::Null).await.problem(), (401, "invalid_token"));
     for query in ["?after=x", "?after=1&after=2", "?wait=-1", "?other=1"] {
-        let token = assertion(&key, &id, json!({}));
+        let token = assertion(&key, &id, &json!({}));
         let answer = world.manage("GET", &format!("changes{query}"), &token, Value::Null).await;
         assert_eq!(answer.problem(), (400, "invalid"), "{query}");
     }
     let removed = format!("sidecars/{id}/remove");
     world.manage("POST", &removed, &world.admin_token(), json!({ "reason": "gone" })).await.done();
-    let answer = world.manage("GET", "changes", &assertion(&key, &id, json!({})), Value::Null).await;
+    let answer = world.manage("GET", "changes", &assertion(&key, &id, &json!({})), Value::Null).await;
     assert_eq!(answer.problem(), (401, "invalid_token"));
 }

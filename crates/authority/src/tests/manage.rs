@@ -15,7 +15,7 @@ async fn nothing_but_a_management_token_opens_anything() {
     let handed = world.hand_over("support", &delegated, "researcher").await.token();
     let assertion = world.assertion("support", json!({}));
     let user = world.user_token(json!({}));
-    let m = |change| world.management_token(change);
+    let m = |change: Value| world.management_token(&change);
     let refused = [
         ("the user's own token", user),
         ("a delegated token", delegated),
@@ -56,8 +56,8 @@ async fn nothing_but_a_management_token_opens_anything() {
     }
     assert_eq!(world.manage("GET", "agents", "", Value::Null).await.problem(), (401, "no_credential"));
     // The same with what is right.
-    world.manage("GET", "agents", &world.management_token(json!({})), Value::Null).await.done();
-    let azp = world.management_token(json!({ "client_id": null, "azp": "countersign-cli" }));
+    world.manage("GET", "agents", &world.management_token(&json!({})), Value::Null).await.done();
+    let azp = world.management_token(&json!({ "client_id": null, "azp": "countersign-cli" }));
     world.manage("GET", "agents", &azp, Value::Null).await.done();
 }
 
@@ -65,7 +65,7 @@ async fn nothing_but_a_management_token_opens_anything() {
 async fn a_management_token_is_no_subject_token() {
     let world = World::new().await;
     for audience in [json!(MANAGEMENT), json!([MANAGEMENT, "https://api.example"]), json!([ISSUER, MANAGEMENT])] {
-        let token = world.management_token(json!({ "aud": audience }));
+        let token = world.management_token(&json!({ "aud": audience }));
         let answer = world.exchange("support", &[("subject_token", &token), ("task_id", "ticket")]).await;
         assert_eq!(answer.error().0, "invalid_request", "{audience}");
     }
@@ -75,7 +75,7 @@ async fn a_management_token_is_no_subject_token() {
 async fn a_withdrawal_ends_what_it_is_of_and_is_on_record_with_who_and_why() {
     let world = World::new().await;
     let before = world.first_token().await;
-    let token = world.management_token(json!({}));
+    let token = world.management_token(&json!({}));
     let made = world.manage("POST", "withdrawals", &token, withdrawal("task:ticket")).await;
     assert_eq!(made.status.as_u16(), 201);
     let records = world.records("withdrawal.created");
@@ -101,8 +101,8 @@ async fn a_withdrawal_ends_what_it_is_of_and_is_on_record_with_who_and_why() {
 #[tokio::test]
 async fn users_touch_only_their_own_and_are_not_told_what_else_there_is() {
     let world = World::new().await;
-    let alice = world.management_token(json!({}));
-    let bob = world.management_token(json!({ "sub": "bob", "sid": "session-2" }));
+    let alice = world.management_token(&json!({}));
+    let bob = world.management_token(&json!({ "sub": "bob", "sid": "session-2" }));
     for target in [
         "task:ticket",
         "grant:grant",
@@ -151,9 +151,9 @@ async fn users_touch_only_their_own_and_are_not_told_what_else_there_is() {
 #[tokio::test]
 async fn what_widens_needs_a_login_of_just_now() {
     let world = World::new().await;
-    let old = world.management_token(json!({ "auth_time": now() - 600, "groups": ["support", "platform"] }));
-    let never = world.management_token(json!({ "auth_time": null, "groups": ["support", "platform"] }));
-    let ahead = world.management_token(json!({ "auth_time": now() + 600, "groups": ["support", "platform"] }));
+    let old = world.management_token(&json!({ "auth_time": now() - 600, "groups": ["support", "platform"] }));
+    let never = world.management_token(&json!({ "auth_time": null, "groups": ["support", "platform"] }));
+    let ahead = world.management_token(&json!({ "auth_time": now() + 600, "groups": ["support", "platform"] }));
     let details = json!([{ "type": "urn:countersign:action", "actions": ["orders.read"], "locations": ["orders"] }]);
     let agent =
         json!({ "id": "new", "owner": "dana", "actions": ["orders.read"], "tenants": ["acme"], "credentials": [] });
@@ -182,7 +182,7 @@ async fn what_widens_needs_a_login_of_just_now() {
 #[tokio::test]
 async fn a_grant_is_clipped_to_its_user_narrowed_and_withdrawn() {
     let world = World::new().await;
-    let token = world.management_token(json!({}));
+    let token = world.management_token(&json!({}));
     let element =
         |actions: Value| json!([{ "type": "urn:countersign:action", "actions": actions, "locations": ["orders"] }]);
     let asked = json!({ "agent": "support", "authorization_details": element(json!(["orders.read", "payroll.read"])), "expires_in": "1h", "stage": "supervised" });
@@ -238,7 +238,7 @@ async fn an_agent_is_registered_with_an_owner_and_taken_out_of_service() {
     let mut file = new("dana");
     file["credentials"] = json!([{ "jwks_file": "/etc/passwd" }]);
     assert_eq!(world.manage("POST", "agents", &admin, file).await.problem().0, 400);
-    let user = world.management_token(json!({}));
+    let user = world.management_token(&json!({}));
     assert_eq!(world.manage("POST", "agents", &user, new("dana")).await.problem(), (403, "forbidden"));
     let made = world.manage("POST", "agents", &admin, new("dana")).await.done();
     assert_eq!((&made["status"], &made["credentials"][0]["overdue"]), (&json!("active"), &json!(false)), "{made}");
@@ -260,7 +260,7 @@ async fn an_agent_is_registered_with_an_owner_and_taken_out_of_service() {
 #[tokio::test]
 async fn a_write_with_a_key_is_made_once() {
     let world = World::new().await;
-    let token = world.management_token(json!({}));
+    let token = world.management_token(&json!({}));
     let key = [("idempotency-key", "one")];
     let post = |body: Value| world.manage_with("POST", "withdrawals", &token, body, &key);
     let first = post(withdrawal("task:ticket")).await;
@@ -271,7 +271,7 @@ async fn a_write_with_a_key_is_made_once() {
         (None, &"true".parse().unwrap())
     );
     assert_eq!(post(withdrawal("grant:grant")).await.problem(), (422, "idempotency_key_reused"));
-    let other = world.management_token(json!({ "sub": "bob" }));
+    let other = world.management_token(&json!({ "sub": "bob" }));
     let body = withdrawal("grant:bobs");
     world.manage_with("POST", "withdrawals", &other, body, &key).await.done();
 }
@@ -279,7 +279,7 @@ async fn a_write_with_a_key_is_made_once() {
 #[tokio::test]
 async fn what_cannot_be_read_in_one_way_is_refused() {
     let world = World::new().await;
-    let token = world.management_token(json!({}));
+    let token = world.management_token(&json!({}));
     let send = |kind: &'static str, body: &'static str| {
         let request = http::Request::post("/v1/withdrawals")
             .header("authorization", format!("Bearer {token}"))
@@ -318,7 +318,7 @@ async fn what_cannot_be_read_in_one_way_is_refused() {
 #[tokio::test]
 async fn whoever_floods_the_api_locks_out_nobody_else() {
     let world = World::new().await;
-    let (alice, bob) = (world.management_token(json!({})), world.management_token(json!({ "sub": "bob" })));
+    let (alice, bob) = (world.management_token(&json!({})), world.management_token(&json!({ "sub": "bob" })));
     let mut refused = None;
     for _ in 0..500 {
         let answer = world.manage("GET", "agents?limit=1", &alice, Value::Null).await;

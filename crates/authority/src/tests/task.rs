@@ -67,7 +67,7 @@ async fn a_task_goes_on_by_the_agents_own_credential_for_as_long_as_it_lives() {
         let refused = reissue(&world, agent, parameters).await;
         assert!(refused.body.get("access_token").is_none(), "{agent} {parameters:?}");
     }
-    let token = world.management_token(json!({}));
+    let token = world.management_token(&json!({}));
     world.manage("POST", "tasks/ticket/end", &token, json!({})).await.done();
     assert!(reissue(&world, "support", &task).await.error().1.contains("ended"));
 }
@@ -77,7 +77,7 @@ async fn a_task_bound_to_a_session_ends_with_it() {
     let world = World::new().await;
     world.first_token().await;
     reissue(&world, "support", &[("task_id", "ticket")]).await.token();
-    let token = world.management_token(json!({}));
+    let token = world.management_token(&json!({}));
     let body = json!({ "target": "session:session-1", "reason": "logged out" });
     world.manage("POST", "withdrawals", &token, body).await.done();
     assert_eq!(reissue(&world, "support", &[("task_id", "ticket")]).await.error().0, "invalid_request");

@@ -190,7 +190,7 @@ impl World {
     }
 
     /// A management token of alice's, `change`d.
-    pub(super) fn management_token(&self, change: Value) -> String {
+    pub(super) fn management_token(&self, change: &Value) -> String {
         let mut claims = json!({ "aud": MANAGEMENT, "client_id": "countersign-cli", "auth_time": now() });
         for (name, value) in change.as_object().unwrap() {
             claims[name] = value.clone();
@@ -200,7 +200,7 @@ impl World {
 
     /// The same of somebody who administers.
     pub(super) fn admin_token(&self) -> String {
-        self.management_token(json!({ "sub": "root", "groups": ["platform"] }))
+        self.management_token(&json!({ "sub": "root", "groups": ["platform"] }))
     }
 
     /// A request of the management API.
