@@ -28,7 +28,7 @@ pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
     call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
-    token::{delegation, registration, token_seen},
+    token::{delegation, delegation_content, registration, token_seen},
 };
 
 /// The kinds of record, as member `kind` has them.

@@ -12,13 +12,15 @@ use serde_json::Value;
 
 use crate::{
     canonical::{self, Unrecordable},
-    chain::{Hash, hash_parts},
+    chain::{Hash, Hashing, hash_parts},
 };
 
 /// The version of the record format, member `v` of each line.
 pub(crate) const VERSION: u64 = 1;
 
 const SALT_BYTES: usize = 16;
+/// What stands before a value in its row: its salt, in base64url.
+const SALT_MEMBER_BYTES: usize = "{\"salt\":\"0123456789012345678901\",\"value\":".len();
 
 /// A record before it has its place in the chain: its members as canonical text one behind the other, and its
 /// companion values likewise.
@@ -105,6 +107,25 @@ impl Draft {
             Some(member) => member.1 = range,
             None => self.members.push((name, range)),
         }
+    }
+
+    /// The hash of what it says, the same for the same members whatever their salts; without the members `apart`.
+    pub(crate) fn content(&self, apart: &[&str]) -> Hash {
+        let mut hashing = Hashing::new();
+        for (name, range) in &self.members {
+            if apart.contains(name) {
+                continue;
+            }
+            let personal = self.values.iter().find(|(known, _)| known == name);
+            let said = match personal {
+                Some((_, range)) => self.rows.get(range.start.saturating_add(SALT_MEMBER_BYTES)..range.end),
+                None => self.text.get(range.clone()),
+            };
+            // Names are our own, and JSON says itself where it ends.
+            hashing.update(name.as_bytes());
+            hashing.update(said.unwrap_or_default());
+        }
+        hashing.finish()
     }
 
     /// The line, without its newline.
@@ -227,6 +248,29 @@ mod tests {
         assert!(row.values["/path"].matches(expected));
         let changed = Salted { value: json!("/customers/9822"), ..row.values["/path"].clone() };
         assert!(!changed.matches(expected));
+    }
+
+    #[test]
+    fn content_tells_what_is_said_and_not_with_which_salts() {
+        let content = |path: &str, tool: &str, owner: &str| {
+            let mut draft = Draft::new("test").unwrap();
+            draft.plain("tool", &tool).unwrap();
+            draft.personal("path", &path).unwrap();
+            draft.personal("owner", &owner).unwrap();
+            draft.content(&["owner"])
+        };
+        let one = content("/a", "orders", "dana");
+        assert_eq!(one, content("/a", "orders", "erin"));
+        assert_ne!(one, content("/b", "orders", "dana"));
+        assert_ne!(one, content("/a", "orders2", "dana"));
+        assert_ne!(one, content("", "orders", "dana"));
+        let row = |value: &str| {
+            let mut draft = Draft::new("test").unwrap();
+            draft.personal("path", &value).unwrap();
+            let start = draft.values[0].1.start + SALT_MEMBER_BYTES;
+            String::from_utf8(draft.rows[start..].to_vec()).unwrap()
+        };
+        assert_eq!(row("/a"), "\"/a\"}", "what is hashed begins with the value");
     }
 
     #[test]

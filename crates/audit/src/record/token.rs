@@ -12,7 +12,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use super::kind;
-use crate::{canonical::Unrecordable, values::Draft};
+use crate::{canonical::Unrecordable, chain::Hash, values::Draft};
 
 /// What the user is, beside their place in the chain. Personal.
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,6 +126,11 @@ pub(crate) fn token_seen(delegation: &Delegation, agent: Option<&Agent>) -> Resu
         draft.plain("registration", &WrittenRegistration::from(agent))?;
     }
     Ok(draft)
+}
+
+/// The hash of what a `token.seen` record says of the delegation, whoever was calling under it.
+pub(crate) fn delegation_content(token_seen: &Draft) -> Hash {
+    token_seen.content(&["owner", "registration"])
 }
 
 /// The delegation that a `token.seen` record was made from, given its members with their companion values.

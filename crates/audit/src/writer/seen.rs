@@ -7,12 +7,11 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use model::{Agent, Delegation, canonical::Unwritable};
-use serde::Serialize;
+use model::{Agent, Delegation};
 
 use crate::{
     canonical::Unrecordable,
-    chain::{Hash, sha256},
+    chain::Hash,
     record::{self, Subject},
     values::Draft,
 };
@@ -20,11 +19,14 @@ use crate::{
 /// How many tokens of a segment are remembered as seen. Beyond that they are forgotten and written again, which
 /// costs room, never truth.
 const MAX_SEEN: usize = 4096;
+/// How many registrations are kept to be shared by the tokens they were written with.
+const MAX_AGENTS: usize = 64;
 
 /// The tokens that the open segment holds, by their digest.
 #[derive(Default)]
 pub(super) struct Seen {
     tokens: HashMap<String, Written>,
+    agents: Vec<Arc<Agent>>,
 }
 
 /// A token that this segment already holds.
@@ -34,7 +36,7 @@ struct Written {
     /// The same token may mean something else after a configuration change.
     content: Hash,
     /// The calling agent's registration, where a call has needed it.
-    agent: Option<Hash>,
+    agent: Option<Arc<Agent>>,
 }
 
 impl Seen {
@@ -45,14 +47,24 @@ impl Seen {
         push: impl FnOnce(Draft) -> Result<u64, Unrecordable>,
     ) -> Result<(), Unrecordable> {
         let Some(delegation) = subject.delegation() else { return Ok(()) };
-        if self.remember(delegation, subject.registration())? {
+        let (digest, agent) = (&delegation.token.digest, subject.registration());
+        let known = self.tokens.get_mut(digest).filter(|written| written.has(agent));
+        if known.as_ref().is_some_and(|written| std::ptr::eq(written.last.as_ptr(), Arc::as_ptr(delegation))) {
             return Ok(());
         }
-        let written = record::token_seen(delegation, subject.registration()).and_then(push);
-        if written.is_err() {
-            self.tokens.remove(&delegation.token.digest);
+        let draft = record::token_seen(delegation, agent)?;
+        let (last, content) = (Arc::downgrade(delegation), record::delegation_content(&draft));
+        if let Some(written) = known.filter(|written| written.content == content) {
+            written.last = last;
+            return Ok(());
         }
-        written.map(drop)
+        push(draft)?;
+        if self.tokens.len() >= MAX_SEEN {
+            self.tokens.clear();
+        }
+        let agent = agent.map(|agent| self.shared(agent));
+        self.tokens.insert(digest.clone(), Written { last, content, agent });
+        Ok(())
     }
 
     /// A segment begins that holds none yet.
@@ -60,33 +72,22 @@ impl Seen {
         self.tokens.clear();
     }
 
-    /// Whether this segment already holds exactly this delegation and registration; from now on it does.
-    fn remember(&mut self, delegation: &Arc<Delegation>, agent: Option<&Agent>) -> Result<bool, Unrecordable> {
-        let digest = &delegation.token.digest;
-        let agent = agent.map(content).transpose()?;
-        let same_agent = |written: &Written| agent.is_none() || written.agent == agent;
-        let same_allocation = |written: &Written| std::ptr::eq(written.last.as_ptr(), Arc::as_ptr(delegation));
-        if self.tokens.get(digest).is_some_and(|written| same_allocation(written) && same_agent(written)) {
-            return Ok(true);
+    fn shared(&mut self, agent: &Agent) -> Arc<Agent> {
+        if let Some(known) = self.agents.iter().find(|known| ***known == *agent) {
+            return Arc::clone(known);
         }
-        let content = content(delegation.as_ref())?;
-        if let Some(written) = self.tokens.get_mut(digest)
-            && written.content == content
-            && same_agent(written)
-        {
-            written.last = Arc::downgrade(delegation);
-            return Ok(true);
+        if self.agents.len() >= MAX_AGENTS {
+            self.agents.clear();
         }
-        if self.tokens.len() >= MAX_SEEN {
-            self.tokens.clear();
-        }
-        self.tokens.insert(digest.clone(), Written { last: Arc::downgrade(delegation), content, agent });
-        Ok(false)
+        let agent = Arc::new(agent.clone());
+        self.agents.push(Arc::clone(&agent));
+        agent
     }
 }
 
-fn content(value: &impl Serialize) -> Result<Hash, Unrecordable> {
-    // Only ever compared: it may hold what a record could not.
-    let text = serde_json::to_vec(value).map_err(|error| Unwritable::Shape(error.to_string()))?;
-    Ok(sha256(&text))
+impl Written {
+    /// Whether it was written with this registration, where one is needed.
+    fn has(&self, agent: Option<&Agent>) -> bool {
+        agent.is_none() || self.agent.as_deref() == agent
+    }
 }
