@@ -313,3 +313,53 @@ fn a_write_whose_connection_breaks_is_not_sent_again_and_may_have_happened() {
     assert!(answer.header("retry-after").is_some());
     assert_eq!(tool.requests().len(), 2);
 }
+
+#[test]
+fn a_read_that_the_tool_hung_up_on_without_a_word_is_sent_once_more_and_a_write_is_not() {
+    let Some(world) = world() else { return };
+    let token = world.probe();
+    let tool = RawTool::start(|connection| {
+        connection.request();
+        connection.say(ok("fine"));
+        connection.request();
+        connection.close();
+    });
+    let sidecar = tool.sidecar(world);
+    fine(&sidecar, &token, "nothing");
+    let answer = sidecar.get(&format!("{PLAIN}?again"), &token).send();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "fine"));
+    let of_it: Vec<usize> =
+        tool.heads().iter().filter(|(_, head)| head.contains("?again")).map(|(number, _)| *number).collect();
+    assert_eq!(of_it, [0, 1], "on the kept connection, and then on another");
+    assert_eq!(sidecar.settled(&answer.decision_id())["outcome"], "completed");
+    // The connection of the second try was kept too.
+    let answer = post(&sidecar, &token, "?once").send();
+    answer.refused(502, "tool_unreachable");
+    assert_eq!(answer.json()["sent"], true);
+    assert_eq!(tool.requests().iter().filter(|line| line.contains("?once")).count(), 1, "a write was sent twice");
+}
+
+#[test]
+fn a_read_that_the_tool_never_answers_is_sent_twice_at_most_and_begun_answers_are_not_asked_for_again() {
+    let Some(world) = world() else { return };
+    let token = world.probe();
+    for (said, times) in [("", 2), ("HTTP/1.1 200 OK\r\nx-half: ", 1)] {
+        let tool = RawTool::start(move |connection| {
+            while let Some(head) = connection.request() {
+                if head.contains("?never") {
+                    connection.say(said);
+                    return connection.close();
+                }
+                connection.say(ok("fine"));
+            }
+        });
+        let sidecar = tool.sidecar(world);
+        fine(&sidecar, &token, "nothing");
+        let answer = sidecar.get(&format!("{PLAIN}?never"), &token).send();
+        answer.refused(502, "tool_unreachable");
+        assert_eq!((&answer.json()["sent"], &answer.json()["retry"]), (&json!(true), &json!("after")));
+        assert_eq!(tool.requests().iter().filter(|line| line.contains("?never")).count(), times);
+        let settled = sidecar.settled(&answer.decision_id());
+        assert_eq!((&settled["outcome"], &settled["sent"]), (&json!("tool_unreachable"), &json!(true)), "{settled}");
+    }
+}

@@ -3,24 +3,26 @@
 //! It follows no redirect, reads no proxy from the environment, keeps no cookie and repeats nothing. What
 //! a caller has to know after a failure is whether the request can have reached the other side.
 
+pub(crate) mod heard;
 pub(crate) mod tls;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use http::{Request, Response, Uri, Version};
+use http::{Extensions, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 
+use self::heard::Heard;
 use self::tls::{ClientTls, Shown};
 use crate::connect::{Connector, Forbidden};
 use crate::url::{UrlTrust, check_learned_url, redacted};
-use crate::{Body, with_causes};
+use crate::{Body, clock, with_causes};
 
 /// How often a quiet HTTP/2 server with open requests is asked whether it lives, and how long it may take.
 const HTTP2_PING: Duration = Duration::from_secs(15);
@@ -87,6 +89,10 @@ pub enum SendError {
     Interrupted {
         /// Where it went.
         url: String,
+        /// Whether it went over an HTTP/1 connection that was kept from an earlier request, and not a byte came back:
+        /// as where the server hung up on an unused connection just when it was picked. Repeating what only reads is
+        /// as good as sending it once.
+        unheard: bool,
         /// For a person.
         cause: String,
     },
@@ -215,10 +221,11 @@ impl HttpClient {
         let url = request.uri().clone();
         // A version copied from an inbound request would be refused on a connection of another version.
         *request.version_mut() = Version::HTTP_11;
+        let begun = clock::monotonic();
         let sending = self.pool().client.request(request);
         match tokio::time::timeout(header_timeout, sending).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(classified(redacted(&url), &error)),
+            Ok(Err(error)) => Err(classified(redacted(&url), &error, begun)),
             Err(_) => Err(SendError::Timeout { url: redacted(&url), after: header_timeout }),
         }
     }
@@ -271,7 +278,8 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-fn classified(url: String, error: &legacy::Error) -> SendError {
+/// `begun` is when the request was handed over: before that no connection can have answered it.
+fn classified(url: String, error: &legacy::Error, begun: Instant) -> SendError {
     let cause = with_causes(error);
     let reason = if find::<Forbidden>(error).is_some() {
         NotSentReason::Refused
@@ -284,9 +292,16 @@ fn classified(url: String, error: &legacy::Error) -> SendError {
     } else if find::<h2::Error>(error).is_some_and(is_refused) {
         NotSentReason::Unprocessed
     } else {
-        return SendError::Interrupted { url, cause };
+        return SendError::Interrupted { url, unheard: is_unheard(error, begun), cause };
     };
     SendError::NotSent { url, reason, cause }
+}
+
+fn is_unheard(error: &legacy::Error, begun: Instant) -> bool {
+    let Some(connected) = error.connect_info().filter(|connected| !connected.is_negotiated_h2()) else { return false };
+    let mut extras = Extensions::new();
+    connected.get_extras(&mut extras);
+    extras.get::<Heard>().is_some_and(|heard| heard.only_before(begun))
 }
 
 /// Whether the other side said that it did nothing with the request.

@@ -13,9 +13,11 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
+use hyper_util::rt::TokioIo;
 use tower::Service;
 
 use crate::BoxError;
+use crate::client::heard::Listening;
 use crate::url::{UrlTrust, is_public, literal_address};
 
 type Boxed<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -64,7 +66,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = <Tls as Service<Uri>>::Response;
+    type Response = TokioIo<Listening<<Tls as Service<Uri>>::Response>>;
     type Error = BoxError;
     type Future = Boxed<Self::Response>;
 
@@ -81,7 +83,10 @@ impl Service<Uri> for Connector {
         }
         let connecting = self.tls.call(url);
         let timeout = self.timeout;
-        Box::pin(async move { tokio::time::timeout(timeout, connecting).await.map_err(|_| TimedOut(timeout))? })
+        Box::pin(async move {
+            let connection = tokio::time::timeout(timeout, connecting).await.map_err(|_| TimedOut(timeout))??;
+            Ok(TokioIo::new(Listening::new(connection)))
+        })
     }
 }
 

@@ -169,12 +169,16 @@ enum Unsent {
 }
 
 impl Attempt<'_> {
-    /// Sends the request; again only if it reads, provably had no effect and its body is still here.
+    /// Sends the request; again only if it reads, and either provably had no effect and its body is still here, or has
+    /// none and the tool hung up on a kept connection without a byte.
     async fn send(&mut self) -> Result<Response<Incoming>, Unsent> {
-        let mut left = self.tries;
+        let safe = matches!(self.method, Method::GET | Method::HEAD);
+        let (mut left, mut unheard) = (self.tries, None);
         loop {
             if let Some(watch) = &self.watch {
-                watch.last_look().map_err(Unsent::Withdrawn)?;
+                // What may have come to the tool was not kept from it.
+                let unsent = if unheard.is_some() { Unsent::Cut } else { Unsent::Withdrawn };
+                watch.last_look().map_err(unsent)?;
             }
             left -= 1;
             let (body, again) = self.body();
@@ -187,6 +191,15 @@ impl Attempt<'_> {
                     reason: NotSentReason::StaleConnection | NotSentReason::Unprocessed,
                     ..
                 })) if again && left > 0 => {}
+                Err(Unsent::Failed(error @ SendError::Interrupted { unheard: true, .. }))
+                    if safe && again && left > 0 =>
+                {
+                    left = 1;
+                    unheard = Some(error);
+                }
+                Err(Unsent::Failed(error)) => {
+                    return Err(Unsent::Failed(unheard.filter(|_| error.is_not_sent()).unwrap_or(error)));
+                }
                 outcome => return outcome,
             }
         }

@@ -78,6 +78,39 @@ async fn a_connection_that_breaks_after_the_request_is_interrupted() {
     }
 }
 
+/// Answers one request, and does `then` with the next one on the same connection.
+async fn hangs_up(then: &'static [u8]) -> std::net::SocketAddr {
+    raw_server(move |mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(then).await.unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn only_a_kept_connection_that_ended_without_a_byte_was_unheard() {
+    let unheard = |outcome: Result<Response<Incoming>, SendError>| match outcome {
+        Err(SendError::Interrupted { unheard, .. }) => unheard,
+        other => panic!("{other:?}"),
+    };
+    for (then, expected) in
+        [(b"".as_slice(), true), (b"H", false), (b"HTTP/1.1 200 OK\r\nx: 1", false), (b"?\r\n\r\n", false)]
+    {
+        let (client, address) = (plain_client(), hangs_up(then).await);
+        let url = format!("http://{address}/");
+        collect(client.send(get(&url), PATIENCE).await.unwrap().into_body(), 10).await.unwrap();
+        assert_eq!(unheard(client.send(get(&url), PATIENCE).await), expected, "{}", then.escape_ascii());
+    }
+    // A new connection has nothing to be late for.
+    let breaks = raw_server(|mut stream| async move {
+        read_head(&mut stream).await;
+    })
+    .await;
+    assert!(!unheard(plain_client().send(get(&format!("http://{breaks}/")), PATIENCE).await));
+}
+
 /// The server closes each connection after one answer without saying so, so the client keeps picking
 /// connections that are just going away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -68,7 +68,7 @@ fn a_write_that_may_have_happened_is_not_to_be_repeated_blindly() {
     };
     let url = String::new();
     let not_sent = SendError::NotSent { url: url.clone(), reason: NotSentReason::Unreachable, cause: url.clone() };
-    let interrupted = SendError::Interrupted { url: url.clone(), cause: url.clone() };
+    let interrupted = SendError::Interrupted { url: url.clone(), unheard: false, cause: url.clone() };
     let timeout = SendError::Timeout { url, after: Duration::from_secs(1) };
     assert_eq!(advice(&not_sent, Effect::Write), (Code::ToolUnreachable, false, Retry::After));
     assert_eq!(advice(&interrupted, Effect::Write), (Code::ToolUnreachable, true, Retry::AfterChange));
