@@ -64,6 +64,7 @@ impl Engine {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
         let sql = sql.into();
+        check(&values)?;
         match self {
             Self::Sqlite { read, .. } => {
                 on!(read, sql, values, fetch_all).map(|rows| rows.into_iter().map(Row::Sqlite).collect())
@@ -107,6 +108,7 @@ impl Transaction {
         values: Vec<Value>,
     ) -> Result<u64, StoreError> {
         let sql = sql.into();
+        check(&values)?;
         match self {
             Self::Sqlite(transaction) => {
                 on!((&mut **transaction), sql, values, execute).map(|done| done.rows_affected())
@@ -126,6 +128,7 @@ impl Transaction {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, StoreError> {
         let sql = sql.into();
+        check(&values)?;
         match self {
             Self::Sqlite(transaction) => on!((&mut **transaction), sql, values, fetch_all)
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
@@ -143,6 +146,15 @@ impl Transaction {
         }
         .map_err(StoreError::of(doing))
     }
+}
+
+/// PostgreSQL keeps no NUL in text; so nobody does.
+fn check(values: &[Value]) -> Result<(), StoreError> {
+    let nul = |value: &Value| matches!(value, Value::Text(Some(text)) if text.contains('\0'));
+    if values.iter().any(nul) {
+        return Err(StoreError::Invalid("text with a NUL character cannot be kept".to_owned()));
+    }
+    Ok(())
 }
 
 impl Row {

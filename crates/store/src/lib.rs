@@ -27,7 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use net::Tasks;
 use secrecy::SecretString;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use self::engine::Engine;
 
@@ -61,6 +61,7 @@ pub struct Store {
     engine: Engine,
     wake: Arc<watch::Sender<u64>>,
     single_use: Arc<single_use::SingleUse>,
+    uses: mpsc::Sender<single_use::Use>,
 }
 
 impl Store {
@@ -75,7 +76,9 @@ impl Store {
         };
         schema::migrate(&engine, now).await?;
         let wake = Arc::new(watch::channel(0).0);
-        let store = Self { engine, wake, single_use: Arc::default() };
+        let (uses, queue) = single_use::queue();
+        single_use::keep(engine.clone(), queue, tasks);
+        let store = Self { engine, wake, single_use: Arc::default(), uses };
         store.watch(tasks);
         Ok(store)
     }

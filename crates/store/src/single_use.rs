@@ -10,8 +10,14 @@ use std::{
 
 use dashmap::DashMap;
 use jiff::{SignedDuration, Timestamp};
+use net::Tasks;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::{Store, error::StoreError};
+use crate::{
+    Store, digest,
+    engine::{Engine, Transaction},
+    error::StoreError,
+};
 
 /// The most names one principal may have in use at a time, at one replica.
 pub const MAX_LIVE_IDS: usize = 16_384;
@@ -21,7 +27,19 @@ const MARGIN: SignedDuration = SignedDuration::from_hours(1);
 /// How often names that ended are forgotten by the database.
 const FORGET_EVERY: SignedDuration = SignedDuration::from_mins(5);
 
+/// The most names that become durable together.
+const BATCH: usize = 256;
+
 const DOING: &str = "using a name up";
+
+/// A name that somebody wants to use up, and who waits to hear whether it was good.
+#[derive(Debug)]
+pub(crate) struct Use {
+    space: String,
+    id: String,
+    until: Timestamp,
+    answer: oneshot::Sender<Result<bool, StoreError>>,
+}
 
 /// Names that were used here, for each principal: what needs no question to the database to be refused.
 #[derive(Debug, Default)]
@@ -62,23 +80,21 @@ impl Store {
     /// # Errors
     /// When it was used before, when that cannot be known, or when there is no room to remember it.
     pub async fn use_once(&self, space: &str, id: &str, until: Timestamp, now: Timestamp) -> Result<(), NotUsable> {
-        self.single_use.here.entry(space.to_owned()).or_default().take(id, until, now)?;
+        // Whatever it says of itself, it takes as much room as any other.
+        let id = digest::hex(id.as_bytes());
+        self.single_use.here.entry(space.to_owned()).or_default().take(&id, until, now)?;
         self.forget_used(now).await;
-        let first = self.insert_used(space, id, until).await.map_err(NotUsable::Unavailable)?;
+        let first = self.first_use(space, id, until).await.map_err(NotUsable::Unavailable)?;
         if first { Ok(()) } else { Err(NotUsable::Used) }
     }
 
-    /// Whether nobody used it before, and the database would know.
-    async fn insert_used(&self, space: &str, id: &str, until: Timestamp) -> Result<bool, StoreError> {
-        let mut transaction = self.engine.begin(DOING).await?;
-        let sql = "INSERT INTO used (space, id, until) SELECT $1, $2, $3 \
-                   WHERE $3 >= (SELECT until FROM forgotten WHERE id = 1) ON CONFLICT (space, id) DO NOTHING";
-        let values = vec![space.into(), id.into(), until.into()];
-        let first = transaction.execute(DOING, sql, values).await? == 1;
-        if first {
-            transaction.commit(DOING).await?;
-        }
-        Ok(first)
+    /// Whether nobody used it before, and the database will know.
+    async fn first_use(&self, space: &str, id: String, until: Timestamp) -> Result<bool, StoreError> {
+        let ended = || StoreError::Unavailable { doing: DOING, cause: "it is being closed".to_owned() };
+        let (answer, answered) = oneshot::channel();
+        let used = Use { space: space.to_owned(), id, until, answer };
+        self.uses.send(used).await.map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
     }
 
     /// Forgets what ended long ago, now and then. In two steps that are minutes apart: first nothing that ended
@@ -105,6 +121,78 @@ impl Store {
         transaction.execute(DOING, sql, vec![until.into()]).await?;
         transaction.commit(DOING).await
     }
+}
+
+/// Makes names that are waiting durable together: one commit for all that came while the last one was under way.
+pub(crate) fn keep(engine: Engine, mut queue: mpsc::Receiver<Use>, tasks: &Tasks) {
+    let stop = tasks.shutdown_token();
+    tasks.spawn("names used up", async move {
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = queue.recv() => first,
+                () = stop.cancelled() => {
+                    queue.close();
+                    queue.recv().await
+                }
+            };
+            let Some(first) = first else { return };
+            let mut batch = vec![first];
+            while batch.len() < BATCH {
+                let Ok(next) = queue.try_recv() else { break };
+                batch.push(next);
+            }
+            use_up(&engine, batch).await;
+        }
+    });
+}
+
+/// Uses up each name of `batch`, and answers. Where that fails for all together, each stands for itself.
+async fn use_up(engine: &Engine, mut batch: Vec<Use>) {
+    // In one order at every replica: two that want the same names wait for each other, and not in a circle.
+    batch.sort_by(|one, other| (&one.space, &one.id).cmp(&(&other.space, &other.id)));
+    match insert(engine, &batch).await {
+        Ok(first) => {
+            for (used, first) in batch.into_iter().zip(first) {
+                // Whoever asked may have gone.
+                used.answer.send(Ok(first)).ok();
+            }
+        }
+        Err(error) if batch.len() == 1 => batch.into_iter().for_each(|used| {
+            let cause = error.to_string();
+            used.answer.send(Err(StoreError::Unavailable { doing: DOING, cause })).ok();
+        }),
+        Err(_) => {
+            for used in batch {
+                Box::pin(use_up(engine, vec![used])).await;
+            }
+        }
+    }
+}
+
+/// Which of `batch` nobody used before; durable, when this returns.
+async fn insert(engine: &Engine, batch: &[Use]) -> Result<Vec<bool>, StoreError> {
+    let mut transaction = engine.begin(DOING).await?;
+    let mut first = Vec::with_capacity(batch.len());
+    for used in batch {
+        first.push(insert_one(&mut transaction, used).await?);
+    }
+    if first.contains(&true) {
+        transaction.commit(DOING).await?;
+    }
+    Ok(first)
+}
+
+async fn insert_one(transaction: &mut Transaction, used: &Use) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO used (space, id, until) SELECT $1, $2, $3 \
+               WHERE $3 >= (SELECT until FROM forgotten WHERE id = 1) ON CONFLICT (space, id) DO NOTHING";
+    let values = vec![used.space.as_str().into(), used.id.as_str().into(), used.until.into()];
+    Ok(transaction.execute(DOING, sql, values).await? == 1)
+}
+
+/// A queue for names.
+pub(crate) fn queue() -> (mpsc::Sender<Use>, mpsc::Receiver<Use>) {
+    mpsc::channel(4 * BATCH)
 }
 
 impl Live {

@@ -45,7 +45,10 @@ pub(crate) async fn open(path: &Path) -> Result<Engine, OpenError> {
         .busy_timeout(BUSY);
     let cannot =
         |error: sqlx::Error| OpenError::Database { database: path.display().to_string(), cause: error.to_string() };
-    let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(WAIT);
+    // A file does not go away as a server does: no connection is asked whether it is still there.
+    let pool = |connections| {
+        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(WAIT).test_before_acquire(false)
+    };
     // The writer first: it makes the log that readers need to find.
     let write = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
     let read = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(cannot)?;

@@ -15,6 +15,7 @@
 
 mod crash;
 mod engines;
+mod measure;
 mod place;
 mod postgres;
 mod sentences;
@@ -66,6 +67,7 @@ both! {
         a_later_schema_is_refused,
         replicas_that_start_together_make_one_schema,
     }
+    measure::{ how_long_writes_and_questions_take }
     crash::{
         nothing_acknowledged_is_lost_when_its_process_is_killed,
         processes_that_start_together_make_one_schema,

@@ -33,6 +33,8 @@ pub(crate) async fn a_change_has_the_next_position_and_comes_once(place: &Place)
     store.withdraw(&by, target("session:https://sso.example#a'b\"c\\d%_e")).await.unwrap();
     let change = store.changes(1, None, 1).await.unwrap().changes.remove(0);
     assert_eq!((change.at, change.by), (odd, by.by));
+    let nul = countersign_store::Writer { reason: Some("a\0b".to_owned()), ..writer() };
+    assert!(matches!(store.withdraw(&nul, target("task:a")).await, Err(StoreError::Invalid(_))));
 }
 
 pub(crate) async fn what_was_refused_leaves_nothing_behind(place: &Place) {

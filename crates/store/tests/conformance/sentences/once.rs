@@ -67,6 +67,12 @@ pub(crate) async fn a_name_is_good_once_at_whichever_replica(place: &Place) {
     let restarted = place.open().await;
     assert!(matches!(restarted.use_once("support", "jti-0", after(60), now()).await, Err(NotUsable::Used)));
     assert_eq!(stores[0].head().await.unwrap().position, 0, "off the change log");
+    // Whatever it is called: what no database keeps as text, and what would fill one.
+    for odd in ["a\0b", &"x".repeat(1 << 20), "'; DROP TABLE used; --"] {
+        stores[0].use_once("support", odd, after(60), now()).await.unwrap();
+        let again = stores[1].use_once("support", odd, after(60), now()).await;
+        assert!(matches!(again, Err(NotUsable::Used)), "{again:?}");
+    }
 }
 
 pub(crate) async fn a_name_that_ended_long_ago_is_forgotten_and_not_good_again(place: &Place) {
