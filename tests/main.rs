@@ -35,6 +35,7 @@ mod policy_misbehaves;
 mod record;
 mod reload;
 mod retention;
+mod revoke;
 mod shutdown;
 mod soak;
 mod support;
