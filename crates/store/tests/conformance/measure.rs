@@ -1,6 +1,6 @@
 //! How long writes and questions take, on both engines: said, never judged. `COUNTERSIGN_TEST_MEASURE=1` runs it.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use countersign_store::Store;
 
@@ -44,6 +44,9 @@ async fn measure<F: Future<Output = ()> + Send + 'static>(
     says(&format!("{what}, {lanes} at once"), took, began.elapsed());
 }
 
+/// One write, or one question.
+type Work = fn(Store, usize) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
 pub(crate) async fn how_long_writes_and_questions_take(place: &Place) {
     if std::env::var_os("COUNTERSIGN_TEST_MEASURE").is_none() {
         return;
@@ -52,7 +55,7 @@ pub(crate) async fn how_long_writes_and_questions_take(place: &Place) {
     furnish(&store).await;
     let engine = if place.named().starts_with("postgres") { "PostgreSQL" } else { "SQLite" };
     for lanes in [1, 32] {
-        let each = |work: fn(Store, usize) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        let each = |work: Work| {
             let store = store.clone();
             move |number| work(store.clone(), number)
         };

@@ -1,6 +1,10 @@
 //! Agents, grants and tasks: their ceilings, and that whatever lessens them withdraws what was issued before.
 
-use countersign_store::{AgentChange, Change, ChangeKind, CredentialKind, GrantChange, GrantStatus, Store, StoreError};
+use std::slice;
+
+use countersign_store::{
+    AgentChange, Change, ChangeKind, CredentialKind, GrantChange, GrantStatus, NewTask, Store, StoreError,
+};
 use model::{AgentStatus, Stage, registry::TaskStatus, withdrawal::Cause};
 use serde_json::json;
 
@@ -33,9 +37,9 @@ pub(crate) async fn what_lessens_an_agent_withdraws_it_and_what_widens_does_not(
     let owner = AgentChange { owner: Some("erin".to_owned()), ..AgentChange::default() };
     assert_eq!(withdrawn(&store, change(owner)).await, []);
     let narrower = AgentChange { actions: Some(ids(&["orders.read"])), ..AgentChange::default() };
-    assert_eq!(withdrawn(&store, change(narrower)).await, [one.clone()]);
+    assert_eq!(withdrawn(&store, change(narrower)).await, slice::from_ref(&one));
     let elsewhere = AgentChange { tenants: Some(ids(&["beta"])), ..AgentChange::default() };
-    assert_eq!(withdrawn(&store, change(elsewhere)).await, [one.clone()]);
+    assert_eq!(withdrawn(&store, change(elsewhere)).await, slice::from_ref(&one));
 
     let jwks = |x: &str| CredentialKind::Jwks(json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "x": x }] }));
     let both = (ISSUER, &name);
@@ -47,13 +51,13 @@ pub(crate) async fn what_lessens_an_agent_withdraws_it_and_what_widens_does_not(
         (2, 1)
     );
     let old = registration.credentials[0].id.clone();
-    assert_eq!(withdrawn(&store, store.remove_credential(&writer, both, &old)).await, [one.clone()]);
+    assert_eq!(withdrawn(&store, store.remove_credential(&writer, both, &old)).await, slice::from_ref(&one));
     let file = CredentialKind::JwksFile("/etc/passwd".into());
     assert!(matches!(store.add_credential(&writer, both, file, None).await, Err(StoreError::Invalid(_))));
 
     let status = |status| AgentChange { status: Some(status), ..AgentChange::default() };
     let ended = (one.0.clone(), Cause::Withdrawn);
-    assert_eq!(withdrawn(&store, change(status(AgentStatus::Suspended))).await, [ended.clone()]);
+    assert_eq!(withdrawn(&store, change(status(AgentStatus::Suspended))).await, slice::from_ref(&ended));
     assert_eq!(withdrawn(&store, change(status(AgentStatus::Active))).await, []);
     assert_eq!(withdrawn(&store, change(status(AgentStatus::Decommissioned))).await, [ended]);
     let again = change(status(AgentStatus::Active)).await;
@@ -104,7 +108,8 @@ pub(crate) async fn a_task_keeps_within_its_grant_its_agent_and_its_run(place: &
     assert_eq!((standing.task.grant.as_str(), standing.grant.grant.id.as_str()), ("refunds", "refunds"));
     assert_eq!(standing.grant, store.grant(&id("refunds")).await.unwrap().unwrap());
     assert_eq!(standing.task, store.task(&id("ticket-1")).await.unwrap().unwrap().task);
-    let changes: [(&str, fn(&mut countersign_store::NewTask)); 6] = [
+    type Mistake = fn(&mut NewTask);
+    let changes: [(&str, Mistake); 6] = [
         ("beyond its stage", |task| task.stage = Stage::Supervised),
         ("longer than it", |task| task.expires_at = after(3601)),
         ("ended before it began", |task| task.expires_at = now()),
