@@ -27,8 +27,8 @@ const MAGIC: [u8; 8] = *b"cs-jrnl1";
 const NUMBERS: usize = 7;
 /// Magic, checksum, and the numbers, which the checksum covers with all that follows.
 const HEADER: usize = 8 + 4 + NUMBERS * 8;
-/// Room of one lap: about four hundred calls.
-const LAP_BYTES: u64 = 1024 * 1024;
+/// Room of one lap: about a thousand and five hundred calls, or a second of many.
+const LAP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The journal of the open segment, for its writer.
 pub(crate) struct Journal {
@@ -196,8 +196,7 @@ impl Found {
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let (mut rest, mut expected) = (self.bytes.as_slice(), 0);
         std::iter::from_fn(move || {
-            let (_, _, entry) =
-                Entry::read(rest).filter(|(lap, place, _)| (*lap, *place) == (self.lap, expected))?;
+            let (_, _, entry) = Entry::read(rest).filter(|(lap, place, _)| (*lap, *place) == (self.lap, expected))?;
             expected += 1;
             rest = rest.get(usize::try_from(entry.bytes()).ok()?..)?;
             Some(entry)
@@ -231,7 +230,11 @@ pub(crate) fn restore(dir: &Path, index: u64, paths: &Paths) -> io::Result<Optio
         lines.sync_data()?;
     }
     if restored > 0 {
-        tracing::warn!(segment = index, pieces = restored, "records that were not synced yet are back from the journal");
+        tracing::warn!(
+            segment = index,
+            pieces = restored,
+            "records that were not synced yet are back from the journal"
+        );
     }
     Ok(end)
 }

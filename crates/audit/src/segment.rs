@@ -226,7 +226,13 @@ pub(crate) struct OpenSegment {
     pub(crate) position: Position,
     pub(crate) extent: Extent,
     pub(crate) opened: Instant,
+    /// How much of both files the disk was given to write.
+    handed_on: u64,
 }
+
+/// How much is written to a segment's files before the disk is given it to write in the background: so that little is
+/// left to wait for when they are synced.
+const HAND_ON_BYTES: u64 = 256 * 1024;
 
 /// Lines and rows that become durable together.
 pub(crate) struct Batch {
@@ -252,7 +258,7 @@ impl OpenSegment {
             }
         };
         let position = start.clone();
-        Ok(Self { index, paths, lines, values, start, position, extent: Extent::default(), opened })
+        Ok(Self { index, paths, lines, values, start, position, extent: Extent::default(), opened, handed_on: 0 })
     }
 
     pub(crate) fn batch(&self) -> Batch {
@@ -296,7 +302,23 @@ impl OpenSegment {
         journal.append(&entry, observer)?;
         self.position = batch.position;
         self.extent = batch.extent;
+        self.hand_on();
         Ok(())
+    }
+
+    fn hand_on(&mut self) {
+        let written = self.extent.line_bytes + self.extent.value_bytes;
+        if written.saturating_sub(self.handed_on) >= HAND_ON_BYTES {
+            self.handed_on = written;
+            files::begin_writing(&self.values.file);
+            files::begin_writing(&self.lines.file);
+        }
+    }
+
+    /// Where its durable lines end, as an entry of its own.
+    pub(crate) const fn end(&self) -> Entry<'static> {
+        let Extent { line_bytes, value_bytes, .. } = self.extent;
+        Entry { segment: self.index, lines_at: line_bytes, lines: &[], values_at: value_bytes, values: &[] }
     }
 
     /// Makes the segment's own files durable as far as they were written, where that is not done yet.
@@ -354,6 +376,28 @@ fn elapsed(since: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_that_no_lap_of_the_journal_has_room_for_is_as_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = crate::keys::load_or_create(&dir.path().join("key")).unwrap();
+        let home = Home { dir: dir.path().to_owned(), origin: "test".to_owned(), key };
+        let mut journal = Journal::open(dir.path()).unwrap();
+        let now = net::clock::monotonic();
+        let mut segment = OpenSegment::create(&home, 1, Position::genesis("test"), now).unwrap();
+        for bytes in [10, 8 * 1024 * 1024, 10] {
+            let mut batch = segment.batch();
+            batch.lines = vec![b'x'; bytes];
+            batch.values = vec![b'y'; bytes];
+            batch.extent.line_bytes += bytes as u64;
+            batch.extent.value_bytes += bytes as u64;
+            segment.commit(batch, &mut journal, None).unwrap();
+            let end = crate::journal::restore(dir.path(), 1, &segment.paths).unwrap();
+            assert_eq!(end, Some(segment.extent.line_bytes));
+            assert_eq!(fs::metadata(&segment.paths.lines).unwrap().len(), segment.extent.line_bytes);
+            assert_eq!(fs::metadata(&segment.paths.values).unwrap().len(), segment.extent.value_bytes);
+        }
+    }
 
     #[test]
     fn a_segment_is_a_file_whose_name_is_written_as_ours() {

@@ -22,7 +22,7 @@ use self::{gather::Gathering, outage::Outage, seen::Seen};
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
-    journal::{Entry, Journal},
+    journal::Journal,
     log::Shared,
     read::MAX_LINE_BYTES,
     record::{self, Subject},
@@ -201,7 +201,7 @@ impl Writer {
     fn tend(&mut self) {
         let now = net::clock::monotonic();
         if self.seal_due().is_some_and(|at| at <= now)
-            && let Err(error) = self.seal()
+            && let Err(error) = self.seal().and_then(|()| self.forget())
         {
             self.fail(&error);
         }
@@ -304,8 +304,7 @@ impl Writer {
         let now = net::clock::monotonic();
         let segment = OpenSegment::create(&self.home, self.next_index, self.position.clone(), now)?;
         // From now on the journal says how much of it is durable: nothing.
-        let empty = Entry { segment: segment.index, lines_at: 0, lines: &[], values_at: 0, values: &[] };
-        if let Err(error) = self.journal.append(&empty, self.settings.fsync_observer.as_ref()) {
+        if let Err(error) = self.journal.append(&segment.end(), self.settings.fsync_observer.as_ref()) {
             segment::remove_empty(&segment.paths);
             return Err(error);
         }
@@ -334,12 +333,26 @@ impl Writer {
     }
 
     fn seal_now(&mut self) -> Result<(), LedgerError> {
-        if self.segment.as_ref().is_some_and(|segment| segment.extent.records > 0)
-            && let Err(error) = self.seal()
-        {
+        let some = self.segment.as_ref().is_some_and(|segment| segment.extent.records > 0);
+        let sealed = if some { self.seal() } else { Ok(()) };
+        if let Err(error) = sealed.and_then(|()| self.forget()) {
             self.fail(&error);
         }
         self.outcome()
+    }
+
+    /// Leaves nothing in the journal: whoever is to be forgotten is taken out of sealed segments, and may not be left
+    /// there.
+    fn forget(&mut self) -> io::Result<()> {
+        let observer = self.settings.fsync_observer.as_ref();
+        if let Some(segment) = &self.segment {
+            segment.checkpoint(&mut self.journal, observer)?;
+        }
+        self.journal.wipe()?;
+        match &self.segment {
+            Some(segment) => self.journal.append(&segment.end(), observer),
+            None => Ok(()),
+        }
     }
 
     /// What an order is answered with: nothing is done while the disk fails.
@@ -357,8 +370,7 @@ impl Writer {
         self.segment = None;
         self.head_due = None;
         self.shared.seals.fetch_add(1, Ordering::Release);
-        // Whoever is to be forgotten is taken out of sealed segments, and may not be left here.
-        self.journal.wipe()
+        Ok(())
     }
 }
 

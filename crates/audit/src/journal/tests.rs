@@ -65,6 +65,7 @@ fn an_entry_that_is_not_whole_ends_its_lap() {
     let first = journal.at;
     journal.append(&entry(4, "two\n", 2, "2\n"), None).unwrap();
     let whole = fs::read(desk.file()).unwrap();
+    assert!(whole.len() > 80);
     let start = usize::try_from(half(journal.lap) + first).unwrap();
     for byte in (start..whole.len()).step_by(7) {
         let mut broken = whole.clone();

@@ -131,7 +131,10 @@ impl Writer {
             let stopped = if self.outage.is_some() {
                 Err(io::Error::other("the ledger is not writable"))
             } else {
-                self.last_records().and_then(|mut records| self.write(&mut records)).and_then(|_| self.seal())
+                self.last_records()
+                    .and_then(|mut records| self.write(&mut records))
+                    .and_then(|_| self.seal())
+                    .and_then(|()| self.forget())
             };
             let Err(error) = stopped else { return };
             self.fail(&error);
