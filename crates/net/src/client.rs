@@ -125,6 +125,19 @@ impl SendError {
     pub fn is_not_sent(&self) -> bool {
         matches!(self, Self::NotSent { .. })
     }
+
+    /// Whether it is the connection that was at fault, and none of an answer came: what only reads and has no body may
+    /// be sent once more.
+    #[must_use]
+    pub fn is_of_the_connection(&self) -> bool {
+        match self {
+            Self::NotSent { reason, .. } => {
+                matches!(reason, NotSentReason::StaleConnection | NotSentReason::Unprocessed)
+            }
+            Self::Interrupted { unheard, .. } => *unheard,
+            Self::Timeout { .. } => false,
+        }
+    }
 }
 
 /// A pool of connections. Clones share it.

@@ -67,20 +67,26 @@ pub enum FetchError {
     },
 }
 
-/// Gets one document whole. Which URLs are allowed is the client's [`crate::UrlTrust`].
+/// Gets one document whole, and asks once more where a kept connection had ended before any of the answer came. Which URLs are allowed is the client's [`crate::UrlTrust`].
 ///
 /// # Errors
 /// When there is no whole answer within the limits. A status that means failure is not an error here.
 pub async fn fetch(client: &HttpClient, request: FetchRequest) -> Result<Fetched, FetchError> {
     let FetchRequest { url, headers, deadline, max_bytes } = request;
     let shown = redacted(&url);
-    let mut get = Request::new(Body::empty());
-    *get.uri_mut() = url;
-    *get.headers_mut() = headers;
-
+    let get = || {
+        let mut get = Request::new(Body::empty());
+        *get.uri_mut() = url.clone();
+        *get.headers_mut() = headers.clone();
+        get
+    };
     let whole = async {
         // The outer deadline is the one that counts; the inner only satisfies `send`.
-        let (head, body) = client.send(get, deadline).await?.into_parts();
+        let response = match client.send(get(), deadline).await {
+            Err(error) if error.is_of_the_connection() => client.send(get(), deadline).await,
+            outcome => outcome,
+        };
+        let (head, body) = response?.into_parts();
         let body = collect(body, max_bytes).await.map_err(|error| match error {
             CollectError::TooLarge { limit } => FetchError::TooLarge { url: shown.clone(), max_bytes: limit },
             CollectError::Broken { cause } => FetchError::Broken { url: shown.clone(), cause },

@@ -1,16 +1,19 @@
 //! Bounded fetches against servers that are slow, endless or elsewhere.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::stream;
 use http::Response;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::body::Incoming;
+use tokio::io::AsyncWriteExt;
 
 use super::*;
 use crate::ServeLimits;
-use crate::testing::{PATIENCE, Running, learned_client, plain_client, start};
+use crate::testing::{PATIENCE, Running, learned_client, plain_client, raw_server, read_head, start};
 
 async fn server() -> Running {
     start(ServeLimits::default(), |_, request: Request<Incoming>| async move {
@@ -101,4 +104,36 @@ async fn a_learned_url_may_not_lead_to_this_machine_and_its_credentials_are_not_
     };
     let error = fetch(&learned_client(), learned).await.unwrap_err().to_string();
     assert!(error.contains("https://localhost/keys") && !error.contains("hunter"), "{error}");
+}
+
+#[tokio::test]
+async fn a_document_is_asked_for_once_more_where_a_kept_connection_had_ended() {
+    for (said, whole) in [("", true), ("HTTP/1.1 200 OK\r\nx-half: ", false)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let address = raw_server(move |mut stream| {
+            let asked = Arc::clone(&count);
+            async move {
+                read_head(&mut stream).await;
+                asked.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                if !read_head(&mut stream).await.is_empty() {
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+                stream.write_all(said.as_bytes()).await.ok();
+            }
+        })
+        .await;
+        let client = plain_client();
+        let request = FetchRequest {
+            url: format!("http://{address}/").parse().unwrap(),
+            headers: HeaderMap::new(),
+            deadline: PATIENCE,
+            max_bytes: 10,
+        };
+        assert_eq!(fetch(&client, request.clone()).await.unwrap().body, "ok");
+        let again = fetch(&client, request).await;
+        assert_eq!(again.is_ok(), whole, "{again:?}");
+        assert_eq!(asked.load(Ordering::Relaxed), if whole { 3 } else { 2 });
+    }
 }
