@@ -46,7 +46,7 @@ pub struct ClientAssertion {
 /// # Errors
 /// `invalid_token` when the assertion has not the shape of a token.
 pub fn claimed_client(compact: &str) -> Result<String, Box<model::Refusal>> {
-    shape::parse(compact).map(|token| token.issuer)
+    shape::parse(compact, None).map(|token| token.issuer)
 }
 
 /// Verifies that `compact` is `client`'s, for one of `audiences`, and lives at most five minutes.
@@ -99,7 +99,7 @@ pub fn verify_sidecar_assertion(
 }
 
 fn signed_by<'a>(compact: &'a str, keys: &KeySet, name: &str) -> Checked<Unverified<'a>> {
-    let token = shape::parse(compact)?;
+    let token = shape::parse(compact, None)?;
     if token.issuer != name {
         return Err(unverified("`iss` is not the client"));
     }

@@ -183,7 +183,7 @@ impl Verifier {
         {
             return Ok(verified);
         }
-        let token = shape::parse(presented.compact).map_err(unseen)?;
+        let token = shape::parse(presented.compact, Some(digest)).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, generation) = key(&token, issuer, keys, now).await.map_err(unseen)?;
         let candidate = Candidate { token: &token, key: &key, issuer };
@@ -206,7 +206,7 @@ impl Verifier {
         audiences: &SubjectAudiences,
         now: Timestamp,
     ) -> Result<VerifiedSubject, Box<Rejection>> {
-        let token = shape::parse(compact).map_err(unseen)?;
+        let token = shape::parse(compact, None).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;
         verify::for_exchange(&Candidate { token: &token, key: &key, issuer }, &self.0.rules, audiences, now)

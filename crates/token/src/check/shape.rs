@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct Unverified<'a> {
     /// Header and payload as they were signed.
     pub(crate) signed: &'a str,
-    pub(crate) signature: &'a str,
+    pub(crate) signature: Vec<u8>,
     pub(crate) header: Header,
     pub(crate) claims: Json,
     /// The `iss` it claims.
@@ -56,7 +56,8 @@ pub(crate) fn bounded(compact: &str) -> Checked<()> {
     Ok(())
 }
 
-pub(crate) fn parse(compact: &str) -> Checked<Unverified<'_>> {
+/// The parts of `compact`, whose digest is taken where it is not known yet.
+pub(crate) fn parse(compact: &str, digest: Option<Digest>) -> Checked<Unverified<'_>> {
     bounded(compact)?;
     let mut parts = compact.split('.');
     let (Some(header), Some(payload), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
@@ -64,15 +65,17 @@ pub(crate) fn parse(compact: &str) -> Checked<Unverified<'_>> {
         return Err(unverified("a token has exactly three parts"));
     };
     let (signed, _) = compact.rsplit_once('.').unwrap_or_default();
-    if signature.is_empty() || URL_SAFE_NO_PAD.decode(signature).is_err() {
-        return Err(unverified("the signature is not base64url without padding"));
-    }
+    let signature = match URL_SAFE_NO_PAD.decode(signature) {
+        Ok(bytes) if !bytes.is_empty() => bytes,
+        _ => return Err(unverified("the signature is not base64url without padding")),
+    };
     let header = read_header(&object(header, "header")?)?;
     let claims = object(payload, "payload")?;
     let Some(issuer) = claims.member("iss").and_then(Json::as_text).map(str::to_owned) else {
         return Err(unverified("`iss` is missing or not a string"));
     };
-    Ok(Unverified { signed, signature, header, claims, issuer, digest: Digest::of(compact) })
+    let digest = digest.unwrap_or_else(|| Digest::of(compact));
+    Ok(Unverified { signed, signature, header, claims, issuer, digest })
 }
 
 fn object(part: &str, name: &str) -> Checked<Json> {

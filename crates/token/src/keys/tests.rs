@@ -146,3 +146,35 @@ fn a_thumbprint_is_that_of_rfc_7638() {
     let set = parse(&[json!({"kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256"})], &[Algorithm::Rs256]).unwrap();
     assert_eq!(set.keys[0].thumbprint, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
 }
+
+#[test]
+fn a_signature_is_good_for_the_very_algorithm_that_the_key_is_for() {
+    use aws_lc_rs::signature::{
+        RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512,
+        RsaEncoding,
+    };
+    let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let public = pair.public_key();
+    let (n, e) =
+        (public.modulus().big_endian_without_leading_zero(), public.exponent().big_endian_without_leading_zero());
+    let algorithms: [(Algorithm, &'static dyn RsaEncoding); 6] = [
+        (Algorithm::Rs256, &RSA_PKCS1_SHA256),
+        (Algorithm::Rs384, &RSA_PKCS1_SHA384),
+        (Algorithm::Rs512, &RSA_PKCS1_SHA512),
+        (Algorithm::Ps256, &RSA_PSS_SHA256),
+        (Algorithm::Ps384, &RSA_PSS_SHA384),
+        (Algorithm::Ps512, &RSA_PSS_SHA512),
+    ];
+    for (signed_as, encoding) in algorithms {
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(encoding, &aws_lc_rs::rand::SystemRandom::new(), b"signed", &mut signature).unwrap();
+        for (algorithm, _) in algorithms {
+            let jwk = json!({ "kty": "RSA", "alg": algorithm.as_str(), "n": URL_SAFE_NO_PAD.encode(n), "e": URL_SAFE_NO_PAD.encode(e) });
+            let set = json!({ "keys": [jwk] });
+            let set = KeySet::parse(&serde_json::to_vec(&set).unwrap(), &[algorithm].into()).unwrap();
+            let key = set.find(None, algorithm).unwrap();
+            assert_eq!(key.verifies(&signature, "signed"), algorithm == signed_as, "{signed_as} as {algorithm}");
+            assert!(!key.verifies(&signature, "other") && !key.verifies(&[], "signed"));
+        }
+    }
+}
