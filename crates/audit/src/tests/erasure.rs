@@ -229,6 +229,28 @@ async fn a_late_end_is_erased_by_the_next_start_too_and_none_is_waited_for_that_
 }
 
 #[tokio::test]
+async fn an_erasure_that_failed_in_between_leaves_no_end_of_which_nobody_knows_whose_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = open(dir.path()).await;
+    let alice = Arc::new(testing::delegation());
+    let call = begin(&kept, 1, &alice).await;
+    let pen = kept.ledger.pen();
+    blocking(move || pen.seal().unwrap()).await;
+    end(&kept, &call).await;
+    // Where the rest of the second segment would be written.
+    let obstacle = dir.path().join("ledger/00000002.values.new");
+    fs::create_dir(&obstacle).unwrap();
+    let failed = kept.ledger.erase(request("alice@acme")).await;
+    assert!(matches!(failed, Err(ErasureError::Ledger(LedgerError::Io { .. }))), "{failed:?}");
+    fs::remove_dir(&obstacle).unwrap();
+    let erased = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert_eq!(erased.segments, [1, 2]);
+    assert!(!has_end_values(dir.path(), &call));
+    kept.close().await;
+    assert_eq!(verified(dir.path()).unfinished_erasures, 0);
+}
+
+#[tokio::test]
 async fn an_erasure_that_names_nobody_says_so() {
     let asked = Erasure::new(person(""), "the data protection officer", "request 17");
     assert!(matches!(asked, Err(ErasureError::Missing("user"))), "{asked:?}");
