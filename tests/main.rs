@@ -38,6 +38,7 @@ mod retention;
 mod revoke;
 mod shutdown;
 mod soak;
+mod state;
 mod support;
 mod telemetry;
 mod tls;

@@ -65,6 +65,7 @@ pub(crate) struct Authority {
     /// Its process.
     pub(crate) daemon: Daemon,
     port: u16,
+    issuer: String,
     directory: tempfile::TempDir,
 }
 
@@ -72,6 +73,11 @@ impl Authority {
     /// Starts one that believes `openid`'s users and knows `clients`: the first has a grant of alice, with the task
     /// `ticket-1` of the run `run-1`; it may pass that on to one more agent.
     pub(crate) fn start(openid: &OpenId, clients: &[&Client]) -> Self {
+        Self::start_with(openid, clients, |_, _| ())
+    }
+
+    /// The same with `change` made to its configuration, whose folder it is told.
+    pub(crate) fn start_with(openid: &OpenId, clients: &[&Client], change: impl FnOnce(&Path, &mut Value)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = free_port();
         let issuer = format!("http://127.0.0.1:{port}");
@@ -82,34 +88,55 @@ impl Authority {
             path
         };
         write("store.yaml", &store(openid, clients));
-        let config = write(
-            "authority.yaml",
-            &json!({
-                "authority": {
-                    "issuer": issuer,
-                    "keys": {"dir": "keys"},
-                    "sidecars": [{"audience": AUDIENCE}],
-                    "subject_audiences": [AUDIENCE],
-                    "management": {
-                        "audience": MANAGEMENT, "clients": ["portal"], "administrators": {"groups": ["platform"]},
-                    },
-                    "store": "store.yaml",
+        let mut config = json!({
+            "authority": {
+                "issuer": issuer,
+                "keys": {"dir": "keys"},
+                "sidecars": [{"audience": AUDIENCE}],
+                "subject_audiences": [AUDIENCE],
+                "management": {
+                    "audience": MANAGEMENT, "clients": ["portal"], "administrators": {"groups": ["platform"]},
                 },
-                "listen": {"tcp": format!("127.0.0.1:{port}")},
-                "issuers": [{
-                    "issuer": openid.issuer(),
-                    "role": "subject",
-                    "tenants": ["acme"],
-                    "claims": {"tenant": "tenant"},
-                    "entitlements": entitlements(),
-                }],
-                "ledger": {"dir": "ledger"},
-            }),
-        );
+                "store": "store.yaml",
+            },
+            "listen": {"tcp": format!("127.0.0.1:{port}")},
+            "issuers": [{
+                "issuer": openid.issuer(),
+                "role": "subject",
+                "tenants": ["acme"],
+                "claims": {"tenant": "tenant"},
+                "entitlements": entitlements(),
+            }],
+            "ledger": {"dir": "ledger"},
+        });
+        change(directory.path(), &mut config);
+        let config = write("authority.yaml", &config);
         let daemon = Self::spawn(&config);
-        let mut authority = Self { daemon, port, directory };
+        let mut authority = Self { daemon, port, issuer, directory };
         authority.until_ready();
         authority
+    }
+
+    /// Another one under the same name, with the same keys and database, and with a ledger of its own.
+    pub(crate) fn replica(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let text = fs::read_to_string(self.directory.path().join("authority.yaml")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config["listen"]["tcp"] = json!(format!("127.0.0.1:{port}"));
+        for (name, of) in [
+            ("keys", "/authority/keys/dir"),
+            ("store.yaml", "/authority/store"),
+            ("url", "/authority/database/postgres/url/file"),
+        ] {
+            *config.pointer_mut(of).unwrap() = json!(self.directory.path().join(name));
+        }
+        let path = directory.path().join("authority.yaml");
+        fs::write(&path, config.to_string()).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let mut replica = Self { daemon: Self::spawn(&path), port, issuer: self.issuer(), directory };
+        replica.until_ready();
+        replica
     }
 
     fn spawn(config: &Path) -> Daemon {
@@ -150,7 +177,7 @@ impl Authority {
 
     /// Its issuer identifier.
     pub(crate) fn issuer(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.issuer.clone()
     }
 
     /// The port it listens on.

@@ -7,6 +7,7 @@ pub(crate) mod curl;
 pub(crate) mod http;
 pub(crate) mod openid;
 pub(crate) mod otlp;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod sidecar;
 pub(crate) mod tool;

@@ -103,14 +103,41 @@ async fn declarations(section: &AuthoritySection) -> Result<Declarations, store:
 /// The state, with what is declared applied to it.
 async fn store(section: &AuthoritySection, environment: &Environment, background: &Tasks) -> Result<Store, Failure> {
     let declared = declarations(section).await.map_err(Failure::configuration)?;
-    let database =
-        section.database(&|name| environment.value(name).map(str::to_owned)).map_err(Failure::configuration)?;
     let now = net::clock::now();
-    let store = Store::open(&database, now, background).await.map_err(Failure::configuration)?;
+    let store = opened(section, environment, background).await?;
     let writer = Writer { by: "declarations".to_owned(), reason: None, now, idempotency: None };
     let applied = store.declare(&writer, &declared).await.map_err(Failure::configuration)?;
     tracing::info!(position = applied.position, declared = applied.value, "state opened");
     Ok(store)
+}
+
+async fn opened(section: &AuthoritySection, environment: &Environment, tasks: &Tasks) -> Result<Store, Failure> {
+    let env = |name: &str| environment.value(name).map(str::to_owned);
+    let database = section.database(&env).map_err(Failure::configuration)?;
+    Store::open(&database, net::clock::now(), tasks).await.map_err(Failure::configuration)
+}
+
+/// Begins a new generation of the state, which was restored from a backup.
+pub(crate) async fn restored(
+    document: Document<AuthorityConfig>,
+    process: Process,
+    by: &str,
+    reason: &str,
+) -> Result<store::Head, Failure> {
+    let mut findings = Findings::default();
+    let looked = look(document, &process.environment, &mut findings);
+    findings.into_failure()?;
+    let Some((Document { value: config, .. }, _)) = looked else {
+        return Err(Failure::new(Exit::Configuration, "the configuration could not be prepared"));
+    };
+    let store = opened(&config.authority, &process.environment, &process.tasks).await?;
+    let (by, reason) = (by.to_owned(), Some(reason.to_owned()));
+    let writer = Writer { by, reason, now: net::clock::now(), idempotency: None };
+    let unavailable = |error| Failure::because(Exit::Unavailable, "the state", error);
+    let began = store.begin_generation(&writer).await.map_err(unavailable)?.value;
+    process.tasks.drain(BACKGROUND).await;
+    store.close().await;
+    Ok(began)
 }
 
 /// Runs an authority until it is asked to stop.
