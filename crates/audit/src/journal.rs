@@ -40,8 +40,6 @@ pub(crate) struct Journal {
     entries: u64,
     /// Where in its half the next entry goes.
     at: u64,
-    /// How much of each half may hold something.
-    used: [u64; 2],
     buffer: Vec<u8>,
 }
 
@@ -63,14 +61,8 @@ impl Journal {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         files::sync_directory(dir)?;
         let identity = Identity::of(&file.metadata()?);
-        let length = file.metadata()?.len();
-        let found = Found::read(&path)?;
-        let used = [length.min(LAP_BYTES), length.saturating_sub(LAP_BYTES)];
-        let lap = found.as_ref().map_or(0, |found| found.lap);
-        let mut journal = Self { file, path, identity, lap, entries: 0, at: 0, used, buffer: Vec::new() };
-        if found.is_some() {
-            journal.wipe()?;
-        }
+        let mut journal = Self { file, path, identity, lap: 0, entries: 0, at: 0, buffer: Vec::new() };
+        journal.wipe()?;
         Ok(journal)
     }
 
@@ -103,25 +95,15 @@ impl Journal {
         sync(&self.file, observer)?;
         self.entries += 1;
         self.at += self.buffer.len() as u64;
-        if let Some(used) = self.used.get_mut(usize::from(self.lap & 1 == 1)) {
-            *used = (*used).max(self.at);
-        }
         Ok(())
     }
 
     /// Leaves nothing of what it held: it is personal, and may have to be forgotten.
     pub(crate) fn wipe(&mut self) -> io::Result<()> {
-        let zeros = vec![0; 64 * 1024];
-        for (start, used) in [0, LAP_BYTES].into_iter().zip(self.used) {
-            let mut at = 0;
-            while at < used {
-                let length = zeros.len().min(usize::try_from(used - at).unwrap_or(zeros.len()));
-                self.file.write_all_at(zeros.get(..length).unwrap_or_default(), start + at)?;
-                at += length as u64;
-            }
-        }
+        self.file.set_len(0)?;
         self.file.sync_data()?;
-        self.used = [0, 0];
+        // The first half again: nothing has to be kept of the other, and the file grows from its beginning.
+        self.lap |= 1;
         self.next_lap();
         Ok(())
     }
