@@ -8,6 +8,7 @@ mod body;
 pub(crate) mod caller;
 mod changes;
 mod grants;
+mod openapi;
 mod page;
 pub(crate) mod problem;
 mod query;
@@ -15,6 +16,7 @@ mod quota;
 mod route;
 mod sidecars;
 mod tasks;
+pub(crate) mod tool_keys;
 mod withdrawals;
 
 use std::{sync::Arc, time::Duration};
@@ -130,6 +132,7 @@ impl Authority {
         }
         match route {
             Route::Changes => return self.follow(&head.headers, head.uri.query()).await,
+            Route::Description => return Ok(json_response(StatusCode::OK, openapi::document())),
             Route::Enrol => return self.join(peer, &head.headers, body).await,
             _ => {}
         }

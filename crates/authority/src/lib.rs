@@ -3,6 +3,7 @@
 //!
 //! `client` says who asks, `exchange` what they get, `record` writes it down before it is handed out.
 
+mod ages;
 mod api;
 mod client;
 pub mod config;
@@ -41,7 +42,10 @@ use token::{
 };
 
 use self::{
-    api::Api,
+    api::{
+        Api,
+        tool_keys::{self, ToolKeys},
+    },
     config::AuthoritySettings,
     exchange::Moment,
     form::Form,
@@ -71,6 +75,7 @@ pub struct Authority {
     api: Api,
     recorder: Arc<Recorder>,
     withdrawn: Withdrawn,
+    tool_keys: ToolKeys,
     tenants: BTreeSet<Id<Tenant>>,
     /// The issuers of users' tokens, by name.
     issuers: BTreeMap<String, Issuer>,
@@ -138,6 +143,9 @@ impl Authority {
         let recorder = Recorder::resume(store.clone(), ledger.clone(), ledger_dir, net::clock::now()).await?;
         let recorder = Arc::new(recorder);
         recorder.follow(tasks);
+        if let Some(management) = &settings.management {
+            ages::watch(store.clone(), management.credential_max_age, tasks);
+        }
         Ok(Self {
             audiences: SubjectAudiences {
                 users: settings.subject_audiences.iter().cloned().chain([issuer.clone()]).collect(),
@@ -152,6 +160,7 @@ impl Authority {
                 .build(),
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
             withdrawn: Withdrawn::default(),
+            tool_keys: ToolKeys::default(),
             recorder,
             tenants,
             issuers: believed,
@@ -171,6 +180,9 @@ impl Authority {
         if let Some(path) = metadata::management(request.uri().path(), &self.settings) {
             let path = path.to_owned();
             return self.manage(&path, &peer, request).await;
+        }
+        if let Some(tool) = tool_keys::tool(request.uri().path(), &self.settings) {
+            return self.tool_keys(&tool, request.method()).await;
         }
         let Some(endpoint) = Endpoint::at(request.uri().path(), &self.settings) else {
             return problem(StatusCode::NOT_FOUND, "There is nothing here.");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use model::{Action, Agent, AgentStatus, Id, Principal, Tenant, duration::ConfigDuration};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{AgentChange, AgentFilter, Committed, Credential, CredentialKind, NewAgent, Registration};
@@ -16,13 +17,13 @@ use super::{
     problem::Problem,
     sidecars::Reason,
 };
-use crate::Authority;
+use crate::{Authority, ages};
 
 /// The most credentials that an agent may have at once.
 const MAX_CREDENTIALS: usize = 8;
 
 /// An agent to be registered.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Registering {
     id: Id<Principal>,
@@ -31,13 +32,25 @@ struct Registering {
     description: Option<String>,
     actions: BTreeSet<Id<Action>>,
     tenants: BTreeSet<Id<Tenant>>,
+    #[schemars(with = "Vec<WrittenCredential>")]
     credentials: Vec<CredentialKind>,
 }
 
+/// A credential, as it may be written here: a file is named in declarations only.
+#[derive(JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it describes what `CredentialKind` reads")]
+enum WrittenCredential {
+    /// A JWKS (RFC 7517 §5) with public keys.
+    Jwks(Value),
+    /// A SPIFFE ID.
+    Spiffe(String),
+}
+
 /// What is to be different.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Changing {
+struct ChangingAgent {
     #[serde(default)]
     owner: Option<String>,
     #[serde(default)]
@@ -50,9 +63,10 @@ struct Changing {
 }
 
 /// A credential to be added.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Rotating {
+    #[schemars(with = "WrittenCredential")]
     credential: CredentialKind,
     /// How long those it has stay good beside it.
     #[serde(default)]
@@ -146,7 +160,7 @@ impl Authority {
         call.caller.must_administer()?;
         call.caller.must_be_fresh(call.now)?;
         let (issuer, id) = self.named(id, call)?;
-        let Changing { owner, description, actions, tenants, reason } = call.read()?;
+        let ChangingAgent { owner, description, actions, tenants, reason } = call.read()?;
         if let Some(tenants) = &tenants {
             self.known_tenants(tenants)?;
         }
@@ -242,9 +256,7 @@ fn shown_credential(credential: &Credential, max_age: Option<std::time::Duration
         CredentialKind::Spiffe(id) => ("spiffe", Some(vec![id.clone()])),
     };
     let age = now.duration_since(credential.added).max(SignedDuration::ZERO);
-    // Of a file nobody here knows how old the key in it is.
-    let ages = matches!(credential.is, CredentialKind::Jwks(_)) && is_good(credential, now);
-    let overdue = ages && max_age.and_then(|max| SignedDuration::try_from(max).ok()).is_some_and(|max| age > max);
+    let overdue = max_age.is_some_and(|max_age| ages::overdue(credential, max_age, now));
     json!({
         "id": credential.id,
         "kind": kind,
@@ -260,4 +272,19 @@ fn kids(jwks: &Value) -> Vec<String> {
     let keys = jwks.get("keys").and_then(Value::as_array);
     let kid = |key: &Value| key.get("kid").and_then(Value::as_str).map(str::to_owned);
     keys.into_iter().flatten().filter_map(kid).collect()
+}
+
+/// What the body may be.
+pub(super) fn registering_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Registering>()
+}
+
+/// What the body may be.
+pub(super) fn changing_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<ChangingAgent>()
+}
+
+/// What the body may be.
+pub(super) fn rotating_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Rotating>()
 }

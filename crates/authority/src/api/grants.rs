@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use model::{
     Authority as Held, Element, Grant, Id, Presence, Principal, PrincipalKind, Scope, Stage, duration::ConfigDuration,
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Committed, GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
@@ -28,7 +29,7 @@ const LONGEST: std::time::Duration = std::time::Duration::from_secs(366 * 24 * 3
 const MAX_ELEMENTS: usize = 64;
 
 /// A principal, by its name alone or with whose name it is.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum Named {
     Id(Id<Principal>),
@@ -36,7 +37,7 @@ enum Named {
 }
 
 /// A grant to be made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Giving {
     agent: Named,
@@ -58,9 +59,9 @@ struct Giving {
 }
 
 /// What is to be different.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Changing {
+struct ChangingGrant {
     #[serde(default)]
     scope: Option<Scope>,
     #[serde(default)]
@@ -131,7 +132,7 @@ impl Authority {
     pub(super) async fn change_grant(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
         let before = self.own_grant(id, &call.caller).await?;
-        let changing: Changing = call.read()?;
+        let changing: ChangingGrant = call.read()?;
         let mut clipped = Vec::new();
         let authority = match (changing.scope, changing.authorization_details) {
             (None, None) => None,
@@ -281,4 +282,14 @@ fn shown(record: &GrantRecord, now: Timestamp) -> Value {
         "given_at": given,
         "given_by": given_by,
     })
+}
+
+/// What the body may be.
+pub(super) fn giving_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Giving>()
+}
+
+/// What the body may be.
+pub(super) fn changing_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<ChangingGrant>()
 }

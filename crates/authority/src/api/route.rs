@@ -13,6 +13,8 @@ use crate::Authority;
 /// A part of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
+    /// `/v1/openapi.json`: for everybody.
+    Description,
     /// `/v1/withdrawals`
     Withdrawals,
     /// `/v1/changes`: for enrolled sidecars.
@@ -63,6 +65,7 @@ impl Route {
         let segments: Vec<_> = segments.iter().map(String::as_str).collect();
         let owned = |id: &str| id.to_owned();
         Ok(match segments.as_slice() {
+            ["openapi.json"] => Self::Description,
             ["withdrawals"] => Self::Withdrawals,
             ["changes"] => Self::Changes,
             ["sidecars"] => Self::Sidecars,
@@ -95,7 +98,9 @@ impl Route {
             Self::Withdrawals | Self::Sidecars | Self::Agents | Self::Grants | Self::Tasks => {
                 &[Method::GET, Method::POST]
             }
-            Self::Changes | Self::Sidecar(_) | Self::Agent(_) | Self::Grant(_) | Self::Task(_) => &[Method::GET],
+            Self::Description | Self::Changes | Self::Sidecar(_) | Self::Agent(_) | Self::Grant(_) | Self::Task(_) => {
+                &[Method::GET]
+            }
             Self::Enrol
             | Self::RemoveSidecar(_)
             | Self::StepAgent(..)
@@ -112,6 +117,7 @@ impl Route {
     /// Its name in logs and metrics.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
+            Self::Description => "openapi.json",
             Self::Withdrawals => "withdrawals",
             Self::Changes => "changes",
             Self::Sidecars => "sidecars",
@@ -167,7 +173,7 @@ impl Authority {
             Route::EndTask(id) => self.end(id, call).await,
             Route::StageTask(id) => self.stage(id, call).await,
             // Asked without a user, and answered before.
-            Route::Changes | Route::Enrol => Err(nothing()),
+            Route::Description | Route::Changes | Route::Enrol => Err(nothing()),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use model::{Id, Principal, Tenant, Tool, duration::ConfigDuration};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ use crate::Authority;
 const LONGEST: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 3600);
 
 /// A join token to be made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Invitation {
     #[serde(default)]
@@ -37,17 +38,18 @@ struct Invitation {
 }
 
 /// A sidecar that joins.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Joining {
     #[serde(deserialize_with = "secret")]
+    #[schemars(with = "String")]
     token: SecretString,
     name: String,
     jwk: Value,
 }
 
 /// Why something is done, for the record.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Reason {
     pub(super) reason: String,
@@ -169,4 +171,19 @@ fn shown(sidecar: &Sidecar) -> Value {
         "enrolled_at": sidecar.enrolled,
         "enrolled_by": sidecar.enrolled_by,
     })
+}
+
+/// What the body may be.
+pub(super) fn invitation_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Invitation>()
+}
+
+/// What the body may be.
+pub(super) fn joining_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Joining>()
+}
+
+/// What the body may be.
+pub(super) fn reason_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Reason>()
 }

@@ -2,6 +2,7 @@
 //! needs a justification and a fresh login; the lowest stage that serves is the default.
 
 use model::{Id, Presence, Sensitivity, Stage, Task, Tenant, duration::ConfigDuration, id::Run, registry::TaskStatus};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{Committed, GrantRecord, NewTask, TaskFilter, TaskRecord};
@@ -17,7 +18,7 @@ use super::{
 use crate::Authority;
 
 /// A task to be started.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Starting {
     grant: Id<model::Grant>,
@@ -44,7 +45,7 @@ struct Starting {
 }
 
 /// How a task ends.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Ending {
     #[serde(default = "completed")]
@@ -54,7 +55,7 @@ struct Ending {
 }
 
 /// How far it may go from now on.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Staging {
     stage: Stage,
@@ -227,4 +228,19 @@ fn shown(record: &TaskRecord) -> Value {
         "started_at": started,
         "ended_at": ended,
     })
+}
+
+/// What the body may be.
+pub(super) fn starting_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Starting>()
+}
+
+/// What the body may be.
+pub(super) fn ending_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Ending>()
+}
+
+/// What the body may be.
+pub(super) fn staging_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Staging>()
 }

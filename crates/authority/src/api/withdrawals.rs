@@ -1,6 +1,7 @@
 //! `/v1/withdrawals`: the button that ends it everywhere, and the list of what was ended.
 
 use model::{Id, Principal, Target, Withdrawal, id::Run};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{MAX_PAGE, Page, TaskFilter, WithdrawalFilter};
@@ -15,7 +16,7 @@ use super::{
 use crate::Authority;
 
 /// What to take back.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewWithdrawal {
     target: WrittenTarget,
@@ -23,7 +24,7 @@ struct NewWithdrawal {
 }
 
 /// A target as an object (`{"kind": "task", "id": …}`) or as people write it (`task:ticket-12847`).
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum WrittenTarget {
     Text(String),
@@ -116,4 +117,9 @@ fn shown(withdrawal: &Withdrawal) -> Value {
         members.insert("name".to_owned(), json!(withdrawal.target.to_string()));
     }
     shown
+}
+
+/// What the body may be.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<NewWithdrawal>()
 }

@@ -55,7 +55,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "",
         "How old the view of what the authority withdrew is. Absent before it was whole once. Near one second while all is well.",
     ),
-    ("countersign_withdrawals_applied_total", "kind", "Withdrawals that the authority told of, by what they take back."),
+    (
+        "countersign_withdrawals_applied_total",
+        "kind",
+        "Withdrawals that the authority told of, by what they take back.",
+    ),
     (
         "countersign_used_after_end_total",
         "code",
@@ -79,6 +83,12 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_ledger_failures_total", "", "Writes of the ledger that failed since the start."),
     ("countersign_ledger_disk_free_bytes", "", "Bytes that are free on the ledger's disk."),
     ("countersign_exchange_total", "outcome, error", "Token requests at the authority."),
+    (
+        "countersign_management_total",
+        "route, code",
+        "Requests of the authority's management API, `ok` where it did as asked.",
+    ),
+    ("countersign_agent_credentials_overdue", "", "Credentials of agents that are older than they may be."),
     ("countersign_build_info", "version", "Always 1; which build runs."),
     (
         "countersign_telemetry_items_total",

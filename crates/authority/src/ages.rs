@@ -1,0 +1,91 @@
+//! How old agents' credentials are, looked at every few minutes: what is overdue shows in a metric and in the log, for
+//! whoever only looks there.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use net::Tasks;
+use store::{AgentFilter, Credential, CredentialKind, MAX_PAGE, Page, Store, StoreError};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(300);
+
+/// Whether a credential is older than it may be. Of a key in a file nobody here knows how old it is.
+pub(crate) fn overdue(credential: &Credential, max_age: Duration, now: Timestamp) -> bool {
+    let good = credential.retires.is_none_or(|retires| now < retires);
+    let most = SignedDuration::try_from(max_age).unwrap_or(SignedDuration::MAX);
+    good && matches!(credential.is, CredentialKind::Jwks(_)) && now.duration_since(credential.added) > most
+}
+
+/// Looks at them until the end.
+pub(crate) fn watch(store: Store, max_age: Duration, tasks: &Tasks) {
+    let found = Arc::new(AtomicU64::new(0));
+    let seen = Arc::downgrade(&found);
+    let _gauge = opentelemetry::global::meter("countersign")
+        .u64_observable_gauge("countersign_agent_credentials_overdue")
+        .with_description("Credentials of agents that are older than they may be.")
+        .with_callback(move |observer| {
+            // Meters live as long as the process, and an authority may end before it.
+            if let Some(found) = seen.upgrade() {
+                observer.observe(found.load(Ordering::Relaxed), &[]);
+            }
+        })
+        .build();
+    let stop = tasks.shutdown_token();
+    tasks.spawn("ages of credentials", async move {
+        let mut next = tokio::time::interval(EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = next.tick() => {}
+            }
+            match count(&store, max_age, net::clock::now()).await {
+                Ok(count) => {
+                    // Said when there are more than before, not at each look.
+                    if count > found.swap(count, Ordering::Relaxed) {
+                        tracing::warn!(count, "credentials of agents are overdue: `countersign agents list --overdue`");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "the ages of credentials cannot be looked at"),
+            }
+        }
+    });
+}
+
+async fn count(store: &Store, max_age: Duration, now: Timestamp) -> Result<u64, StoreError> {
+    let mut page = Page { after: 0, limit: MAX_PAGE };
+    let mut count = 0;
+    loop {
+        let listed = store.agents(&AgentFilter::default(), page).await?;
+        let credentials = listed.items.iter().flat_map(|agent| &agent.credentials);
+        count += credentials.filter(|credential| overdue(credential, max_age, now)).count();
+        match listed.next {
+            Some(next) => page.after = next,
+            None => return Ok(u64::try_from(count).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_that_is_still_good_and_of_known_age_is_overdue() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let credential = |is, retires| Credential { id: "one".to_owned(), is, added: at(0), retires };
+        let jwks = || CredentialKind::Jwks(serde_json::json!({}));
+        let age = Duration::from_secs(60);
+        assert!(!overdue(&credential(jwks(), None), age, at(60)));
+        assert!(overdue(&credential(jwks(), None), age, at(61)));
+        assert!(overdue(&credential(jwks(), Some(at(100))), age, at(61)));
+        assert!(!overdue(&credential(jwks(), Some(at(60))), age, at(61)));
+        assert!(!overdue(&credential(CredentialKind::JwksFile("keys.json".into()), None), age, at(61)));
+    }
+}
