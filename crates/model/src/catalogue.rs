@@ -43,6 +43,9 @@ pub struct Tool {
 pub enum IdentityMode {
     /// The sidecar's own credential for the tool; who is behind the call stays in the record.
     ServiceAccount,
+    /// The same, and beside it in `Txn-Token` who acts for whom in this one call, signed with the key that the sidecar
+    /// enrolled. It needs `authority`; docs/tools-identity.md says how a tool verifies it.
+    Hybrid,
 }
 
 /// A business operation on a tool.

@@ -127,6 +127,7 @@ fn snapshot(tool: &str, key: &SigningKey, tasks: &Tasks) -> Snapshot {
         listener: serde_json::from_value(json!({ "tcp": "127.0.0.1:0", "bearer": "all" })).unwrap(),
         config_revision: None,
         following: None,
+        signer: None,
     })
 }
 

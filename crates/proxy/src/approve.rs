@@ -16,6 +16,10 @@ pub(crate) struct Permit<'a> {
 }
 
 impl<'a> Permit<'a> {
+    pub(crate) const fn call(&self) -> &Call<'a> {
+        &self.call
+    }
+
     pub(crate) fn question(&self) -> &Arc<Question> {
         &self.question
     }

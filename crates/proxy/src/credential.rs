@@ -19,7 +19,7 @@ use model::{Code, Id, Refusal, Tenant};
 use net::{ClientTls, HttpClient, SecretError, SecretSource, Stamp, Tasks, keep_looking, secret::header_value};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{config::CredentialConfig, sidecar::Sidecar};
+use crate::{assertion::TXN_TOKEN, config::CredentialConfig, headers, sidecar::Sidecar};
 
 /// Between two looks at the files of credentials and of what tools are shown over TLS.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,6 +31,31 @@ const IN_PLACE: Duration = Duration::from_millis(50);
 pub(crate) struct Credential {
     current: Arc<Current>,
     tls: Option<Arc<ClientTls>>,
+    /// Of `identity: hybrid`: who acts for whom in this call.
+    assertion: Option<HeaderValue>,
+}
+
+/// What a tool was shown and an agent may not see.
+#[derive(Clone, Default)]
+pub(crate) struct Secrets([Option<HeaderValue>; 2]);
+
+impl Secrets {
+    /// Whether `value` has one of them in it.
+    pub(crate) fn are_in(&self, value: &HeaderValue) -> bool {
+        self.0.iter().flatten().any(|secret| headers::holds(value, secret))
+    }
+}
+
+impl From<HeaderValue> for Secrets {
+    fn from(value: HeaderValue) -> Self {
+        Self([Some(value), None])
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secrets")
+    }
 }
 
 /// A tool's credentials: one for each tenant that has its own, one for the others.
@@ -59,6 +84,21 @@ impl Credential {
     /// The field to send.
     pub(crate) fn field(&self) -> Option<&(HeaderName, HeaderValue)> {
         self.current.field.as_ref()
+    }
+
+    /// The same, with what the tool is told of the call.
+    pub(crate) fn with_assertion(self, assertion: HeaderValue) -> Self {
+        Self { assertion: Some(assertion), ..self }
+    }
+
+    /// What to send in `Txn-Token`.
+    pub(crate) const fn assertion(&self) -> Option<&HeaderValue> {
+        self.assertion.as_ref()
+    }
+
+    /// Everything of it that the agent may not see.
+    pub(crate) fn secrets(&self) -> Secrets {
+        Secrets([self.field().map(|(_, value)| value.clone()), self.assertion.clone()])
     }
 
     /// Changes whenever the secret does: what is cached under it belongs to this credential alone.
@@ -131,7 +171,7 @@ impl Credentials {
             .or(self.general.as_ref())
             .ok_or_else(|| unavailable(format!("no credential for tenant {tenant}")))?;
         match &**loaded.now.load() {
-            Ok(current) => Ok(Credential { current: Arc::clone(current), tls: self.tls.clone() }),
+            Ok(current) => Ok(Credential { current: Arc::clone(current), tls: self.tls.clone(), assertion: None }),
             Err(error) => Err(unavailable(error.to_string())),
         }
     }
@@ -252,7 +292,7 @@ fn own_header(name: &str) -> Result<HeaderName, CredentialError> {
     let invalid = || CredentialError::Header(name.to_owned());
     let known = HeaderName::try_from(name).map_err(|_| invalid())?;
     let reserved = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade", "via", "traceparent"];
-    if reserved.contains(&known.as_str()) { Err(invalid()) } else { Ok(known) }
+    if reserved.contains(&known.as_str()) || known == TXN_TOKEN { Err(invalid()) } else { Ok(known) }
 }
 
 impl Sidecar {
@@ -354,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_header_that_frames_the_message_is_no_place_for_a_credential() {
-        for name in ["Host", "Content-Length", "a b", ""] {
+        for name in ["Host", "Content-Length", "Txn-Token", "a b", ""] {
             let config = CredentialConfig::Header { name: name.into(), value: SecretSource::Env("KEY".into()) };
             assert!(load(&config).is_err(), "{name}");
         }

@@ -22,8 +22,9 @@ use self::{
 };
 use crate::{
     approve::Permit,
+    assertion::TXN_TOKEN,
     config::tools::Upstream,
-    credential::Credential,
+    credential::{Credential, Secrets},
     headers,
     refuse::DECISION_ID,
     reserve::Charge,
@@ -126,10 +127,11 @@ pub(crate) async fn forward(
         }
         Ok(response) => {
             settlement.answered(response.status().as_u16());
+            let secrets = credential.secrets();
             let seen = Seen {
                 id: &arrival.id,
-                credential: credential.field().map(|(_, value)| value),
-                trailers: Trailers::of_response(&headers, credential.field().map(|(_, value)| value)),
+                trailers: Trailers::of_response(&headers, &secrets),
+                secrets,
                 view: view(tool, tenant, snapshot, &attempt.url),
                 pause: upstream.pause,
                 watch: attempt.watch,
@@ -271,13 +273,16 @@ fn for_tool(fields: &HeaderMap, version: Version, span: &Traced, credential: &Cr
     if let Some((name, value)) = credential.field() {
         kept.insert(name.clone(), value.clone());
     }
+    if let Some(assertion) = credential.assertion() {
+        kept.insert(TXN_TOKEN, assertion.clone());
+    }
     kept
 }
 
 /// How the agent sees the tool's answer.
 struct Seen<'a> {
     id: &'a Id<DecisionMark>,
-    credential: Option<&'a HeaderValue>,
+    secrets: Secrets,
     trailers: Trailers,
     view: View<'a>,
     /// The longest that the tool may let the agent wait in the middle of an answer.
@@ -288,8 +293,8 @@ struct Seen<'a> {
 /// The tool's answer as the agent may see it.
 fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlement) -> Response<Body> {
     let (head, body) = response.into_parts();
-    let Seen { id, credential, trailers, view, pause, watch } = seen;
-    let mut fields = headers::for_agent(&head.headers, credential);
+    let Seen { id, secrets, trailers, view, pause, watch } = seen;
+    let mut fields = headers::for_agent(&head.headers, &secrets);
     view.rewrite(&mut fields);
     if let Some(names) = trailers.announcement(&head.headers) {
         fields.insert(header::TRAILER, names);

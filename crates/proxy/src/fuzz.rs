@@ -81,7 +81,7 @@ pub fn headers(bytes: &[u8]) -> bool {
 fn answer(fields: &HeaderMap) {
     let credential = HeaderValue::from_static(CREDENTIAL);
     let named = nominated(fields).unwrap_or_default();
-    let kept = for_agent(fields, Some(&credential));
+    let kept = for_agent(fields, &credential.clone().into());
     for (name, value) in &kept {
         assert!(!is_kept_from_agent(name) && !named.contains(name) && !holds(value, &credential), "{name}");
     }

@@ -15,6 +15,7 @@ use crate::{
     accept::{Arrival, Incoming, accept},
     admit::admit,
     approve::approve,
+    assertion::credential,
     decide::{ask, decide},
     fold::Fate,
     forward::{Cleared, Unanswered, Way, forward},
@@ -141,13 +142,14 @@ impl Sidecar {
         let charge = reserve(&permit)?;
 
         trail.enter("credential");
-        let credential = upstream.credentials.choose(&admitted.delegation().tenant)?;
+        let chosen = credential(&permit, admitted.delegation(), upstream, snapshot)?;
 
         trail.enter("record");
-        let (receipt, settlement) = record(self, &permit, snapshot, trail, trace).await?;
+        let (receipt, mut settlement) = record(self, &permit, snapshot, trail, trace).await?;
         trail.enter("forward");
         self.note(trail, trace, Verdict::Permit, None);
 
+        let credential = chosen.present(&permit, admitted.delegation(), upstream, &mut settlement)?;
         let watch = look.map(|look| look.watch(admitted.delegation()));
         let cleared = Cleared { permit, charge, credential, receipt, watch };
         let way = Way { tenant: &admitted.delegation().tenant, upstream, snapshot };

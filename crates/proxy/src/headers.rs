@@ -5,6 +5,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::credential::Secrets;
+
 /// Fields between neighbours only (RFC 9110 §7.6.1), in both directions.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
@@ -186,13 +188,12 @@ pub(crate) fn nominated(fields: &HeaderMap) -> Option<Vec<HeaderName>> {
     Some(names)
 }
 
-/// A response's fields as the agent may see them. A field whose value holds the tool's `credential` is dropped.
-pub(crate) fn for_agent(fields: &HeaderMap, credential: Option<&HeaderValue>) -> HeaderMap {
+/// A response's fields as the agent may see them. A field whose value holds one of the tool's `secrets` is dropped.
+pub(crate) fn for_agent(fields: &HeaderMap, secrets: &Secrets) -> HeaderMap {
     let named = nominated(fields).unwrap_or_default();
-    let echoes = |value: &HeaderValue| credential.is_some_and(|credential| holds(value, credential));
     let mut kept = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields {
-        if !is_kept_from_agent(name) && !named.contains(name) && !echoes(value) {
+        if !is_kept_from_agent(name) && !named.contains(name) && !secrets.are_in(value) {
             kept.append(name.clone(), value.clone());
         }
     }
@@ -279,7 +280,7 @@ mod tests {
             fields.append(name, HeaderValue::from_static(value));
         }
         let credential = HeaderValue::from_static("Bearer tool-secret-1");
-        let kept = for_agent(&fields, Some(&credential));
+        let kept = for_agent(&fields, &credential.into());
         let names: Vec<&str> = kept.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "x-ok"]);
     }

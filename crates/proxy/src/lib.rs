@@ -6,6 +6,7 @@
 mod accept;
 mod admit;
 mod approve;
+mod assertion;
 mod credential;
 mod decide;
 mod facts;

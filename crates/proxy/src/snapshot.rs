@@ -29,6 +29,7 @@ pub struct Snapshot {
     pub(crate) listener: AgentListenerConfig,
     pub(crate) config_revision: Option<String>,
     pub(crate) following: Option<Following>,
+    pub(crate) signer: Option<Arc<token::TransactionSigner>>,
     pub(crate) lanes: Lanes,
 }
 
@@ -51,12 +52,15 @@ pub struct SnapshotParts {
     pub config_revision: Option<String>,
     /// How closely an authority is followed, where one is.
     pub following: Option<Following>,
+    /// What signs what tools with `identity: hybrid` are told, where the sidecar is enrolled.
+    pub signer: Option<Arc<token::TransactionSigner>>,
 }
 
 impl Snapshot {
     /// Puts the parts together.
     pub fn new(parts: SnapshotParts) -> Self {
-        let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision, following } = parts;
+        let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision, following, signer } =
+            parts;
         let ResolvedTools { catalogue, upstreams } = tools;
         Self {
             catalogue,
@@ -68,6 +72,7 @@ impl Snapshot {
             listener,
             config_revision,
             following,
+            signer,
             lanes: Lanes::default(),
         }
     }

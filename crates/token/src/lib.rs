@@ -22,6 +22,7 @@ pub mod verifier;
 
 pub mod assertion;
 pub mod subject;
+pub mod transaction;
 
 pub use algorithm::Algorithm;
 pub use assertion::{
@@ -35,6 +36,7 @@ pub use mint::{Compact, MintError, SigningKey};
 pub use refresh::{KeyClients, KeyStatus};
 pub use refusal::{Rejection, Seen};
 pub use subject::{DelegatedSubject, SubjectAudiences, UserSubject, VerifiedSubject};
+pub use transaction::{TRANSACTION_TOKEN_LIFETIME, TRANSACTION_TOKEN_TYPE, Transaction, TransactionSigner};
 pub use verifier::{Defaults, Presented, Proof, Verified, Verifier, VerifierSettings};
 
 /// The largest compact token, in bytes.

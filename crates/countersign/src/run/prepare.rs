@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use audit::LedgerConfig;
-use model::{Action, Catalogue, Id, Tool};
+use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode};
 use net::{Roots, ServerTls, ServerTlsConfig};
 use proxy::{
     Agents, ResolvedTools,
@@ -60,6 +60,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
         names(config, &tools.catalogue, findings);
     }
     let enrolled = followed(config, findings).map(Arc::new);
+    identity_modes(config, findings);
     warnings(config, findings);
     if !findings.problems.is_empty() {
         return None;
@@ -318,6 +319,19 @@ fn warnings(config: &SidecarConfig, findings: &mut Findings) {
     }
     for (id, tool) in &config.tools {
         tool_warnings(id, tool, findings);
+    }
+}
+
+/// A tool that is told who acts believes it by the key that the sidecar enrolled.
+fn identity_modes(config: &SidecarConfig, findings: &mut Findings) {
+    if config.authority.is_some() {
+        return;
+    }
+    for (id, _) in config.tools.iter().filter(|(_, tool)| tool.identity == IdentityMode::Hybrid) {
+        findings.problem(format!(
+            "tools.{id}.identity: hybrid needs `authority`, with the `credential` that `countersign sidecar enrol` \
+             makes: its key signs what the tool is told of each call"
+        ));
     }
 }
 

@@ -17,7 +17,7 @@ use net::{ClientOptions, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits,
 use opentelemetry::{KeyValue, global};
 use policy::PolicySource;
 use proxy::{Parts, Sidecar, Snapshot, SnapshotParts};
-use token::{Issuer, KeyClients, Verifier, VerifierSettings, config::Role};
+use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
@@ -243,7 +243,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
 
 /// What calls see of a configuration.
 pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepared, verifier: Verifier) -> Snapshot {
-    let Prepared { tools, policy, agents, .. } = prepared;
+    let Prepared { tools, policy, agents, enrolled, .. } = prepared;
     Snapshot::new(SnapshotParts {
         tools,
         policy: Arc::new(policy),
@@ -253,7 +253,15 @@ pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepare
         listener: config.listen.agent.clone(),
         config_revision: Some(revision.to_owned()),
         following: follow::following(config),
+        signer: signer(config, enrolled),
     })
+}
+
+/// What tools with `identity: hybrid` are told is signed with the key that the sidecar enrolled.
+fn signer(config: &SidecarConfig, key: Option<Arc<SigningKey>>) -> Option<Arc<TransactionSigner>> {
+    let authority = config.authority.as_ref()?;
+    let base = authority.url.trim_end_matches('/');
+    Some(Arc::new(TransactionSigner::new(key?, base, authority.credential.id.as_str())))
 }
 
 /// What tokens are verified by. `agent` is where agents reach the sidecar.

@@ -7,7 +7,7 @@ use model::{
     catalogue::{CurrencySource, Source},
 };
 
-use crate::{config::AgentListenerConfig, headers};
+use crate::{config::AgentListenerConfig, credential::Secrets, headers};
 
 /// Which trailer fields of one message travel on.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +20,8 @@ enum Rule {
     Dropped,
     /// To the tool: these, and nothing with the agent's token in it.
     Announced(Vec<HeaderName>, Option<HeaderValue>),
-    /// To the agent: what it may see, and nothing with the tool's credential in it.
-    Visible(Option<HeaderValue>),
+    /// To the agent: what it may see, and nothing with the tool's secrets in it.
+    Visible(Secrets),
 }
 
 impl Trailers {
@@ -47,8 +47,8 @@ impl Trailers {
     }
 
     /// Those of a response to an agent that said `TE: trailers` in its `fields`.
-    pub(super) fn of_response(fields: &HeaderMap, credential: Option<&HeaderValue>) -> Self {
-        if takes(fields) { Self(Rule::Visible(credential.cloned())) } else { Self::default() }
+    pub(super) fn of_response(fields: &HeaderMap, secrets: &Secrets) -> Self {
+        if takes(fields) { Self(Rule::Visible(secrets.clone())) } else { Self::default() }
     }
 
     /// What `Trailer` says of the message that travels on, whose own fields are `fields`.
@@ -70,7 +70,7 @@ impl Trailers {
         let stays = |name: &HeaderName, value: &HeaderValue| match &self.0 {
             Rule::Dropped => false,
             Rule::Announced(names, token) => names.contains(name) && !gives_away(value, token),
-            Rule::Visible(credential) => visible(name) && !gives_away(value, credential),
+            Rule::Visible(secrets) => visible(name) && !secrets.are_in(value),
         };
         let mut kept = HeaderMap::new();
         let mut last = None;

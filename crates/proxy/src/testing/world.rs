@@ -324,6 +324,7 @@ fn snapshot(directory: &std::path::Path, tool: &Value, key: &SigningKey, tasks: 
         listener,
         config_revision: None,
         following: None,
+        signer: None,
     })
 }
 

@@ -49,7 +49,7 @@ fn what_does_not_hold_together_is_refused_with_its_place() {
         ("MISSING", Box::new(|tool| tool["credential"] = json!({ "bearer": { "env": "MISSING" } }))),
         ("globex", Box::new(|tool| tool["tenants"] = json!(["globex"]))),
         ("unknown field", Box::new(|tool| tool["retries"] = json!(3))),
-        ("unknown variant `hybrid`", Box::new(|tool| tool["identity"] = json!("hybrid"))),
+        ("unknown variant `hybird`", Box::new(|tool| tool["identity"] = json!("hybird"))),
         ("facts.order", Box::new(|tool| tool["facts"]["order"]["get"] = json!("v1/orders"))),
         ("facts.order", Box::new(|tool| tool["facts"]["order"]["tenant"] = json!("tenant"))),
         ("actions.refunds.create", Box::new(action(json!({ "match": "/v1/orders" })))),

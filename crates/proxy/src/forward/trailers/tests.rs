@@ -92,7 +92,7 @@ fn a_response_keeps_trailers_for_agents_that_take_them() {
         ("x-echo", "tool-secret-1"),
     ];
     let response =
-        |request: &[(&'static str, &'static str)]| Trailers::of_response(&fields(request), Some(&credential));
+        |request: &[(&'static str, &'static str)]| Trailers::of_response(&fields(request), &credential.clone().into());
     assert_eq!(names(&response(&[("te", "trailers")]), &sent), ["server-timing: db;dur=1", "grpc-status: 0"]);
     let told = fields(&[("trailer", "Server-Timing, Set-Cookie")]);
     assert_eq!(response(&[("te", "gzip;q=0.5, Trailers")]).announcement(&told).unwrap(), "server-timing");
