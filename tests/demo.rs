@@ -57,10 +57,33 @@ fn every_step_comes_out_as_expected() {
         "expired",
         "unmapped_action",
         "malformed",
+        "withdrawn",
     ] {
         assert!(codes.contains_key(code), "no step shows {code}: {codes:?}");
     }
     assert!(codes["permit"] >= 2 && codes["limit_exceeded"] >= 2, "{codes:?}");
+}
+
+#[test]
+fn a_task_that_is_taken_back_ends_what_streams_and_what_comes_after_at_once() {
+    let demo = demo();
+    let step = |name: &str| demo.steps.iter().find(|step| step["step"] == name).unwrap_or_else(|| panic!("no {name}"));
+    let (watched, refused, helper) = (step("watch_order"), step("withdrawn"), step("helper_withdrawn"));
+    assert_eq!((watched["got"].as_str(), refused["code"].as_str()), (Some("permit"), Some("withdrawn")));
+    assert_eq!(helper["code"], "withdrawn", "the task ends for every agent that works on it");
+    assert!(refused["ms"].as_f64().unwrap() < 5000.0, "the bound for writes: {refused}");
+    let watched = watched["decision_id"].as_str().unwrap();
+    let told = audit(&demo.ledger(), "query", &["--json"]).lines();
+    let end = told.iter().find(|it| it["kind"] == "call.settled" && it["decision_id"] == watched).expect("its end");
+    assert_eq!((end["outcome"].as_str(), end["code"].as_str()), (Some("cut"), Some("withdrawn")), "{end}");
+    // Whoever looks after the authority reads there who took back what, and why.
+    let authority = demo.directory.path().join("data/authority/ledger");
+    audit(&authority, "verify", &[]).well();
+    let kinds: Vec<Value> =
+        audit(&authority, "query", &["--json"]).lines().iter().map(|it| it["kind"].clone()).collect();
+    for kind in ["sidecar.enrolled", "grant.created", "task.started", "withdrawal.created"] {
+        assert!(kinds.iter().any(|it| it == kind), "no {kind} in {kinds:?}");
+    }
 }
 
 #[test]
@@ -130,7 +153,8 @@ fn serving_a_person_can_be_the_agent_with_the_lines_it_prints() {
     let commands: Vec<String> = guide
         .replace("\\\n", " ")
         .lines()
-        .filter(|line| line.trim_start().starts_with("curl "))
+        // One of them streams for minutes, until the task is taken back.
+        .filter(|line| line.trim_start().starts_with("curl ") && !line.contains("curl -N"))
         .map(str::to_owned)
         .collect();
     assert!(commands.len() >= 4, "{guide}");
@@ -142,9 +166,29 @@ fn serving_a_person_can_be_the_agent_with_the_lines_it_prints() {
     for code in ["limit_exceeded", "relation_unproven", "impersonation"] {
         assert!(answers.iter().any(|answer| answer.contains(code)), "no line shows {code}: {answers:?}");
     }
+    take_back(&guide, directory.path());
     daemon.signal("TERM");
     assert!(daemon.wait().success(), "{}", daemon.output());
     audit(&directory.path().join("data/ledger"), "verify", &[]).well();
+}
+
+/// Follows the order by the line of `guide`, and is alice by the one after it.
+fn take_back(guide: &str, directory: &Path) {
+    let line =
+        |start: &str| guide.lines().map(str::trim).find(|line| line.starts_with(start)).expect("a line").to_owned();
+    let heard = directory.join("heard");
+    let mut follow = std::process::Command::new("sh");
+    follow.arg("-c").arg(format!("exec {}", line("curl -N"))).stderr(std::process::Stdio::null());
+    let mut follow = follow.stdout(std::fs::File::create(&heard).unwrap()).spawn().unwrap();
+    eventually("an event", || std::fs::read_to_string(&heard).unwrap().contains("data: ").then_some(()));
+    let revoke = line("countersign revoke");
+    let revoke = revoke.strip_prefix("countersign").unwrap();
+    let done = process::run(
+        std::process::Command::new("sh").arg("-c").arg(format!("exec {}{revoke}", env!("CARGO_BIN_EXE_countersign"))),
+    );
+    assert!(done.well().contains("task:ticket-"));
+    let status = eventually("the stream to be cut", || follow.try_wait().unwrap());
+    assert!(!status.success(), "curl says that it was broken off");
 }
 
 #[test]

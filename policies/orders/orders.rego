@@ -12,7 +12,7 @@ default own_order := false
 own_order if delegation.is_user(input.facts.order.placed_by)
 
 allow contains {"code": "orders_within_grant"} if {
-	input.action.name in {"orders.read", "orders.list"}
+	input.action.name in {"orders.read", "orders.list", "orders.watch"}
 	delegation.covers(input.action)
 }
 

@@ -23,6 +23,7 @@ test_reading_and_drafting_need_a_grant_that_covers_them if {
 	every action, code in {
 		"orders.read": "orders_within_grant",
 		"orders.list": "orders_within_grant",
+		"orders.watch": "orders_within_grant",
 		"notes.draft": "note_within_grant",
 	} {
 		codes(support.allow) == {code} with input as call(action, {"placed_by": null, "status": null})

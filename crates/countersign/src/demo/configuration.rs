@@ -1,16 +1,13 @@
 //! What the demo writes for Countersign to start from: the same files that a platform team would write.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::json;
 
 use super::agent::Agent;
 use super::files::{Files, filled};
-use super::identity_provider::{ALICE, IdentityProvider};
-use super::tokens::{Agents, TASK};
-use crate::failure::{Exit, Failure};
+use super::tokens::Agents;
+use crate::failure::Failure;
 use crate::reference::schema;
 
 /// The sidecar's configuration.
@@ -18,14 +15,11 @@ pub(super) const SIDECAR: &str = "countersign.yaml";
 /// The authority's configuration.
 pub(super) const AUTHORITY: &str = "authority.yaml";
 
-/// How long the grant lasts, and the task: longer than anybody plays with a demo.
-const GRANT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// The key that the sidecar enrols with.
+pub(super) const SIDECAR_KEY: &str = "enrolled/sidecar.pem";
 
-const TEMPLATES: [(&str, &str); 3] = [
-    (SIDECAR, include_str!("template/countersign.yaml")),
-    (AUTHORITY, include_str!("template/authority.yaml")),
-    ("store.yaml", include_str!("template/store.yaml")),
-];
+const TEMPLATES: [(&str, &str); 2] =
+    [(AUTHORITY, include_str!("template/authority.yaml")), ("store.yaml", include_str!("template/store.yaml"))];
 
 /// The default policies, as they come with the product.
 const POLICIES: [(&str, &str); 2] = [
@@ -55,28 +49,10 @@ impl Places {
     }
 }
 
-/// Writes every file, over those of an earlier run, but policies that are there.
+/// Writes every file but the sidecar's, over those of an earlier run, but policies that are there.
 pub(super) fn write(files: &Files, places: &Places, agents: &Agents, credential: &str) -> Result<(), Failure> {
-    let ends = net::clock::now()
-        .checked_add(GRANT)
-        .and_then(|end| Timestamp::from_second(end.as_second()))
-        .map_err(|error| Failure::because(Exit::Failed, "the clock is off", error))?;
-    let run = uuid::Uuid::now_v7().to_string();
-    let values = [
-        ("people", places.url(places.people)),
-        ("orders", places.url(places.orders)),
-        ("authority", places.url(places.authority)),
-        ("authority_listen", places.authority.to_string()),
-        ("sidecar_listen", places.sidecar.to_string()),
-        ("health_listen", places.health.to_string()),
-        ("task", TASK.to_owned()),
-        ("run", run),
-        ("session", IdentityProvider::session(ALICE)),
-        ("ends", ends.to_string()),
-    ];
-    let values: Vec<(&str, &str)> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
     for (name, template) in TEMPLATES {
-        files.write(name, &filled(template, &values)?)?;
+        fill(files, name, template, places, &[])?;
     }
     for (name, text) in POLICIES {
         // Kept over runs: to change a rule and see another step refused is what one does with a demo.
@@ -93,6 +69,26 @@ pub(super) fn write(files: &Files, places: &Places, agents: &Agents, credential:
         files.write(&format!("schema/{name}.json"), &schema)?;
     }
     files.write("secrets/orders", credential)?;
+    Ok(())
+}
+
+/// Writes the sidecar's file, which names it as the authority does: `id`.
+pub(super) fn write_sidecar(files: &Files, places: &Places, id: &str) -> Result<(), Failure> {
+    fill(files, SIDECAR, include_str!("template/countersign.yaml"), places, &[("sidecar", id)])
+}
+
+fn fill(files: &Files, name: &str, template: &str, places: &Places, more: &[(&str, &str)]) -> Result<(), Failure> {
+    let values = [
+        ("people", places.url(places.people)),
+        ("orders", places.url(places.orders)),
+        ("authority", places.url(places.authority)),
+        ("authority_listen", places.authority.to_string()),
+        ("sidecar_listen", places.sidecar.to_string()),
+        ("health_listen", places.health.to_string()),
+    ];
+    let values: Vec<(&str, &str)> =
+        values.iter().map(|(name, value)| (*name, value.as_str())).chain(more.iter().copied()).collect();
+    files.write(name, &filled(template, &values)?)?;
     Ok(())
 }
 
@@ -125,6 +121,9 @@ mod tests {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let places = Places { people: at(1), orders: at(2), authority: at(3), sidecar: at(4), health: at(5) };
         write(&files, &places, &Agents::new().unwrap(), "secret").unwrap();
+        write_sidecar(&files, &places, "sidecar-1").unwrap();
+        std::fs::create_dir(files.path("enrolled")).unwrap();
+        token::SigningKey::load_or_create(&files.path(SIDECAR_KEY), token::Algorithm::EdDsa).unwrap();
         holds(sidecar::check, &files.path(SIDECAR));
         holds(authority::check, &files.path(AUTHORITY));
     }

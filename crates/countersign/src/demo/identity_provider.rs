@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use super::signer::Signer;
 use crate::failure::Failure;
 
+/// The audience of what opens the authority's management API.
+const MANAGEMENT: &str = "urn:example:countersign:management";
 /// Where the discovery document is (OpenID Connect Discovery §4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// Where the keys are.
@@ -33,6 +35,12 @@ pub(super) struct Person {
 pub(super) const ALICE: Person = Person { id: "alice", groups: &["customers"] };
 /// Another customer, whose order alice's agents must not touch.
 pub(super) const BOB: Person = Person { id: "bob", groups: &["customers"] };
+
+/// Of the platform team, who looks after the authority.
+pub(super) const DANA: Person = Person { id: "dana", groups: &["platform"] };
+
+/// How long a sign-in at the console is good for.
+const AT_THE_CONSOLE: Duration = Duration::from_secs(300);
 
 /// The sample provider. Clones share its key.
 #[derive(Clone)]
@@ -59,13 +67,29 @@ impl IdentityProvider {
     /// What `person`'s browser holds after signing in: an access token (RFC 9068) that names them and nobody
     /// acting for them, good for `lifetime`.
     pub(super) fn sign_in(&self, person: Person, lifetime: Duration, now: Timestamp) -> Result<SecretString, Failure> {
+        self.token(person, &self.0.audience, "shop-portal", lifetime, now)
+    }
+
+    /// What `person` holds after signing in at the authority's console: good for managing, and for nothing else.
+    pub(super) fn sign_in_to_manage(&self, person: Person, now: Timestamp) -> Result<SecretString, Failure> {
+        self.token(person, MANAGEMENT, "console", AT_THE_CONSOLE, now)
+    }
+
+    fn token(
+        &self,
+        person: Person,
+        audience: &str,
+        client: &str,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<SecretString, Failure> {
         let issued = now.as_second();
         let lifetime = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
         let claims = json!({
             "iss": self.0.issuer,
             "sub": person.id,
-            "aud": self.0.audience,
-            "client_id": "shop-portal",
+            "aud": audience,
+            "client_id": client,
             "iat": issued,
             "exp": issued.saturating_add(lifetime),
             "auth_time": issued,

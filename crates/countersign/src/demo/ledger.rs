@@ -8,7 +8,7 @@ use audit::query::{self, Filter, Found};
 use audit::record::{Digest, kind};
 use audit::verify::{self, Options, Report, VerifyError};
 use audit::{Entry, rebuild};
-use model::Verdict;
+use model::{Code, Verdict};
 
 use super::steps::{Step, Surprise};
 use crate::cli::ledger::unreadable;
@@ -44,6 +44,17 @@ pub(super) fn check(dir: &Path, decided: &[Decided]) -> Result<usize, Surprise> 
         rebuilt += usize::from(check_input(&found).map_err(surprise)?);
     }
     Ok(rebuilt)
+}
+
+/// Checks that the ledger in `dir` tells of the call `id` that it was cut, and why.
+pub(super) fn check_cut(dir: &Path, Decided { step, id, .. }: &Decided) -> Result<(), Surprise> {
+    let found = query::find(dir, id).map_err(|error| step.surprise(&format!("its record cannot be read: {error}")))?;
+    let settled = found.and_then(|found| found.settled);
+    let told = settled.as_ref().map(|entry| (entry.text("outcome"), entry.text("code")));
+    if told == Some((Some("cut"), Some(Code::Withdrawn.as_str()))) {
+        return Ok(());
+    }
+    Err(step.surprise(&format!("the ledger does not tell that it was cut, but {told:?}")))
 }
 
 /// Verifies the ledger in `dir`, once its last head covers every line. Heads follow the lines within a second.

@@ -5,6 +5,7 @@
 
 mod agent;
 mod configuration;
+mod console;
 mod files;
 mod identity_provider;
 mod ledger;
@@ -16,6 +17,7 @@ mod signer;
 mod steps;
 mod tokens;
 mod tour;
+mod withdrawal;
 mod world;
 
 use std::process::ExitCode;
@@ -41,7 +43,7 @@ pub(crate) async fn run(args: DemoArgs, process: Process) -> Result<ExitCode, Fa
     let show = Show::new(args.json, &process.environment);
     let files = Files::prepare(args.data.as_deref(), &std::env::temp_dir())?;
     let parts = Parts::start(&files, &process.tasks).await?;
-    let product = Product::start(&files, &process).await?;
+    let product = Product::start(&files, &parts, &process).await?;
     let shown = tokio::select! {
         surprises = shown(&files, &parts, &process.environment, show) => surprises,
         signal = signals.next() => Err(Failure::new(Exit::Failed, format!("ended by {signal} before it was through"))),
@@ -79,20 +81,27 @@ struct Product {
 }
 
 impl Product {
-    async fn start(files: &Files, process: &Process) -> Result<Self, Failure> {
+    async fn start(files: &Files, parts: &Parts, process: &Process) -> Result<Self, Failure> {
         let environment = &process.environment;
         let authority =
             Document::read(&files.path(configuration::AUTHORITY), environment).map_err(Failure::configuration)?;
-        let sidecar =
-            Document::read(&files.path(configuration::SIDECAR), environment).map_err(Failure::configuration)?;
         let authority = Box::pin(run::authority::start(authority, environment, process.metrics.clone())).await?;
-        match Box::pin(run::sidecar::start(sidecar, environment, process.metrics.clone())).await {
+        match Box::pin(Self::join(files, parts, process)).await {
             Ok(sidecar) => Ok(Self { authority, sidecar }),
             Err(failure) => {
                 authority.stop_within(DRAIN).await;
                 Err(failure)
             }
         }
+    }
+
+    /// The sidecar, once it has joined the authority.
+    async fn join(files: &Files, parts: &Parts, process: &Process) -> Result<run::sidecar::Running, Failure> {
+        parts.enrol(files).await?;
+        let environment = &process.environment;
+        let sidecar =
+            Document::read(&files.path(configuration::SIDECAR), environment).map_err(Failure::configuration)?;
+        Box::pin(run::sidecar::start(sidecar, environment, process.metrics.clone())).await
     }
 
     async fn stop(self) {

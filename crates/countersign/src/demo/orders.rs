@@ -4,16 +4,27 @@
 //! what reached it, and what never did.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use net::{Body, body::collect};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use tokio::time::Interval;
 
 /// The largest refund request, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// How often whoever follows an order hears of it.
+const EVENT_EVERY: Duration = Duration::from_millis(50);
+/// How many events there are: far more than anybody waits for.
+const EVENTS: u32 = 12_000;
 
 /// The sample orders API. Clones share its state.
 #[derive(Clone)]
@@ -73,6 +84,7 @@ impl Orders {
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match (method, segments.as_slice()) {
             (Method::GET, ["v1", "orders", id]) => self.order(id),
+            (Method::GET, ["v1", "orders", id, "events"]) => self.events(id),
             (Method::POST, ["v1", "orders", id, "refunds"]) => match collect(request.into_body(), MAX_BODY_BYTES).await
             {
                 Ok(body) => self.refund(id, &body),
@@ -106,6 +118,19 @@ impl Orders {
         }
     }
 
+    /// What becomes of an order, as server-sent events.
+    fn events(&self, id: &str) -> Response<Body> {
+        let Some(order) = self.0.orders.get(id) else {
+            return answer(StatusCode::NOT_FOUND, &json!({"error": "no such order"}));
+        };
+        let about = json!({"order": id, "status": order.status}).to_string();
+        let mut response =
+            Response::new(Body::new(Events { tick: tokio::time::interval(EVENT_EVERY), told: 0, about }));
+        let kind = header::HeaderValue::from_static("text/event-stream");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
     /// Pays whatever it is asked to: that this caller may not is Countersign's to say.
     fn refund(&self, id: &str, body: &[u8]) -> Response<Body> {
         if !self.0.orders.contains_key(id) {
@@ -121,6 +146,31 @@ impl Orders {
             ),
             Err(_) => answer(StatusCode::BAD_REQUEST, &json!({"error": "not JSON"})),
         }
+    }
+}
+
+/// One event after the other.
+struct Events {
+    tick: Interval,
+    told: u32,
+    about: String,
+}
+
+impl hyper::body::Body for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.told == EVENTS {
+            return Poll::Ready(None);
+        }
+        self.tick.poll_tick(context).map(|_| {
+            self.told += 1;
+            Some(Ok(Frame::data(format!("id: {}\ndata: {}\n\n", self.told, self.about).into())))
+        })
     }
 }
 

@@ -67,15 +67,15 @@ pub(super) struct Surprise {
     pub(super) what: String,
 }
 
-const fn get(path: &'static str) -> Call {
+pub(super) const fn get(path: &'static str) -> Call {
     Call { method: "GET", path, body: None }
 }
 
-const fn post(path: &'static str, body: &'static str) -> Call {
+pub(super) const fn post(path: &'static str, body: &'static str) -> Call {
     Call { method: "POST", path, body: Some(body) }
 }
 
-const fn deny(code: Code) -> Expected {
+pub(super) const fn deny(code: Code) -> Expected {
     Expected::Deny(Denied { code, limiting_hop: None, reason: None })
 }
 
@@ -194,6 +194,11 @@ impl Expected {
 }
 
 impl Step {
+    /// That it came out otherwise.
+    pub(super) fn surprise(&self, what: &str) -> Surprise {
+        Surprise { step: self.name, what: what.to_owned() }
+    }
+
     /// Whether `answer` is what this step expects, in every part.
     pub(super) fn check(&self, answer: &Answer) -> Result<(), Surprise> {
         let surprise = |what: String| Err(Surprise { step: self.name, what });

@@ -13,11 +13,11 @@ use super::steps::Caller;
 use super::world::World;
 use crate::failure::{Exit, Failure};
 
-/// The task that alice's agent works on.
-pub(super) const TASK: &str = "ticket-12847";
-
 /// The folder of the token files that `--serve` keeps fresh.
 pub(super) const TOKENS: &str = "tokens";
+
+/// Where `--serve` keeps what alice holds at the console.
+pub(super) const CONSOLE: &str = "tokens/alice-console.jwt";
 
 /// How long a sign-in is good for.
 const SESSION: Duration = Duration::from_secs(300);
@@ -53,12 +53,13 @@ impl Agents {
     /// A fresh token of the support agent for alice: all that she granted, or refunds up to `most` US dollars.
     async fn support_token(
         &self,
+        task: &str,
         most: Option<&str>,
         people: &IdentityProvider,
         world: &World,
     ) -> Result<Token, Failure> {
         let signed_in = people.sign_in(ALICE, SESSION, net::clock::now())?;
-        Ok(self.support.act_for(&signed_in, TASK, most.map(refunds_up_to).as_ref(), world).await?)
+        Ok(self.support.act_for(&signed_in, task, most.map(refunds_up_to).as_ref(), world).await?)
     }
 
     /// A fresh token of the helper, for which the support agent asked `most` US dollars a refund.
@@ -70,11 +71,23 @@ impl Agents {
     /// Why the support agent does not get bob's sign-in turned into a token for alice's task.
     pub(super) async fn with_bobs_sign_in(
         &self,
+        task: &str,
         people: &IdentityProvider,
         world: &World,
     ) -> Result<Result<Token, ExchangeError>, Failure> {
         let signed_in = people.sign_in(BOB, SESSION, net::clock::now())?;
-        Ok(self.support.act_for(&signed_in, TASK, None, world).await)
+        Ok(self.support.act_for(&signed_in, task, None, world).await)
+    }
+
+    /// Why there is no further token for a task that alice took back, though she is signed in.
+    pub(super) async fn once_more(
+        &self,
+        task: &str,
+        people: &IdentityProvider,
+        world: &World,
+    ) -> Result<Result<Token, ExchangeError>, Failure> {
+        let signed_in = people.sign_in(ALICE, SESSION, net::clock::now())?;
+        Ok(self.support.act_for(&signed_in, task, None, world).await)
     }
 
     /// Why the helper does not get its parent's own token turned into one of its own: nobody handed it over.
@@ -85,13 +98,18 @@ impl Agents {
 
 impl Tokens {
     /// Obtains them all.
-    pub(super) async fn obtain(agents: &Agents, people: &IdentityProvider, world: &World) -> Result<Self, Failure> {
+    pub(super) async fn obtain(
+        task: &str,
+        agents: &Agents,
+        people: &IdentityProvider,
+        world: &World,
+    ) -> Result<Self, Failure> {
         let ending = people.sign_in(ALICE, ENDING_SESSION, net::clock::now())?;
-        let ended = agents.support.act_for(&ending, TASK, None, world).await?;
-        let support = agents.support_token(None, people, world).await?;
+        let ended = agents.support.act_for(&ending, task, None, world).await?;
+        let support = agents.support_token(task, None, people, world).await?;
         let helper = agents.helper_token(&support, "10.00", world).await?;
         // A parent that asked little for itself cannot have more for its helper.
-        let modest = agents.support_token(Some("30.00"), people, world).await?;
+        let modest = agents.support_token(task, Some("30.00"), people, world).await?;
         let greedy_helper = agents.helper_token(&modest, "200.00", world).await?;
         let user = user_token(people)?;
         Ok(Self { support, helper, greedy_helper, user, ended })
@@ -119,12 +137,13 @@ impl Tokens {
 /// Writes fresh tokens: `NAME.jwt`, and `NAME.header` as `curl -H @FILE` takes it, which keeps the token out of the
 /// process list.
 pub(super) async fn write_fresh(
+    task: &str,
     files: &Files,
     agents: &Agents,
     people: &IdentityProvider,
     world: &World,
 ) -> Result<(), Failure> {
-    let support = agents.support_token(None, people, world).await?;
+    let support = agents.support_token(task, None, people, world).await?;
     let helper = agents.helper_token(&support, "10.00", world).await?;
     let user = user_token(people)?;
     for (name, token) in [(agents.support.id(), &support), (agents.helper.id(), &helper), (ALICE.id, &user)] {
@@ -132,6 +151,7 @@ pub(super) async fn write_fresh(
         files.write(&format!("{TOKENS}/{name}.jwt"), compact)?;
         files.write(&format!("{TOKENS}/{name}.header"), &format!("Authorization: Bearer {compact}\n"))?;
     }
+    files.write(CONSOLE, people.sign_in_to_manage(ALICE, net::clock::now())?.expose_secret())?;
     Ok(())
 }
 

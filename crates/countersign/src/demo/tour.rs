@@ -4,12 +4,14 @@ use http::{Method, StatusCode};
 
 use super::agent::{ExchangeError, Token};
 use super::configuration::{AUTHORITY, SIDECAR};
+use super::console::Work;
 use super::files::{Files, shell_word};
 use super::ledger::{self, Decided};
 use super::parts::Parts;
 use super::show::Show;
 use super::steps::{Caller, Expected, STEPS, Surprise};
 use super::tokens::Tokens;
+use super::withdrawal::{self, WATCHED};
 use super::world::Call;
 use crate::cli::explain;
 use crate::environment::Environment;
@@ -26,10 +28,18 @@ pub(super) async fn tour(
     show: Show,
 ) -> Result<Vec<Surprise>, Failure> {
     open(files, parts, show)?;
-    let tokens = Tokens::obtain(&parts.agents, &parts.people, &parts.world).await?;
-    let (decided, mut surprises) = try_all(parts, &tokens, show).await?;
+    let work = parts.begin().await?;
+    show.say(&format!(
+        "\nShe did so at the authority's API just now: grant {}, and under it\n{}.",
+        work.grant, work.task,
+    ))?;
+    let tokens = Tokens::obtain(&work.task, &parts.agents, &parts.people, &parts.world).await?;
+    let (mut decided, mut surprises) = try_all(parts, &tokens, show).await?;
+    surprises.extend(try_authority(parts, &tokens, &work, show).await?);
+    let withdrawal = withdrawal::try_withdrawal(parts, &tokens, &work, show).await?;
+    decided.extend(withdrawal.decided);
+    surprises.extend(withdrawal.surprises);
     surprises.extend(check_tool(parts).err());
-    surprises.extend(try_authority(parts, &tokens, show).await?);
     surprises.extend(try_around(parts, show).await?.err());
     surprises.extend(read_ledger(files, &decided, environment, show).await?.err());
     close(files, &surprises, show)?;
@@ -45,7 +55,7 @@ fn open(files: &Files, parts: &Parts, show: Show) -> Result<(), Failure> {
          authority          {}   turns her sign-in into tokens that name her and the agent\n  \
          sidecar            {}   checks both names on every call, and records it\n  \
          orders API         {}   the tool; it accepts its own credential only\n\n\
-         Alice granted agent support-v2: read orders; refund up to 50.00 USD on orders she placed; pass that on to\n\
+         Alice lets agent support-v2: read and follow orders; refund up to 50.00 USD on orders she placed; pass that on to\n\
          one more agent. Files and ledger: {}\n\
          Laxer than in earnest: all parts run as one system user, and tokens are not bound to a key of the agent's\n\
          (`bearer: all`), so that curl can present them.",
@@ -93,9 +103,9 @@ fn check_tool(parts: &Parts) -> Result<(), Surprise> {
 }
 
 /// What an agent gets from the authority with a token that is not for it: nothing.
-async fn try_authority(parts: &Parts, tokens: &Tokens, show: Show) -> Result<Vec<Surprise>, Failure> {
+async fn try_authority(parts: &Parts, tokens: &Tokens, work: &Work, show: Show) -> Result<Vec<Surprise>, Failure> {
     show.heading("At the authority")?;
-    let bobs = parts.agents.with_bobs_sign_in(&parts.people, &parts.world).await?;
+    let bobs = parts.agents.with_bobs_sign_in(&work.task, &parts.people, &parts.world).await?;
     let parents = parts.agents.with_the_parents_token(tokens, &parts.world).await;
     let tried = [
         ("bobs_sign_in", "The agent brings bob's sign-in for alice's task", bobs),
@@ -111,7 +121,7 @@ async fn try_authority(parts: &Parts, tokens: &Tokens, show: Show) -> Result<Vec
     Ok(surprises)
 }
 
-fn told(outcome: &Result<Token, ExchangeError>) -> String {
+pub(super) fn told(outcome: &Result<Token, ExchangeError>) -> String {
     match outcome {
         Ok(token) => format!("a token for {}", token.names().join(" via ")),
         Err(ExchangeError::Refused { code, description, .. }) => format!("{code}: {description}"),
@@ -159,6 +169,10 @@ async fn read_ledger(
     for line in ledger::last_lines(&dir)? {
         show.say(&format!("    {line}"))?;
     }
+    let watched = decided.iter().find(|decided| decided.step.name == WATCHED.name);
+    if let Some(Err(surprise)) = watched.map(|watched| ledger::check_cut(&dir, watched)) {
+        return Ok(Err(surprise));
+    }
     let explained = decided.iter().find(|decided| decided.step.name == EXPLAINED);
     if let Some(Decided { id, .. }) = explained {
         show.heading(&format!("countersign explain {id}"))?;
@@ -177,7 +191,7 @@ fn close(files: &Files, surprises: &[Surprise], show: Show) -> Result<(), Failur
     }
     show.say(&format!(
         "    All of it is in {dir}:\n    \
-         {SIDECAR} and policies/ (the sidecar), {AUTHORITY} and store.yaml (the authority), ledger/\n\n    \
+         {SIDECAR}, policies/ and ledger/ (the sidecar), {AUTHORITY}, store.yaml and authority/ (the authority)\n\n    \
          countersign audit tail --from {ledger}\n    \
          countersign audit query --from {ledger} --user alice --action refunds.create\n    \
          countersign audit verify --from {ledger}\n    \

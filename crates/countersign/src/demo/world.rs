@@ -1,9 +1,13 @@
 //! What lies around the demo's agents, and one call into it: through the sidecar as any HTTP client would make it,
 //! or past it. The answer is read as an agent in another process could read it.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use http::{Request, StatusCode, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use hyper::body::{Body as _, Incoming};
+use jiff::Timestamp;
 use net::{Body, HttpClient, body::collect};
 use serde::Deserialize;
 use serde_json::Value;
@@ -103,8 +107,41 @@ impl World {
         self.send(url, call, None, started).await
     }
 
+    /// Sends `call` to the sidecar with `token`, for an answer that streams. Returns with its first event, and what
+    /// follows; without the latter where the answer is a whole one.
+    pub(super) async fn watch(
+        &self,
+        call: Call,
+        token: &Token,
+        started: Instant,
+    ) -> Result<(Answer, Option<Stream>), Failure> {
+        let url = format!("{}{}", self.sidecar, call.path);
+        let response = self.begin(&url, call, Some(token)).await?;
+        let kind = response.headers().get(header::CONTENT_TYPE);
+        if kind.is_none_or(|kind| kind.as_bytes() != b"text/event-stream") {
+            return Ok((answer(response, &url, call, started).await?, None));
+        }
+        let (head, body) = response.into_parts();
+        let mut stream = Stream(body);
+        let event = stream.next().await.map_err(|cause| failed(&url, call, cause))?.unwrap_or_default();
+        let event = String::from_utf8_lossy(&event);
+        let data = event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
+        let answer = Answer {
+            status: head.status,
+            decision_id: text(&head.headers, "countersign-decision-id"),
+            denial: None,
+            body: serde_json::from_str(data).unwrap_or_default(),
+            took: net::clock::monotonic().saturating_duration_since(started),
+        };
+        Ok((answer, Some(stream)))
+    }
+
     async fn send(&self, url: &str, call: Call, token: Option<&Token>, started: Instant) -> Result<Answer, Failure> {
-        let failed = |cause: String| Failure::new(Exit::Failed, format!("{} {url}: {cause}", call.method));
+        answer(self.begin(url, call, token).await?, url, call, started).await
+    }
+
+    async fn begin(&self, url: &str, call: Call, token: Option<&Token>) -> Result<Response<Incoming>, Failure> {
+        let failed = |cause: String| failed(url, call, cause);
         let mut request = Request::builder().method(call.method).uri(url);
         if let Some(token) = token {
             let value =
@@ -117,18 +154,60 @@ impl World {
         let body = call.body.map_or_else(Body::empty, Body::full);
         let request = request.body(body).map_err(|error| failed(error.to_string()))?;
 
-        let response = self.client.send(request, PATIENCE).await.map_err(|error| failed(error.to_string()))?;
-        let (head, body) = response.into_parts();
-        let body = collect(body, MAX_ANSWER_BYTES).await.map_err(|error| failed(error.to_string()))?;
-        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let is_problem = text("content-type").is_some_and(|kind| kind.starts_with("application/problem+json"));
-        let denial = is_problem.then(|| serde_json::from_slice::<Denial>(&body).ok()).flatten();
-        Ok(Answer {
-            status: head.status,
-            decision_id: text("countersign-decision-id"),
-            denial: denial.filter(|denial| denial.kind == format!("{DENIAL}{}", denial.code)),
-            body: serde_json::from_slice(&body).unwrap_or_default(),
-            took: net::clock::monotonic().saturating_duration_since(started),
-        })
+        self.client.send(request, PATIENCE).await.map_err(|error| failed(error.to_string()))
     }
+}
+
+/// An answer that goes on.
+pub(super) struct Stream(Incoming);
+
+impl Stream {
+    /// What comes next; nothing at its end.
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            let frame = std::future::poll_fn(|context| Pin::new(&mut self.0).poll_frame(context)).await;
+            match frame.transpose().map_err(|error| error.to_string())? {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+            }
+        }
+    }
+
+    /// When it broke off; `None` where it came to its end instead.
+    pub(super) async fn until_broken(mut self) -> Option<Timestamp> {
+        loop {
+            match self.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(_) => return Some(net::clock::now()),
+            }
+        }
+    }
+}
+
+async fn answer(response: Response<Incoming>, url: &str, call: Call, started: Instant) -> Result<Answer, Failure> {
+    let (head, body) = response.into_parts();
+    let body = collect(body, MAX_ANSWER_BYTES).await.map_err(|error| failed(url, call, error.to_string()))?;
+    let is_problem =
+        text(&head.headers, "content-type").is_some_and(|kind| kind.starts_with("application/problem+json"));
+    let denial = is_problem.then(|| serde_json::from_slice::<Denial>(&body).ok()).flatten();
+    Ok(Answer {
+        status: head.status,
+        decision_id: text(&head.headers, "countersign-decision-id"),
+        denial: denial.filter(|denial| denial.kind == format!("{DENIAL}{}", denial.code)),
+        body: serde_json::from_slice(&body).unwrap_or_default(),
+        took: net::clock::monotonic().saturating_duration_since(started),
+    })
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+fn failed(url: &str, call: Call, cause: String) -> Failure {
+    Failure::new(Exit::Failed, format!("{} {url}: {cause}", call.method))
 }
