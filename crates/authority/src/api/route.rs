@@ -147,33 +147,43 @@ impl Route {
 impl Authority {
     /// What a user's `call` of `route` comes to.
     pub(super) async fn answer(&self, route: &Route, method: &Method, call: &Call) -> Result<Answer, Problem> {
-        let writes = method == Method::POST;
+        if method == Method::POST { self.write(route, call).await } else { self.read(route, call).await }
+    }
+
+    async fn read(&self, route: &Route, call: &Call) -> Result<Answer, Problem> {
         match route {
-            Route::Withdrawals if writes => self.withdraw(call).await,
             Route::Withdrawals => self.withdrawals(call).await,
-            Route::Sidecars if writes => self.invite(call).await,
             Route::Sidecars => self.sidecars(call).await,
             Route::Sidecar(id) => self.show_sidecar(id, call).await,
-            Route::RemoveSidecar(id) => self.remove_sidecar(id, call).await,
-            Route::Agents if writes => self.register(call).await,
             Route::Agents => self.agents(call).await,
             Route::Agent(id) => self.show_agent(id, call).await,
+            Route::Grants => self.grants(call).await,
+            Route::Grant(id) => self.show_grant(id, call).await,
+            Route::Tasks => self.tasks(call).await,
+            Route::Task(id) => self.show_task(id, call).await,
+            // Asked without a user and answered before, or nothing to read.
+            _ => Err(nothing()),
+        }
+    }
+
+    async fn write(&self, route: &Route, call: &Call) -> Result<Answer, Problem> {
+        match route {
+            Route::Withdrawals => self.withdraw(call).await,
+            Route::Sidecars => self.invite(call).await,
+            Route::RemoveSidecar(id) => self.remove_sidecar(id, call).await,
+            Route::Agents => self.register(call).await,
             Route::StepAgent(id, step) => self.step_agent(id, *step, call).await,
             Route::ChangeAgent(id) => self.change_agent(id, call).await,
             Route::AddCredential(id) => self.add_credential(id, call).await,
             Route::RemoveCredential(id, credential) => self.remove_credential(id, credential, call).await,
-            Route::Grants if writes => self.give(call).await,
-            Route::Grants => self.grants(call).await,
-            Route::Grant(id) => self.show_grant(id, call).await,
+            Route::Grants => self.give(call).await,
             Route::ChangeGrant(id) => self.change_grant(id, call).await,
             Route::WithdrawGrant(id) => self.withdraw_grant(id, call).await,
-            Route::Tasks if writes => self.start(call).await,
-            Route::Tasks => self.tasks(call).await,
-            Route::Task(id) => self.show_task(id, call).await,
+            Route::Tasks => self.start(call).await,
             Route::EndTask(id) => self.end(id, call).await,
             Route::StageTask(id) => self.stage(id, call).await,
-            // Asked without a user, and answered before.
-            Route::Description | Route::Changes | Route::Enrol => Err(nothing()),
+            // Asked without a user and answered before, or nothing to write.
+            _ => Err(nothing()),
         }
     }
 }
