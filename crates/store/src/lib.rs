@@ -27,7 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use net::Tasks;
 use secrecy::SecretString;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use self::engine::Engine;
 
@@ -46,6 +46,9 @@ pub use users::KnownUser;
 pub use withdrawals::WithdrawalFilter;
 pub use writing::{Committed, LONGEST_TOKEN, MAX_KEY_BYTES, Writer};
 
+/// How many writes of one replica wait for the head row at a time.
+const LINE: usize = 2;
+
 /// Where the state lies.
 #[derive(Debug, Clone)]
 pub enum Database {
@@ -62,6 +65,8 @@ pub struct Store {
     wake: Arc<watch::Sender<u64>>,
     single_use: Arc<single_use::SingleUse>,
     uses: mpsc::Sender<single_use::Use>,
+    /// Who may stand in line for the head row: those behind them would keep connections from questions.
+    line: Arc<Semaphore>,
 }
 
 impl Store {
@@ -78,7 +83,7 @@ impl Store {
         let wake = Arc::new(watch::channel(0).0);
         let (uses, queue) = single_use::queue();
         single_use::keep(engine.clone(), queue, tasks);
-        let store = Self { engine, wake, single_use: Arc::default(), uses };
+        let store = Self { engine, wake, single_use: Arc::default(), uses, line: Arc::new(Semaphore::new(LINE)) };
         store.watch(tasks);
         Ok(store)
     }

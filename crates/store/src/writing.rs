@@ -1,12 +1,15 @@
 //! How anything is changed: one transaction that holds the head row from its first statement, so that changes have
 //! positions in the order they are committed in, and without gaps.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Id, Tenant,
     withdrawal::{Cause, Target, Withdrawal},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     Store,
@@ -58,7 +61,9 @@ pub(crate) enum Begun<'a, T> {
 
 /// A transaction that holds the head row. Dropped without a commit it leaves nothing behind.
 pub(crate) struct Writing<'a> {
+    // Before the place in the line: fields are dropped in this order.
     pub(crate) transaction: Transaction,
+    place: OwnedSemaphorePermit,
     pub(crate) writer: &'a Writer,
     store: &'a Store,
     doing: &'static str,
@@ -88,11 +93,13 @@ impl Store {
                 Some((key.clone(), digest::hex(&request)))
             }
         };
+        let closed = |_| StoreError::Unavailable { doing, cause: "it is being closed".to_owned() };
+        let place = Arc::clone(&self.line).acquire_owned().await.map_err(closed)?;
         let mut transaction = self.engine.begin(doing).await?;
         let sql = "UPDATE head SET position = position + 1 WHERE id = 1 RETURNING position";
         let rows = transaction.rows(doing, sql, Vec::new()).await?;
         let first = rows.first().ok_or_else(|| StoreError::Damaged("it has no head".to_owned()))?.position(0)?;
-        let writing = Writing { transaction, writer, store: self, doing, request, first, next: first };
+        let writing = Writing { transaction, place, writer, store: self, doing, request, first, next: first };
         writing.answered().await
     }
 }
@@ -203,6 +210,7 @@ impl<'a> Writing<'a> {
             self.rows(sql, vec![CHANNEL.into(), position.to_string().into()]).await?;
         }
         self.transaction.commit(self.doing).await?;
+        drop(self.place);
         self.store.wake(position);
         Ok(Committed { value, position, replayed: false })
     }

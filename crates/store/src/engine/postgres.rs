@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    PgPool,
+    Executor, PgPool, Row,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode},
 };
 
@@ -39,10 +39,14 @@ pub(crate) async fn open(url: &SecretString) -> Result<Engine, OpenError> {
         return Err(OpenError::Plaintext { database });
     }
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(WAIT);
-    match pool.connect_with(options).await {
-        Ok(pool) => Ok(Engine::Postgres(pool)),
-        Err(error) => Err(OpenError::Database { database, cause: error.to_string() }),
+    let unusable = |cause: String| OpenError::Database { database: database.clone(), cause };
+    let pool = pool.connect_with(options).await.map_err(|error| unusable(error.to_string()))?;
+    let row = pool.fetch_one("SHOW synchronous_commit").await.map_err(|error| unusable(error.to_string()))?;
+    if row.try_get::<String, _>(0).is_ok_and(|setting| setting == "off") {
+        let why = "its `synchronous_commit` is off, so that what it acknowledges could be lost: set it to `on`";
+        return Err(unusable(why.to_owned()));
     }
+    Ok(Engine::Postgres(pool))
 }
 
 /// Tells every position that this server says was committed. A hint only: what is said while the connection is down,

@@ -181,6 +181,9 @@ async fn a_server_that_crashes_and_comes_back_has_lost_nothing_that_was_acknowle
             (made, failures)
         }
     });
+    let careless = Database::Postgres(SecretString::from(server.url("state") + "?options[synchronous_commit]=off"));
+    let error = Store::open(&careless, now(), &tasks).await.unwrap_err();
+    assert!(error.to_string().contains("synchronous_commit"), "{error}");
     for _ in 0..2 {
         let at = store.head().await.map_or(0, |head| head.position);
         eventually("some more writes", async || store.head().await.is_ok_and(|head| head.position > at + 30)).await;
