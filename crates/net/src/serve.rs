@@ -234,9 +234,13 @@ where
             };
         }
         if let Some(Err(error)) = outcome {
-            tracing::debug!(peer = %address, %error, "connection ended");
+            broke(address, &*error);
         }
     }
+}
+
+fn broke(peer: PeerAddress, error: &(dyn std::error::Error + Send + Sync)) {
+    tracing::debug!(%peer, %error, "connection ended");
 }
 
 /// Once the client's certificate is no longer good.

@@ -1,6 +1,9 @@
 //! A sidecar follows its authority: the follower of `store` tells the view of `proxy`, which every call looks at.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
@@ -65,25 +68,36 @@ fn pace(authority: &FollowedAuthority) -> (Duration, Duration) {
     ((bound / 5).min(MAX_WAIT), (bound / 5).clamp(shortest, longest))
 }
 
+/// Who asks: the key, and what was signed with it last.
+struct Signer {
+    key: Arc<SigningKey>,
+    made: Option<(Timestamp, HeaderValue)>,
+}
+
 /// Signs who asks, anew before the last one ends.
 fn assertions(base: String, authority: &FollowedAuthority, key: Arc<SigningKey>) -> store::remote::Authorise {
     let name = format!("{base}/sidecars/{}", authority.credential.id);
-    let made: std::sync::Mutex<Option<(Timestamp, HeaderValue)>> = std::sync::Mutex::default();
+    let path = authority.credential.key.clone();
+    let signer = Mutex::new(Signer { key, made: None });
     Box::new(move |now| {
-        let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut signer = signer.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock that was set back must not keep one for longer than it lives.
-        if let Some((at, value)) = made.as_ref().filter(|(at, _)| now.duration_since(*at).abs() < RENEWED) {
-            tracing::trace!(%at, "asking with the same assertion");
+        if let Some((_, value)) = signer.made.as_ref().filter(|(at, _)| now.duration_since(*at).abs() < RENEWED) {
             return Ok(value.clone());
+        }
+        // A key that was rotated is taken as it comes; while it is being written, the one before serves.
+        match SigningKey::load(&path) {
+            Ok(key) => signer.key = Arc::new(key),
+            Err(error) => tracing::debug!(%error, "the sidecar's key cannot be read again"),
         }
         let claims = serde_json::json!({
             "iss": name, "sub": name, "aud": base, "iat": now.as_second(), "exp": (now + ASSERTION).as_second(),
         });
-        let compact = key.sign(SIDECAR_ASSERTION_TYPE, &claims).map_err(|error| error.to_string())?;
+        let compact = signer.key.sign(SIDECAR_ASSERTION_TYPE, &claims).map_err(|error| error.to_string())?;
         let mut value =
             HeaderValue::from_str(&format!("Bearer {}", compact.expose())).map_err(|error| error.to_string())?;
         value.set_sensitive(true);
-        *made = Some((now, value.clone()));
+        signer.made = Some((now, value.clone()));
         Ok(value)
     })
 }
@@ -130,4 +144,53 @@ fn observe(view: &Arc<Withdrawals>) {
             }
         })
         .build();
+}
+
+#[cfg(test)]
+mod tests {
+    use token::Algorithm;
+
+    use super::*;
+    use crate::config::sidecar::StalenessSection;
+
+    fn authority(key: std::path::PathBuf, write: Duration) -> FollowedAuthority {
+        let credential = serde_json::json!({ "key": key, "id": "s-1" });
+        let mut staleness = StalenessSection::default();
+        staleness.write.0 = write;
+        FollowedAuthority {
+            url: "https://countersign.example".to_owned(),
+            credential: serde_json::from_value(credential).unwrap(),
+            staleness,
+        }
+    }
+
+    #[test]
+    fn several_answers_fit_the_shorter_bound() {
+        for bound in [Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(3600)] {
+            let (wait, patience) = pace(&authority("key.pem".into(), bound));
+            assert!(wait <= bound / 5 && wait <= MAX_WAIT && !wait.is_zero(), "{bound:?}: {wait:?}");
+            assert!(patience >= Duration::from_millis(500) && patience <= Duration::from_secs(2), "{patience:?}");
+        }
+    }
+
+    #[test]
+    fn who_asks_is_signed_anew_before_it_ends_and_with_the_key_that_is_there_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pem");
+        let first = SigningKey::load_or_create(&path, Algorithm::EdDsa).unwrap();
+        let authorise =
+            assertions("https://a.example".into(), &authority(path.clone(), Duration::from_secs(5)), Arc::new(first));
+        let start: Timestamp = "2026-03-14T14:00:00Z".parse().unwrap();
+        let asked = authorise(start).unwrap();
+        assert!(asked.is_sensitive());
+        assert_eq!(authorise(start + SignedDuration::from_secs(29)).unwrap(), asked);
+        std::fs::remove_file(&path).unwrap();
+        let without = authorise(start + SignedDuration::from_secs(30)).unwrap();
+        assert_ne!(without, asked, "the key that was there still signs");
+        let second = SigningKey::load_or_create(&path, Algorithm::EdDsa).unwrap();
+        let rotated = authorise(start - SignedDuration::from_secs(60)).unwrap();
+        let head = rotated.to_str().unwrap().strip_prefix("Bearer ").unwrap().split('.').next().unwrap();
+        let head = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, head).unwrap();
+        assert!(String::from_utf8(head).unwrap().contains(second.id()), "also when the clock was set back");
+    }
 }

@@ -120,6 +120,14 @@ impl Download {
         self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0)
     }
 
+    fn break_off(&mut self, code: Code) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.ended {
+            self.ended = true;
+            self.settlement.cut(code);
+        }
+        Poll::Ready(Some(Err(BrokenOff(code).into())))
+    }
+
     fn end(&mut self, outcome: Outcome) {
         if !self.ended {
             self.ended = true;
@@ -133,14 +141,13 @@ impl http_body::Body for Download {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(code) = self.watch.as_ref().and_then(|watch| watch.cut().poll_down(context)) {
-            if !self.ended {
-                self.ended = true;
-                self.settlement.cut(code);
-            }
-            return Poll::Ready(Some(Err(BrokenOff(code).into())));
-        }
-        let frame = match Pin::new(&mut self.inner).poll_frame(context) {
+        let cut = self.watch.as_ref().and_then(|watch| watch.cut().poll_down(context));
+        let frame = match (Pin::new(&mut self.inner).poll_frame(context), cut) {
+            // What is here whole is not kept from whoever has to know what a call came to.
+            (frame, Some(code)) if !(frame.is_ready() && self.is_whole()) => return self.break_off(code),
+            (frame, _) => frame,
+        };
+        let frame = match frame {
             Poll::Pending => {
                 let paused = ready!(self.patience.poll(context));
                 self.end(Outcome::ToolTimeout);

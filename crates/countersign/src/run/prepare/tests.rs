@@ -20,20 +20,21 @@ fn the_published_shape_is_accepted_and_what_is_loose_in_it_is_said() {
 
 #[test]
 fn each_mistake_is_named_with_what_is_wrong() {
-    let cases: [(&str, &str, &[&str]); 14] = [
+    let cases: [(&str, &str, &[&str]); 15] = [
         ("role: delegation", "role: subject", &["issuers", "role: delegation"]),
-        ("role: delegation", "rôle: delegation", &["countersign.yaml:6:", "did you mean `role`"]),
+        ("role: delegation", "rôle: delegation", &["countersign.yaml:5:", "did you mean `role`"]),
         ("name: support, audience", "name: \"\", audience", &["sidecar.name"]),
         ("audience: \"urn:example:countersign:support\"", "audience: \"\"", &["sidecar.audience"]),
-        ("https://${ORDERS_HOST}", "https://${UNSET}", &["countersign.yaml:23:", "`UNSET` is not set"]),
+        ("https://${ORDERS_HOST}", "https://${UNSET}", &["countersign.yaml:22:", "`UNSET` is not set"]),
         ("https://${ORDERS_HOST}", "http://${ORDERS_HOST}", &["tools.orders.upstream", "https"]),
         ("secrets/orders", "secrets/absent", &["tools.orders.credential", "secrets/absent"]),
         ("path: policies/support", "path: policies/absent", &["policies/absent"]),
         ("for: [orders]", "for: [absent]", &["absent"]),
         ("facts: [order]", "facts: [absent]", &["absent"]),
         ("currency: body:/currency ", "", &["refunds.create", "amount"]),
-        ("identity: service_account", "identity: hybrid", &["countersign.yaml:24:", "hybrid"]),
-        ("ttl: 10s", "ttl: 10", &["countersign.yaml:26:", "not a duration"]),
+        ("identity: service_account", "identity: hybird", &["countersign.yaml:23:", "hybrid"]),
+        ("identity: service_account", "identity: hybrid", &["tools.orders.identity", "needs `authority`", "enrol"]),
+        ("ttl: 10s", "ttl: 10", &["countersign.yaml:25:", "not a duration"]),
         ("sidecar: { name", "sidecar: { nmae: x, name", &["countersign.yaml:2:", "did you mean `name`"]),
     ];
     for (from, to, words) in cases {
@@ -63,6 +64,8 @@ fn an_authority_is_followed_in_one_way_only_and_as_somebody() {
     let lonely = Folder::new(|config| config.replacen("keys.json } }", "keys.json }, withdrawals: changes }", 1));
     let findings = check(&lonely.config(), &environment());
     assert!(says(&findings.problems, &["withdrawals: changes", "needs `authority`"]), "{findings:?}");
+    let hybrid = Folder::following(|config| config.replacen("identity: service_account", "identity: hybrid", 1));
+    assert!(check(&hybrid.config(), &environment()).problems.is_empty());
     let none = Folder::following(|config| config.replacen(", withdrawals: changes", "", 1));
     let findings = check(&none.config(), &environment());
     assert!(findings.problems.is_empty() && says(&findings.warnings, &["withdrawals: none", "5s"]), "{findings:?}");
