@@ -24,6 +24,7 @@ mod demo;
 mod differential;
 mod faults;
 mod house;
+mod hybrid;
 mod keys;
 mod keys_misbehave;
 mod listener;

@@ -65,7 +65,16 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     if !findings.problems.is_empty() {
         return None;
     }
-    Some(Prepared { issuers, tools: tools?, policy: policy?, agents: agents?, roots: roots?, listener_tls, health_tls, enrolled })
+    Some(Prepared {
+        issuers,
+        tools: tools?,
+        policy: policy?,
+        agents: agents?,
+        roots: roots?,
+        listener_tls,
+        health_tls,
+        enrolled,
+    })
 }
 
 /// Whom to believe at the other end of TLS.

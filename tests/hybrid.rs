@@ -1,0 +1,249 @@
+//! `identity: hybrid`: the tool gets its credential and, in `Txn-Token`, who acts for whom in this one call. What it gets
+//! is verified as tools verify it, by Node's jose and by PyJWT, with the keys that the authority serves; what is forged,
+//! another sidecar's, or over is refused by both.
+
+use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, Sidecar, World,
+    authority::{Authority, Client, entitlements},
+    eventually, mark,
+    openid::claims,
+    root,
+    sidecar::{Setup, TOOL_SECRET},
+    skipped,
+    tool::values,
+    world,
+};
+
+/// A sidecar that joined the authority, with its key.
+struct Enrolled {
+    id: String,
+    kid: String,
+    document: Vec<u8>,
+}
+
+impl Enrolled {
+    fn new(world: &World, authority: &Authority, name: &str, tools: &Value) -> Self {
+        let asked = json!({"name": name, "tenants": ["acme"], "tools": tools});
+        let invited = authority.manage(&world.openid, &["platform"], "/v1/sidecars", &asked);
+        invited.went(201);
+        let document = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
+        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
+        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
+        // RFC 7638.
+        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+        let kid = URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes()));
+        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+        let joining = json!({"token": invited.json()["token"], "name": name, "jwk": jwk});
+        let joined = authority.post("/v1/sidecars/enrol", &[], &joining);
+        joined.went(201);
+        let id = joined.json()["id"].as_str().unwrap().to_owned();
+        Self { id, kid, document: document.as_ref().to_vec() }
+    }
+
+    /// A sidecar that calls its tool as this one, and tells it who acts.
+    fn hybrid(&self, world: &World, authority: &Authority) -> Sidecar {
+        let issuer = authority.issuer();
+        let setup = Setup::new(&world.openid, &world.tool).with(|config| {
+            config["issuers"] = json!([
+                {"issuer": issuer, "role": "delegation", "tenants": ["acme"], "withdrawals": "changes"},
+                {"issuer": world.openid.issuer(), "role": "subject", "tenants": ["acme"], "claims": {"tenant": "tenant"}, "entitlements": entitlements()},
+            ]);
+            let actions = ["orders.read", "orders.list", "refunds.create"];
+            config["agents"] = json!([{"id": "support-v9", "issuer": issuer, "owner": "ops@acme.example", "actions": actions, "tenants": ["acme"]}]);
+            config["authority"] = json!({"url": issuer, "credential": {"key": "sidecar.pem", "id": self.id}});
+            config["tools"]["orders"]["identity"] = json!("hybrid");
+        });
+        let pem = STANDARD.encode(&self.document);
+        setup.write_secret("sidecar.pem", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+        let mut setup = setup;
+        setup.environment.push(("RUST_LOG".to_owned(), "trace,h2=info,hyper=info".to_owned()));
+        setup.start()
+    }
+
+    /// Signs as this sidecar could.
+    fn sign(&self, kid: &str, kind: &str, claims: &Value) -> String {
+        let header = Header { kid: Some(kid.to_owned()), typ: Some(kind.to_owned()), ..Header::new(Algorithm::EdDSA) };
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_ed_der(&self.document)).unwrap()
+    }
+}
+
+/// What a tool called `tool` makes of `tokens` with one of the libraries.
+fn verified(command: &mut Command, authority: &Authority, tool: &str, tokens: &Value) -> Value {
+    let asked = json!({"authority": authority.issuer(), "tool": tool, "tokens": tokens});
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(asked.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn jose() -> Command {
+    let mut command = Command::new("node");
+    command.arg(root().join("tests/parts/hybrid/verify.mjs"));
+    command
+}
+
+fn pyjwt() -> Option<Command> {
+    let home = root().join("tests/parts/hybrid");
+    if !Path::exists(&home.join("packages/installed")) {
+        skipped("hybrid", "its Python packages are not installed: run `.ci/run parts`");
+        return None;
+    }
+    let mut command = Command::new("python3");
+    command.arg(home.join("verify.py"));
+    Some(command)
+}
+
+/// A read that carries a `Txn-Token` of the agent's own making, and what of that field the tool got.
+fn read(world: &World, sidecar: &Sidecar, token: &str) -> (Answer, Vec<String>) {
+    let mark = mark();
+    let answer = sidecar
+        .get("/orders/v1/orders/17", token)
+        .header("X-Mark", &mark)
+        .header("Txn-Token", "forged-by-the-agent")
+        .header("txn_token", "forged-by-the-agent")
+        .send();
+    answer.went(200);
+    let [request] = &world.tool.marked(&mark)[..] else { panic!("the tool was called once") };
+    assert_eq!(values(request, "authorization"), [format!("Bearer {TOOL_SECRET}")]);
+    assert!(!request.to_string().contains("forged-by-the-agent"), "{request}");
+    (answer, values(request, "txn-token"))
+}
+
+fn kids(authority: &Authority, path: &str) -> Vec<String> {
+    let answer = authority.get(path);
+    answer.went(200);
+    let answer = answer.json();
+    let mut kids: Vec<String> =
+        answer["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
+    kids.sort();
+    kids
+}
+
+#[test]
+fn what_the_tool_is_told_is_verified_by_jose_and_pyjwt_and_whatever_else_says_so_is_refused() {
+    let Some(world) = world() else { return };
+    let Some(mut pyjwt) = pyjwt() else { return };
+    let agent = Client::new("support-v9");
+    let authority = Authority::start(&world.openid, &[&agent]);
+    let edge = Enrolled::new(world, &authority, "edge", &json!(["orders"]));
+    let second = Enrolled::new(world, &authority, "second", &json!(["orders", "mail"]));
+    let billing = Enrolled::new(world, &authority, "billing", &json!(["billing"]));
+    let sidecar = edge.hybrid(world, &authority);
+    let token = authority.first(&agent, &world.openid);
+    let (answer, told) = read(world, &sidecar, &token);
+    let [told] = &told[..] else { panic!("{told:?}") };
+
+    let good = claims(told);
+    let changed = |change: &Value| {
+        let mut claims = good.clone();
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let now = good["iat"].as_i64().unwrap();
+    let kind = "txntoken+jwt";
+    let none = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}","typ":"{kind}"}}"#, edge.kid));
+    let payload = told.split('.').nth(1).unwrap();
+    let (head, _) = told.rsplit_once('.').unwrap();
+    let tokens = json!({
+        "told": told,
+        "without a signature": format!("{none}.{payload}."),
+        "with another's signature": format!("{head}.{}", billing.sign(&edge.kid, kind, &good).rsplit('.').next().unwrap()),
+        "under another's key id": billing.sign(&edge.kid, kind, &good),
+        "of a sidecar that does not serve the tool": billing.sign(&billing.kid, kind, &good),
+        "in another sidecar's name": second.sign(&second.kid, kind, &good),
+        "over": edge.sign(&edge.kid, kind, &changed(&json!({"iat": now - 120, "exp": now - 60}))),
+        "for too long": edge.sign(&edge.kid, kind, &changed(&json!({"iat": now - 120, "exp": now + 3600}))),
+        "for another tool": edge.sign(&edge.kid, kind, &changed(&json!({"aud": "billing"}))),
+        "of another type": edge.sign(&edge.kid, "at+jwt", &good),
+        "the agent's own token": token,
+    });
+    for seen in
+        [verified(&mut jose(), &authority, "orders", &tokens), verified(&mut pyjwt, &authority, "orders", &tokens)]
+    {
+        assert_eq!(seen["told"], good, "{seen}");
+        for (name, seen) in seen.as_object().unwrap().iter().filter(|(name, _)| *name != "told") {
+            assert!(seen["refused"].is_string(), "{name}: {seen}");
+        }
+        assert_eq!(seen.as_object().unwrap().len(), tokens.as_object().unwrap().len());
+    }
+
+    // What it says is what was decided and sent.
+    let issuer = authority.issuer();
+    assert_eq!(good["iss"], format!("{issuer}/sidecars/{}", edge.id));
+    assert_eq!((&good["aud"], &good["txn"]), (&json!("orders"), &json!(answer.decision_id())));
+    assert!(good["exp"].as_i64().unwrap() - now <= 60);
+    assert_eq!(
+        (&good["sub"], &good["act"]["sub"], &good["tenant"]),
+        (&json!("alice"), &json!("support-v9"), &json!("acme"))
+    );
+    assert_eq!(
+        good["delegation_chain"][0],
+        json!({"iss": world.openid.issuer(), "sub": "alice", "sub_profile": "user"})
+    );
+    assert_eq!(good["tctx"], json!({"method": "GET", "path": "/v1/orders/17"}));
+    assert_eq!(sidecar.decided(&answer)["identity_mode"], "hybrid");
+
+    // It is seen by the tool and nobody else.
+    let signature = told.rsplit('.').next().unwrap();
+    let ledger = json!(sidecar.query(&[])).to_string();
+    for (place, text) in [
+        ("the ledger", &ledger),
+        ("the log", &sidecar.daemon.output()),
+        ("the answer", &format!("{:?}{}", answer.headers, answer.text())),
+    ] {
+        assert!(!text.contains(signature) && !text.contains(payload), "it is in {place}");
+    }
+    // And it opens nothing here.
+    sidecar
+        .plain_get("/orders/v1/orders/17", &[("authorization", &format!("Bearer {told}"))])
+        .refused(401, "invalid_token");
+}
+
+#[test]
+fn a_tools_keys_are_those_of_the_sidecars_that_serve_it_and_never_the_authoritys() {
+    let Some(world) = world() else { return };
+    let agent = Client::new("support-v9");
+    let authority = Authority::start(&world.openid, &[&agent]);
+    let orders = Enrolled::new(world, &authority, "orders", &json!(["orders"]));
+    let every = Enrolled::new(world, &authority, "every", &Value::Null);
+    let sorted = |mut kids: Vec<String>| {
+        kids.sort();
+        kids
+    };
+    let both = sorted(vec![orders.kid.clone(), every.kid.clone()]);
+    assert_eq!(kids(&authority, "/jwks/tools/orders.json"), both);
+    assert_eq!(kids(&authority, "/jwks/tools/%6frders.json"), both);
+    assert_eq!(kids(&authority, "/jwks/tools/billing.json"), std::slice::from_ref(&every.kid));
+    let own = kids(&authority, "/jwks.json");
+    assert!(!own.is_empty() && own.iter().all(|kid| !both.contains(kid)), "{own:?}");
+    let served = authority.get("/jwks/tools/orders.json");
+    assert!(!served.text().contains("\"d\""));
+    assert_eq!(served.header("cache-control"), Some("public, max-age=60"));
+    for path in
+        ["/jwks/tools/.json", "/jwks/tools/a/b.json", "/jwks/tools/orders", "/jwks/tools/", "/jwks/tools/%00.json"]
+    {
+        assert_eq!(authority.get(path).status, 404, "{path}");
+    }
+    let path = format!("/v1/sidecars/{}/remove", orders.id);
+    authority.manage(&world.openid, &["platform"], &path, &json!({"reason": "it was lost"})).went(200);
+    eventually("its key to be gone", || {
+        (kids(&authority, "/jwks/tools/orders.json") == [every.kid.clone()]).then_some(())
+    });
+}
