@@ -1,11 +1,13 @@
 //! From a verified payload to typed claims: the issuer's own claim names become ours, and nothing it is not trusted
 //! to say comes through.
 
+mod details;
 mod typed;
 
-use model::{Code, Id, Principal, PrincipalKind, authority::Elements, json::Json};
+use model::{Code, Id, Principal, PrincipalKind, json::Json};
 use serde_json::{Error, Value};
 
+pub(crate) use self::details::Details;
 use self::typed::{Claim, exact, structure, typed};
 use crate::{
     Issuer, Seen,
@@ -57,12 +59,11 @@ pub(crate) fn check_assertions(claims: &Json, issuer: &Issuer) -> Checked<()> {
 const DETAILS: &str = "authorization_details";
 
 /// The claims of a token whose signature was verified.
-pub(crate) fn read(claims: &Json, issuer: &Issuer) -> Checked<Read> {
-    let mut known = Known::default();
+pub(crate) fn read(claims: &Json, issuer: &Issuer, details: &Details) -> Checked<Read> {
     let act = claims.member("act").map(typed).transpose().map_err(|error| error.to_string());
-    match renamed(claims, &issuer.claims, &mut known) {
+    match renamed(claims, &issuer.claims, details) {
         Ok(read) => {
-            let chain = claims.member("delegation_chain").map(|chain| hops(chain, &mut known));
+            let chain = claims.member("delegation_chain").map(|chain| hops(chain, details));
             Ok(Read { claims: read, act, chain: chain.transpose().map_err(|error| error.to_string()) })
         }
         Err(error) => {
@@ -72,37 +73,22 @@ pub(crate) fn read(claims: &Json, issuer: &Issuer) -> Checked<Read> {
     }
 }
 
-/// Elements that were read already. Most hops hold what the one before held, which is read and kept once.
-#[derive(Default)]
-struct Known<'a>(Vec<(&'a Json, Elements)>);
-
-impl<'a> Known<'a> {
-    fn read(&mut self, json: &'a Json) -> Result<Elements, Error> {
-        if let Some((_, elements)) = self.0.iter().find(|(known, _)| *known == json) {
-            return Ok(elements.clone());
-        }
-        let elements: Elements = typed(json)?;
-        self.0.push((json, elements.clone()));
-        Ok(elements)
-    }
-}
-
 /// The hops of `delegation_chain`.
-fn hops<'a>(chain: &'a Json, known: &mut Known<'a>) -> Result<Vec<HopClaims>, Error> {
+fn hops(chain: &Json, details: &Details) -> Result<Vec<HopClaims>, Error> {
     match chain {
-        Json::Array(hops) => hops.iter().map(|hop| self::hop(hop, known)).collect(),
+        Json::Array(hops) => hops.iter().map(|hop| self::hop(hop, details)).collect(),
         _ => typed(chain),
     }
 }
 
-fn hop<'a>(hop: &'a Json, known: &mut Known<'a>) -> Result<HopClaims, Error> {
-    let (Json::Object(members), Some(details)) = (hop, hop.member(DETAILS)) else { return typed(hop) };
+fn hop(hop: &Json, details: &Details) -> Result<HopClaims, Error> {
+    let (Json::Object(members), Some(held)) = (hop, hop.member(DETAILS)) else { return typed(hop) };
     let members = members.iter().map(|(name, value)| match name.as_str() {
         DETAILS => (DETAILS, Claim::Made(Value::Array(Vec::new()))),
         name => (name, Claim::Sent(value)),
     });
     let read: HopClaims = structure(members)?;
-    Ok(HopClaims { authorization_details: known.read(details)?, ..read })
+    Ok(HopClaims { authorization_details: details.read(held)?, ..read })
 }
 
 /// Our name, the issuer's name, and how its value takes our form.
@@ -110,7 +96,7 @@ type Move<'n, 'a> = (&'static str, Option<&'n str>, fn(&'a Json) -> Claim<'a>);
 
 /// The payload with mapped members under our names; a member that has our name by chance does not stay. `act` and
 /// `delegation_chain` are not in it.
-fn renamed<'a>(claims: &'a Json, names: &ClaimsConfig, known: &mut Known<'a>) -> Result<DelegationClaims, Error> {
+fn renamed<'a>(claims: &'a Json, names: &ClaimsConfig, details: &Details) -> Result<DelegationClaims, Error> {
     let Json::Object(members) = claims else { return typed(claims) };
     let moves: [Move<'_, 'a>; 7] = [
         ("sub", Some(&names.id), Claim::Sent),
@@ -134,7 +120,7 @@ fn renamed<'a>(claims: &'a Json, names: &ClaimsConfig, known: &mut Known<'a>) ->
     let moved = moves.iter().filter_map(|(ours, theirs, form)| Some((*ours, form(at(claims, (*theirs)?)?))));
     let attributes = attributes.clone().map(|attributes| ("attributes", attributes));
     let read: DelegationClaims = structure(kept.chain(moved).chain(attributes))?;
-    let authorization_details = claims.member(DETAILS).map(|details| known.read(details)).transpose()?;
+    let authorization_details = claims.member(DETAILS).map(|held| details.read(held)).transpose()?;
     Ok(DelegationClaims { authorization_details, ..read })
 }
 

@@ -20,6 +20,7 @@ use crate::{
         signature, time,
     },
     keys::Key,
+    read::Details,
     refresh::IssuerKeys,
     refusal::{Checked, unseen, unverified},
     verify::{self, Candidate, Rules},
@@ -103,6 +104,7 @@ struct Inner {
     rules: Rules,
     keys: BTreeMap<String, Arc<IssuerKeys>>,
     cache: Arc<Cache>,
+    details: Arc<Details>,
 }
 
 impl Inner {
@@ -167,7 +169,8 @@ impl Verifier {
             defaults: settings.defaults,
             issuers,
         };
-        Ok(Self(Arc::new(Inner { settings, rules, keys, cache })))
+        let details = before.map_or_else(|| Arc::new(Details::new()), |before| Arc::clone(&before.details));
+        Ok(Self(Arc::new(Inner { settings, rules, keys, cache, details })))
     }
 
     /// The whole of `admit`: whether the token is good for a call here and now, and theirs to present.
@@ -186,7 +189,7 @@ impl Verifier {
         let token = shape::parse(presented.compact, Some(digest)).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, generation) = key(&token, issuer, keys, now).await.map_err(unseen)?;
-        let candidate = Candidate { token: &token, key: &key, issuer };
+        let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details };
         let admitted = verify::for_call(&candidate, &self.0.rules, presented.proof, presented.bearer_allowed, now)?;
         let delegation = Arc::new(admitted.delegation);
         let (times, binding) = (admitted.times, admitted.binding);
@@ -209,7 +212,8 @@ impl Verifier {
         let token = shape::parse(compact, None).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;
-        verify::for_exchange(&Candidate { token: &token, key: &key, issuer }, &self.0.rules, audiences, now)
+        let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details };
+        verify::for_exchange(&candidate, &self.0.rules, audiences, now)
     }
 
     /// Forgets remembered tokens, so that the next call with one is verified anew.

@@ -22,7 +22,7 @@ use crate::{
     },
     config::Role,
     keys::Key,
-    read::{self, Read},
+    read::{self, Details, Read},
     refusal::{Checked, refuse, unseen},
     subject::{DelegatedSubject, UserSubject, VerifiedSubject},
 };
@@ -41,6 +41,7 @@ pub(crate) struct Candidate<'a> {
     pub(crate) token: &'a Unverified<'a>,
     pub(crate) key: &'a Key,
     pub(crate) issuer: &'a Issuer,
+    pub(crate) details: &'a Details,
 }
 
 /// A token that is good for a call.
@@ -95,7 +96,7 @@ impl Candidate<'_> {
     /// The signature first; whatever is refused after it is refused by name.
     fn verified<T>(&self, rules: &Rules, checks: impl FnOnce(&Read) -> Checked<T>) -> Result<T, Box<Rejection>> {
         signature::check(self.token, self.key).map_err(unseen)?;
-        let read = read::read(&self.token.claims, self.issuer).map_err(|refusal| {
+        let read = read::read(&self.token.claims, self.issuer, self.details).map_err(|refusal| {
             Box::new(Rejection { refusal: *refusal, seen: Some(Box::new(Seen::unread(self.token))) })
         })?;
         checks(&read).map_err(|refusal| {

@@ -74,7 +74,7 @@ fn same_part<T: PartialEq>(one: &Part<T>, other: &Part<T>) -> bool {
 
 fn same(claims: &Json) {
     for issuer in issuers() {
-        match (read(claims, &issuer), plainly(claims, &issuer.claims)) {
+        match (read(claims, &issuer, &Details::new()), plainly(claims, &issuer.claims)) {
             (Ok(ours), Some(plain)) => {
                 assert_eq!(ours.claims, plain.claims, "{claims:?}");
                 assert!(same_part(&ours.act, &plain.act), "{:?} {:?}", ours.act, plain.act);
@@ -180,7 +180,7 @@ fn equal_details_of_hops_are_kept_once() {
     let mut claims = chain_claims();
     claims["delegation_chain"][1]["authorization_details"] = claims["authorization_details"].clone();
     let json = Json::parse(claims.to_string().as_bytes()).unwrap();
-    let read = read(&json, &issuers()[0]).ok().unwrap();
+    let read = read(&json, &issuers()[0], &Details::new()).ok().unwrap();
     let hops = read.chain.unwrap().unwrap();
     let own = read.claims.authorization_details.unwrap();
     assert!(hops[1].authorization_details.is_shared_with(&own) && hops[2].authorization_details.is_shared_with(&own));
