@@ -174,20 +174,21 @@ impl Sidecar {
             End::Unanswered { sent } => sent,
         };
         withdrawals::noticed(self, &refusal, snapshot.following.as_ref(), &trail).await;
-        let internal = refusal.internal.as_deref();
-        match refusal.code.entry().status {
-            500.. => {
-                if let Some(lines) = self.quiet.due(refusal.code.as_str()) {
-                    let (decision_id, code) = (&trail.arrival.id, refusal.code);
-                    tracing::warn!(%decision_id, %code, internal, suppressed = lines - 1, "not served");
-                }
-            }
-            _ => tracing::debug!(decision_id = %trail.arrival.id, code = %refusal.code, internal, "refused"),
-        }
+        self.tell(&refusal, &trail.arrival.id);
         let run = trail.delegation.as_ref().map(|delegation| &delegation.run);
         let response = refuse::response(&refusal, About { id: &trail.arrival.id, run, sent });
         trace.answered(response.status().as_u16(), 500);
         response
+    }
+
+    /// A line in the log for whoever runs it, where it may be theirs to mend.
+    fn tell(&self, refusal: &Refusal, decision_id: &Id<DecisionMark>) {
+        let (code, internal) = (refusal.code, refusal.internal.as_deref());
+        if code.entry().status < 500 {
+            tracing::debug!(%decision_id, %code, internal, "refused");
+        } else if let Some(lines) = self.quiet.due(code.as_str()) {
+            tracing::warn!(%decision_id, %code, internal, suppressed = lines - 1, "not served");
+        }
     }
 
     /// There is no room for the call: nothing of it was looked at, and nothing is written down but a number.

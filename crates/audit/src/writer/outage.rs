@@ -125,25 +125,35 @@ impl Writer {
     /// the disk is full.
     pub(super) fn close(&mut self) {
         for attempt in 0..2 {
-            if self.outage.is_some() {
-                self.retry();
-            }
-            let stopped = if self.outage.is_some() {
-                Err(io::Error::other("the ledger is not writable"))
-            } else {
-                self.last_records()
-                    .and_then(|mut records| self.write(&mut records))
-                    .and_then(|_| self.seal())
-                    .and_then(|()| self.forget())
-            };
-            let Err(error) = stopped else { return };
-            self.fail(&error);
-            tracing::warn!(attempt, %error, "the ledger could not be closed; giving up the disk reserve");
-            if let Err(error) = fs::remove_file(&self.reserve) {
-                tracing::warn!(%error, "the disk reserve could not be removed");
+            match self.stop() {
+                Ok(()) => return,
+                Err(error) => {
+                    self.fail(&error);
+                    self.give_up_reserve(attempt, &error);
+                }
             }
         }
         tracing::error!("the ledger was not closed cleanly; the next start mends it");
+    }
+
+    fn stop(&mut self) -> io::Result<()> {
+        if self.outage.is_some() {
+            self.retry();
+        }
+        if self.outage.is_some() {
+            return Err(io::Error::other("the ledger is not writable"));
+        }
+        let mut records = self.last_records()?;
+        self.write(&mut records)?;
+        self.seal()?;
+        self.forget()
+    }
+
+    fn give_up_reserve(&self, attempt: u32, error: &io::Error) {
+        tracing::warn!(attempt, %error, "the ledger could not be closed; giving up the disk reserve");
+        if let Err(error) = fs::remove_file(&self.reserve) {
+            tracing::warn!(%error, "the disk reserve could not be removed");
+        }
     }
 
     /// Nobody is left who could say how an open call ended.
