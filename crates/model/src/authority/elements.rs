@@ -1,4 +1,5 @@
-//! Elements that are shared: most hops of a chain hold what the one before held, and a remembered token keeps it once.
+//! Elements that are shared: most hops of a chain hold what the one before held, and most tokens of a task what the
+//! last one allowed. It is kept once.
 
 use std::{
     borrow::Cow,

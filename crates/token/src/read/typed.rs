@@ -1,4 +1,5 @@
-//! Typed claims straight from the payload as it was parsed: nothing is copied on the way but what is kept.
+//! Typed claims straight from the payload as it was parsed: nothing is copied on the way but what is kept. It is as
+//! strict as `serde_json`'s own reading of values.
 
 use model::json::Json;
 use serde::{
