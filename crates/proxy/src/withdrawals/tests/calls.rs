@@ -115,7 +115,7 @@ async fn drained(response: Response<Body>) -> String {
 async fn settled(world: World) -> (Value, Value) {
     let settled = world.records("call.settled").await;
     let last = settled.last().unwrap();
-    (json!(last.text("outcome")), last.fields["code"].clone())
+    (json!(last.text("outcome")), last.fields.get("code").cloned().unwrap_or_default())
 }
 
 #[tokio::test]
@@ -133,6 +133,24 @@ async fn a_stream_that_flows_is_cut_when_it_is_taken_back() {
     tell(&world, vec![taken_back("run:run-1", 21)]);
     assert_eq!(reading.join().await.unwrap(), "the call was broken off: withdrawn");
     assert_eq!(settled(world).await, (json!("cut"), json!("withdrawn")));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_here_whole_still_reaches_whoever_has_to_know_it() {
+    let world = fresh().await;
+    for round in 1..50 {
+        let bearer = format!("Bearer {}", world.token(&json!({ "pos": round - 1 })));
+        let response = world.call("POST", REFUNDS, &[JSON, ("authorization", &bearer)], REFUND).await;
+        assert_eq!(response.status(), 201);
+        // Its body may still be on its way.
+        tokio::time::sleep(Duration::from_millis(round)).await;
+        tell(&world, vec![taken_back("run:run-1", round)]);
+        if drained(response).await == "whole" {
+            assert_eq!(settled(world).await.0, json!("completed"));
+            return;
+        }
+    }
+    panic!("it never did");
 }
 
 #[tokio::test]
