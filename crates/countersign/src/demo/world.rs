@@ -123,7 +123,7 @@ impl World {
         }
         let (head, body) = response.into_parts();
         let mut stream = Stream(body);
-        let event = stream.next().await.map_err(|cause| failed(&url, call, cause))?.unwrap_or_default();
+        let event = stream.next().await.map_err(|cause| failed(&url, call, &cause))?.unwrap_or_default();
         let event = String::from_utf8_lossy(&event);
         let data = event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_default();
         let answer = Answer {
@@ -141,7 +141,7 @@ impl World {
     }
 
     async fn begin(&self, url: &str, call: Call, token: Option<&Token>) -> Result<Response<Incoming>, Failure> {
-        let failed = |cause: String| failed(url, call, cause);
+        let failed = |cause: String| failed(url, call, &cause);
         let mut request = Request::builder().method(call.method).uri(url);
         if let Some(token) = token {
             let value =
@@ -191,7 +191,7 @@ impl Stream {
 
 async fn answer(response: Response<Incoming>, url: &str, call: Call, started: Instant) -> Result<Answer, Failure> {
     let (head, body) = response.into_parts();
-    let body = collect(body, MAX_ANSWER_BYTES).await.map_err(|error| failed(url, call, error.to_string()))?;
+    let body = collect(body, MAX_ANSWER_BYTES).await.map_err(|error| failed(url, call, &error.to_string()))?;
     let is_problem =
         text(&head.headers, "content-type").is_some_and(|kind| kind.starts_with("application/problem+json"));
     let denial = is_problem.then(|| serde_json::from_slice::<Denial>(&body).ok()).flatten();
@@ -208,6 +208,6 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-fn failed(url: &str, call: Call, cause: String) -> Failure {
+fn failed(url: &str, call: Call, cause: &str) -> Failure {
     Failure::new(Exit::Failed, format!("{} {url}: {cause}", call.method))
 }
