@@ -1,10 +1,20 @@
 //! The authority's state: shared by replicas over a real PostgreSQL, and restored from a backup.
 
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
 use serde_json::{Value, json};
 
 use crate::support::{
-    authority::{Authority, Client, token},
-    eventually,
+    World,
+    authority::{Authority, Client, MANAGEMENT, token},
+    eventually, http, mark,
     openid::AUDIENCE,
     postgres::Postgres,
     process, world,
@@ -12,16 +22,21 @@ use crate::support::{
 
 const TASK: [(&str, &str); 2] = [("task_id", "ticket-1"), ("audience", AUDIENCE)];
 
+/// An authority whose state is in `postgres`.
+fn over(world: &World, postgres: &Postgres, client: &Client) -> Authority {
+    Authority::start_with(&world.openid, &[client], |directory, config| {
+        std::fs::write(directory.join("url"), postgres.url()).unwrap();
+        std::fs::set_permissions(directory.join("url"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
+    })
+}
+
 #[test]
 fn replicas_over_one_database_are_one_authority_also_when_it_comes_and_goes() {
     let Some(world) = world() else { return };
     let Some(mut postgres) = Postgres::start() else { return };
     let client = Client::new("support-v9");
-    let one = Authority::start_with(&world.openid, &[&client], |directory, config| {
-        std::fs::write(directory.join("url"), postgres.url()).unwrap();
-        std::fs::set_permissions(directory.join("url"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
-    });
+    let one = over(world, &postgres, &client);
     let other = one.replica();
     let user = world.openid.user("alice");
 
@@ -86,4 +101,61 @@ fn a_state_that_was_restored_says_so_and_honours_nothing_from_before() {
     assert_eq!(refused.status, 400, "{}", refused.json());
     // What stands registered is still there.
     authority.first(&parent, &world.openid);
+}
+
+#[test]
+fn an_authority_that_is_killed_in_the_middle_of_its_writes_has_lost_none_that_it_acknowledged() {
+    let Some(world) = world() else { return };
+    let client = Client::new("support-v9");
+    is_killed_and_loses_nothing(world, Authority::start(&world.openid, &[&client]));
+    let Some(postgres) = Postgres::start() else { return };
+    is_killed_and_loses_nothing(world, over(world, &postgres, &client));
+}
+
+fn is_killed_and_loses_nothing(world: &World, mut authority: Authority) {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let claims = json!({"aud": MANAGEMENT, "azp": "portal", "client_id": "portal", "groups": ["platform"], "auth_time": now, "jti": mark()});
+    let token = world.openid.sign(&json!({"like": world.openid.user("alice"), "claims": claims}));
+    let authorization = format!("Bearer {token}");
+    let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+    let port = authority.port();
+    let made = Mutex::new(Vec::new());
+    for round in 1..=3 {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for lane in 0..3 {
+                let (made, stop) = (&made, &stop);
+                scope.spawn(move || {
+                    for number in 0.. {
+                        if stop.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        let body =
+                            json!({"target": format!("task:{round}-{lane}-{number}"), "reason": "a test"}).to_string();
+                        let ask = || http::request(port, "POST", "/v1/withdrawals", &headers, body.as_bytes());
+                        // Killed while it was asked: not acknowledged.
+                        let Ok(answer) = catch_unwind(AssertUnwindSafe(ask)) else { return };
+                        if answer.status == 201 {
+                            made.lock().unwrap().push(answer.json()["id"].as_str().unwrap().to_owned());
+                        }
+                    }
+                });
+            }
+            eventually("some writes", || (made.lock().unwrap().len() >= 12 * round).then_some(()));
+            authority.daemon.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+        authority.restart();
+    }
+    let (mut listed, mut path) = (String::new(), "/v1/withdrawals?limit=200".to_owned());
+    loop {
+        let page = http::request(port, "GET", &path, &headers, b"");
+        page.went(200);
+        listed.push_str(&String::from_utf8_lossy(&page.body));
+        let Some(next) = page.json()["next"].as_str().map(str::to_owned) else { break };
+        path = format!("/v1/withdrawals?limit=200&cursor={next}");
+    }
+    for id in made.into_inner().unwrap() {
+        assert!(listed.contains(&id), "{id} was acknowledged");
+    }
 }
