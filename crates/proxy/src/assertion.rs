@@ -80,3 +80,6 @@ impl Chosen {
 fn unavailable() -> Refusal {
     Refusal::new(Code::CredentialUnavailable, "The sidecar cannot tell the tool who acts, as the tool is to be told.")
 }
+
+#[cfg(test)]
+mod tests;

@@ -401,4 +401,22 @@ mod tests {
         let newline = CredentialConfig::Bearer(SecretSource::Env("MISSING".into()));
         assert!(load(&newline).is_err());
     }
+
+    #[test]
+    fn nothing_that_the_tool_was_shown_comes_back_to_the_agent() {
+        let shown = |text| Some(HeaderValue::from_static(text));
+        let secrets = Secrets([shown("Bearer tool-secret-1"), shown("aaaa.bbbb.cccc")]);
+        let mut fields = http::HeaderMap::new();
+        for (name, value) in [
+            ("x-credential", "you sent tool-secret-1"),
+            ("x-assertion", "you sent aaaa.bbbb.cccc."),
+            ("txn-token", "another"),
+            ("x-ok", "aaaa.bbbb"),
+        ] {
+            fields.append(name, HeaderValue::from_static(value));
+        }
+        let kept = headers::for_agent(&fields, &secrets);
+        assert_eq!(kept.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-ok"]);
+        assert_eq!(format!("{secrets:?}"), "Secrets");
+    }
 }

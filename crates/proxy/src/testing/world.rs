@@ -21,7 +21,10 @@ use hyper::body::Incoming as HyperBody;
 use model::Id;
 use net::{Body, ClientOptions, HttpClient, Listener, Peer, Roots, ServeLimits, Tasks, UrlTrust};
 use serde_json::{Value, json};
-use token::{Algorithm, Issuer, IssuerConfig, KeyClients, KeySet, SigningKey, Verifier, VerifierSettings, mint};
+use token::{
+    Algorithm, Issuer, IssuerConfig, KeyClients, KeySet, SigningKey, TransactionSigner, Verifier, VerifierSettings,
+    mint,
+};
 
 use super::{ACTIONS, ISSUER, PROVIDER, agent, tenants};
 use crate::{
@@ -153,18 +156,27 @@ impl World {
     pub(crate) async fn limited(limits: Value) -> Self {
         let tasks = Tasks::new();
         let (url, tool) = start_tool(&tasks).await;
-        Self::with(&super::tool(&url), tool, tasks, limits, None).await
+        Self::with(&super::tool(&url), tool, tasks, limits, |_| ()).await
+    }
+
+    /// One whose tool is told who acts for whom, by `signer`.
+    pub(crate) async fn hybrid(signer: Option<TransactionSigner>) -> Self {
+        let tasks = Tasks::new();
+        let (url, tool) = start_tool(&tasks).await;
+        let mut config = super::tool(&url);
+        config["identity"] = json!("hybrid");
+        Self::with(&config, tool, tasks, json!({}), |snapshot| snapshot.signer = signer.map(Arc::new)).await
     }
 
     /// One that follows an authority.
     pub(crate) async fn following(following: Following) -> Self {
         let tasks = Tasks::new();
         let (url, tool) = start_tool(&tasks).await;
-        Self::with(&super::tool(&url), tool, tasks, json!({}), Some(following)).await
+        Self::with(&super::tool(&url), tool, tasks, json!({}), |snapshot| snapshot.following = Some(following)).await
     }
 
     pub(crate) async fn with_tool(tool: &Value, received: Arc<Mutex<Vec<Received>>>, tasks: Tasks) -> Self {
-        Self::with(tool, received, tasks, json!({}), None).await
+        Self::with(tool, received, tasks, json!({}), |_| ()).await
     }
 
     async fn with(
@@ -172,7 +184,7 @@ impl World {
         received: Arc<Mutex<Vec<Received>>>,
         tasks: Tasks,
         limits: Value,
-        following: Option<Following>,
+        change: impl FnOnce(&mut Snapshot),
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let started = Started { component: Component::Sidecar, name: "support".into(), version: "0.0.0".into() };
@@ -180,7 +192,7 @@ impl World {
         let ledger = Ledger::open(settings, &tasks).await.unwrap();
         let key = SigningKey::generate(Algorithm::Es256).unwrap();
         let mut snapshot = snapshot(directory.path(), tool, &key, &tasks, &limits);
-        snapshot.following = following;
+        change(&mut snapshot);
         let parts = Parts {
             snapshot,
             ledger: ledger.clone(),
