@@ -54,6 +54,10 @@ const FOLLOW_AT_ONCE: usize = 8_192;
 const EACH_FOLLOWS: usize = 4;
 /// Attempts to join from one place in a second, over a while.
 const JOINS_PER_SECOND: u32 = 5;
+/// Attempts to join that go on at once.
+const JOIN_AT_ONCE: usize = 32;
+/// Tasks that one agent may start by itself in a second, over a while.
+const STARTS_PER_SECOND: u32 = 10;
 /// The longest `Idempotency-Key`, in bytes.
 const MAX_KEY_BYTES: usize = 200;
 
@@ -67,6 +71,10 @@ pub(crate) struct Api {
     followers: Shares<Id<Sidecar>>,
     /// Attempts to join, by where they come from.
     joining: Quotas<Sharer>,
+    /// Those under way: they take room before anybody knows who they are.
+    at_the_door: Arc<Semaphore>,
+    /// Tasks that agents start by themselves, by agent.
+    starting: Quotas<String>,
     requests: Counter<u64>,
 }
 
@@ -78,11 +86,20 @@ impl Api {
             quotas: Quotas::new(requests_per_second),
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
             joining: Quotas::new(JOINS_PER_SECOND),
+            at_the_door: Arc::new(Semaphore::new(JOIN_AT_ONCE)),
+            starting: Quotas::new(STARTS_PER_SECOND),
             requests: opentelemetry::global::meter("countersign")
                 .u64_counter("countersign_management")
                 .with_description("Requests of the management API, by route and code.")
                 .build(),
         }
+    }
+}
+
+impl Api {
+    /// Whether `agent` may start one more task by itself; or the seconds until it may.
+    pub(crate) fn starts(&self, agent: &str, now: Timestamp) -> Result<(), u64> {
+        self.starting.take(agent.to_owned(), now)
     }
 }
 
@@ -171,7 +188,7 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let _room = Arc::clone(&self.api.room).try_acquire_owned().map_err(|_| full())?;
+        let _room = Arc::clone(&self.api.at_the_door).try_acquire_owned().map_err(|_| full())?;
         self.api
             .joining
             .take(Sharer::of(peer), net::clock::now())

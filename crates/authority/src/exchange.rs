@@ -112,6 +112,10 @@ impl Authority {
         if self.withdrawn.any(session.into_iter().chain(token), None).is_some() {
             return Err(Refused::request("the user's session, or their token, was withdrawn"));
         }
+        let who = [Passage::User(issuer, user.user.id.as_str()), Passage::Tenant(user.tenant.as_str())];
+        if self.withdrawn.since(who, user.token.issued_at) {
+            return Err(Refused::request("what is done for the user was withdrawn since their token was issued"));
+        }
         let audience = self.audience(form)?;
         let asked = self.asked(form, self.settings.lifetime, at)?;
         let task = self.task_of(form, client, Some(user), at).await?;

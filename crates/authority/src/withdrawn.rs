@@ -43,7 +43,9 @@ struct Last {
     any: u64,
     /// Of a kind that leaves nothing to issue from: no narrowing. Absent where there is none.
     whole: Option<u64>,
-    /// When it may be forgotten; never, for a session and for a token that some identity provider signed.
+    /// When the last of those was committed.
+    whole_at: Timestamp,
+    /// When it may be forgotten; never, for what outlives the tokens that were issued for it.
     until: Timestamp,
 }
 
@@ -98,6 +100,16 @@ impl Withdrawn {
         passages.into_iter().find(withdrawn)
     }
 
+    /// Whether any of `passages` was withdrawn, and not only narrowed, at `moment` or later: whether what was given then
+    /// has to be given anew.
+    pub(crate) fn since<'a>(&self, passages: impl IntoIterator<Item = Passage<'a>>, moment: Timestamp) -> bool {
+        let view = self.view();
+        passages.into_iter().any(|passage| {
+            let last = view.last.get(&key(passage));
+            last.is_some_and(|last| last.whole.is_some() && last.whole_at >= moment)
+        })
+    }
+
     /// Whether a sidecar that knows everything refuses what passes through `passages` and was issued at `position`.
     pub(crate) fn covers<'a>(&self, passages: impl IntoIterator<Item = Passage<'a>>, position: Option<u64>) -> bool {
         let view = self.view();
@@ -124,17 +136,28 @@ impl View {
     }
 
     fn take(&mut self, withdrawal: &Withdrawal) {
-        let Withdrawal { target, position, until, cause, .. } = withdrawal;
+        let Withdrawal { target, position, at, until, cause, .. } = withdrawal;
         let until = match target {
-            Target::Session { .. } | Target::Token { .. } => Timestamp::MAX,
-            _ => *until,
+            // Their ends are where they are registered.
+            Target::Task { .. } | Target::Run { .. } | Target::Grant { .. } | Target::Instance { .. } => *until,
+            Target::User { .. }
+            | Target::Session { .. }
+            | Target::Agent { .. }
+            | Target::Token { .. }
+            | Target::Tenant { .. } => Timestamp::MAX,
         };
-        let last = self.last.entry(key(target.borrowed())).or_insert(Last { any: 0, whole: None, until });
+        let last = self.last.entry(key(target.borrowed())).or_insert(Last {
+            any: 0,
+            whole: None,
+            whole_at: Timestamp::MIN,
+            until,
+        });
         // What was read at the same time may come in any order.
         last.any = last.any.max(*position);
         last.until = last.until.max(until);
         if *cause != Cause::Narrowed {
             last.whole = last.whole.max(Some(*position));
+            last.whole_at = last.whole_at.max(*at);
         }
     }
 

@@ -122,6 +122,21 @@ impl Authority {
                 "the grant does not permit work without its user (`detached`): exchange a token of theirs",
             ));
         }
+        // What a person took back, an agent does not begin again by itself.
+        let Grant { user: giver, agent, .. } = &record.grant;
+        let given = [
+            Passage::User(&giver.issuer, giver.id.as_str()),
+            Passage::Agent(&agent.issuer, agent.id.as_str()),
+            Passage::Tenant(tenant.as_str()),
+        ];
+        if self.withdrawn.since(given, record.given) {
+            return Err(Refused::request(
+                "what was given for this user, agent or tenant was withdrawn since: a person has to start the task",
+            ));
+        }
+        if self.api.starts(client.id(), at.now).is_err() {
+            return Err(Refused::new(Error::TemporarilyUnavailable, "the agent starts more tasks than it may: wait"));
+        }
         let new = new_task(form, &record, client, at.now, (presence, tenant, session));
         let who = principal(client.agent());
         let by = format!("agent:{} of {}", who.id, who.issuer);

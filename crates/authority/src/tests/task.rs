@@ -122,6 +122,28 @@ async fn an_agent_starts_at_observe_under_its_own_grant_and_no_further() {
 }
 
 #[tokio::test]
+async fn what_a_person_took_back_no_agent_begins_again_by_itself() {
+    for target in ["user:alice", "tenant:acme"] {
+        let world = detached().await;
+        world.first_token().await;
+        let alone = [("grant_id", "grant")];
+        reissue(&world, "support", &alone).await.token();
+        let body = json!({ "target": target, "reason": "enough" });
+        world.manage("POST", "withdrawals", &world.admin_token(), body).await.done();
+        assert!(reissue(&world, "support", &alone).await.error().1.contains("a person"), "{target}");
+        // Nor by a token that the user had before.
+        let before = world.user_token(json!({}));
+        let parameters = [("subject_token", before.as_str()), ("grant_id", "grant")];
+        assert!(world.exchange("support", &parameters).await.error().1.contains("withdrawn"), "{target}");
+        // A person does, who logged in since.
+        let token = world.management_token(&json!({}));
+        let start = json!({ "grant": "grant", "presence": "detached", "expires_in": "30m" });
+        let task = world.manage("POST", "tasks", &token, start).await.done();
+        reissue(&world, "support", &[("task_id", task["id"].as_str().unwrap())]).await.token();
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_given_back_is_good_for_nothing_any_more() {
     let world = World::new().await;
     let token = world.first_token().await;
