@@ -174,14 +174,28 @@ fn what_the_tool_is_told_is_verified_by_jose_and_pyjwt_and_whatever_else_says_so
         "of another type": edge.sign(&edge.kid, "at+jwt", &good),
         "the agent's own token": token,
     });
-    for seen in
-        [verified(&mut jose(), &authority, "orders", &tokens), verified(&mut pyjwt, &authority, "orders", &tokens)]
-    {
+    let seen =
+        [verified(&mut jose(), &authority, "orders", &tokens), verified(&mut pyjwt, &authority, "orders", &tokens)];
+    // Each for its own reason, in the words of either library.
+    let reasons = [
+        ("without a signature", ["ALG_NOT_ALLOWED", "InvalidAlgorithm"]),
+        ("with another's signature", ["SIGNATURE_VERIFICATION_FAILED", "InvalidSignature"]),
+        ("under another's key id", ["SIGNATURE_VERIFICATION_FAILED", "InvalidSignature"]),
+        ("of a sidecar that does not serve the tool", ["NO_MATCHING_KEY", "no such key"]),
+        ("in another sidecar's name", ["not that of `iss`", "not that of `iss`"]),
+        ("over", ["\"exp\"", "has expired"]),
+        ("for too long", ["\"iat\"", "lives too long"]),
+        ("for another tool", ["\"aud\"", "Audience"]),
+        ("of another type", ["\"typ\"", "`typ`"]),
+        ("the agent's own token", ["NO_MATCHING_KEY", "`typ`"]),
+    ];
+    assert_eq!(tokens.as_object().unwrap().len(), reasons.len() + 1);
+    for (library, seen) in seen.iter().enumerate() {
         assert_eq!(seen["told"], good, "{seen}");
-        for (name, seen) in seen.as_object().unwrap().iter().filter(|(name, _)| *name != "told") {
-            assert!(seen["refused"].is_string(), "{name}: {seen}");
+        for (name, words) in reasons {
+            let refused = seen[name]["refused"].as_str().unwrap_or_else(|| panic!("{name}: {}", seen[name]));
+            assert!(refused.contains(words[library]), "{name}: {refused}");
         }
-        assert_eq!(seen.as_object().unwrap().len(), tokens.as_object().unwrap().len());
     }
 
     // What it says is what was decided and sent.
