@@ -22,6 +22,7 @@ mod config;
 mod corpus;
 mod demo;
 mod differential;
+mod examples;
 mod faults;
 mod house;
 mod hybrid;

@@ -3,6 +3,8 @@
 #
 #   agent.sh key AGENT                       make AGENT.pem, print the public key set for its registration
 #   agent.sh exchange AGENT TASK < user.jwt  print a token for AGENT acting for the user of user.jwt
+#   agent.sh handover AGENT HELPER DETAILS < own.jwt   print what HELPER may go on with, within DETAILS (JSON)
+#   agent.sh takeover HELPER < handover.jwt  print a token for HELPER acting for the same user, through AGENT
 #
 # Environment: AUTHORITY (default http://127.0.0.1:8693), AUDIENCE (default urn:example:countersign:support).
 set -eu
@@ -11,7 +13,7 @@ authority=${AUTHORITY:-http://127.0.0.1:8693}
 audience=${AUDIENCE:-urn:example:countersign:support}
 
 usage() {
-	sed -n '4,5s/^# *//p' "$0" >&2
+	sed -n '4,7s/^# *//p' "$0" >&2
 	exit 2
 }
 base64url() { openssl base64 -A | tr '+/' '-_' | tr -d '='; }
@@ -35,14 +37,17 @@ assertion() {
 	printf '%s.%s.%s' "$header" "$claims" "$(openssl pkeyutl -sign -rawin -inkey "$1.pem" -in "$signed" | base64url)"
 }
 
-exchange() {
+# ask AGENT AUDIENCE [more of curl's arguments] < token
+ask() {
+	self=$1 for=$2
+	shift 2
 	# Tokens go to curl on its standard input: arguments can be read by every process of the machine.
-	answer=$(printf 'subject_token=%s&client_assertion=%s' "$(cat)" "$(assertion "$1")" | curl -sS \
+	answer=$(printf 'subject_token=%s&client_assertion=%s' "$(cat)" "$(assertion "$self")" | curl -sS \
 		"$authority/oauth2/token" --data @- \
 		--data-urlencode grant_type=urn:ietf:params:oauth:grant-type:token-exchange \
 		--data-urlencode subject_token_type=urn:ietf:params:oauth:token-type:access_token \
 		--data-urlencode client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \
-		--data-urlencode "client_id=$1" --data-urlencode "audience=$audience" --data-urlencode "task_id=$2")
+		--data-urlencode "client_id=$self" --data-urlencode "audience=$for" "$@")
 	token=$(printf '%s' "$answer" | sed -n 's/.*"access_token" *: *"\([^"]*\)".*/\1/p')
 	[ -n "$token" ] || { printf 'refused: %s\n' "$answer" >&2; exit 1; }
 	printf '%s\n' "$token"
@@ -50,6 +55,11 @@ exchange() {
 
 case "${1-}" in
 key) [ $# -eq 2 ] && make_key "$2" || usage ;;
-exchange) [ $# -eq 3 ] && exchange "$2" "$3" || usage ;;
+exchange) [ $# -eq 3 ] && ask "$2" "$audience" --data-urlencode "task_id=$3" || usage ;;
+handover)
+	[ $# -eq 4 ] && ask "$2" "$authority" --data-urlencode "requested_actor=$3" \
+		--data-urlencode "authorization_details=$4" || usage
+	;;
+takeover) [ $# -eq 2 ] && ask "$2" "$audience" || usage ;;
 *) usage ;;
 esac

@@ -1,0 +1,96 @@
+#!/bin/sh
+# A planner works for alice, hands a part of it over to a refunder, and alice takes it all back.
+#
+#   run.sh TOKENS STATE
+#
+# TOKENS holds what people got from the identity provider: alice.jwt (a user's token for the authority), alice-console.jwt
+# and dana-console.jwt (management tokens; dana is in the group `platform`). STATE is a new folder for everything else.
+#
+# Environment: SSO (the provider's issuer), USER_AUDIENCE, MANAGEMENT_AUDIENCE, ORDERS (the tool's URL), ORDERS_TOKEN;
+# COUNTERSIGN (the binary), AUTHORITY_PORT, SIDECAR_PORT, HEALTH_PORT.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+agent=$here/../quickstart/agent.sh
+countersign=${COUNTERSIGN:-countersign}
+: "${AUTHORITY_PORT:=8693}" "${SIDECAR_PORT:=8690}" "${HEALTH_PORT:=8692}"
+export AUTHORITY_PORT SIDECAR_PORT HEALTH_PORT
+tokens=$(cd "$1" && pwd)
+umask 077
+mkdir "$2"
+cd "$2"
+cp -R "$here/policies" "$here/authority.yaml" "$here/store.yaml" "$here/countersign.yaml" .
+mkdir authority
+
+AUTHORITY=http://127.0.0.1:$AUTHORITY_PORT
+COUNTERSIGN_AUTHORITY_URL=$AUTHORITY
+export AUTHORITY COUNTERSIGN_AUTHORITY_URL
+
+say() { printf '\n== %s\n' "$*"; }
+until_ready() {
+	tries=0
+	until curl -fs -o /dev/null "$1/readyz"; do
+		tries=$((tries + 1))
+		[ "$tries" -lt 300 ] || { echo "$1 is not ready" >&2; exit 1; }
+		sleep 0.1
+	done
+}
+call() { # NAME METHOD PATH [BODY]: with the token of that name, and what comes of it
+	printf 'Authorization: Bearer %s\n' "$(cat "$1.jwt")" >"$1.header"
+	printf '%s %s %s %s\n  ' "$1" "$2" "$3" "${4-}"
+	curl -sS -X "$2" -H "@$1.header" ${4:+-H 'Content-Type: application/json' -d "$4"} \
+		-w '\n  HTTP %{http_code}\n' "http://127.0.0.1:$SIDECAR_PORT/orders/v1/orders/$3"
+}
+
+"$agent" key planner >planner.json
+"$agent" key refunder >refunder.json
+"$countersign" authority --config authority.yaml 2>authority.log &
+authority=$!
+trap 'kill $authority ${sidecar:-} 2>/dev/null; wait' EXIT
+until_ready "$AUTHORITY"
+
+say "dana lets a sidecar join, and it enrols"
+"$countersign" sidecars invite --name multi-agent --tenants acme --out join.token --token "$tokens/dana-console.jwt"
+"$countersign" sidecar enrol --token join.token --dir enrolled --name multi-agent
+SIDECAR_ID=$(sed -n 's/^  "id": "\(.*\)",*$/\1/p' enrolled/sidecar.json)
+export SIDECAR_ID
+"$countersign" sidecar --config countersign.yaml 2>sidecar.log &
+sidecar=$!
+until_ready "http://127.0.0.1:$HEALTH_PORT"
+
+say "alice lets the planner refund up to 50 USD on her orders, with one more agent; and starts a task"
+cat >grant.json <<'JSON'
+[{"type": "urn:countersign:action", "actions": ["orders.read"], "locations": ["orders"]},
+ {"type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"],
+  "limits": {"amount": {"max": "50.00", "currency": "USD"}}, "where": {"order.placed_by": "$user"}}]
+JSON
+"$countersign" grant create --agent planner --details grant.json --stage supervised --redelegate 1 --expires 30d \
+	--token "$tokens/alice-console.jwt" | tee grant.out
+"$countersign" task start --grant "$(awk '$1 == "grant" { print $2 }' grant.out)" --id ticket-1 --stage supervised --expires 2h \
+	--justification 'the desk came broken' --token "$tokens/alice-console.jwt"
+
+say "the planner works for her, and hands refunds up to 10 USD over to the refunder"
+"$agent" exchange planner ticket-1 <"$tokens/alice.jwt" >planner.jwt
+"$agent" handover planner refunder '[{"type": "urn:countersign:action", "actions": ["refunds.create"],
+	"locations": ["orders"], "limits": {"amount": {"max": "10.00", "currency": "USD"}}}]' <planner.jwt >handover.jwt
+"$agent" takeover refunder <handover.jwt >refunder.jwt
+call planner GET 17
+call planner POST 17/refunds '{"amount": "8.00", "currency": "USD"}'
+call refunder POST 17/refunds '{"amount": "8.00", "currency": "USD"}'
+call refunder POST 17/refunds '{"amount": "20.00", "currency": "USD"}'
+call refunder GET 17
+
+say "alice takes the task back: it ends for both"
+"$countersign" revoke task ticket-1 --reason 'settled by phone' --token "$tokens/alice-console.jwt"
+# Within milliseconds as a rule; 5 s (write) and 60 s (read) are the bounds that the sidecar promises.
+tries=0
+until call planner GET 17 | grep -q 'HTTP 401' || [ "$tries" -eq 300 ]; do
+	tries=$((tries + 1))
+	sleep 0.1
+done
+call planner GET 17
+call refunder POST 17/refunds '{"amount": "8.00", "currency": "USD"}'
+
+say "what is on record"
+"$countersign" audit tail --from ledger
+"$countersign" audit verify --from ledger
