@@ -146,10 +146,9 @@ impl Changes {
         let mut writer = stream;
         while let Some((target, credential)) = head(&mut reader) {
             let query = target.strip_prefix("/v1/changes?").unwrap_or_default();
-            let member = |name: &str| {
-                query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')?.parse::<f64>().ok())
-            };
-            let (after, wait) = (member("after").unwrap_or_default() as u64, member("wait").unwrap_or_default());
+            let member = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            let after = member("after").and_then(|text| text.parse().ok()).unwrap_or_default();
+            let wait = member("wait").and_then(|text| text.parse().ok()).unwrap_or_default();
             let Some((status, body)) = self.answer(after, wait, credential) else { return };
             let head = format!(
                 "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",

@@ -7,6 +7,7 @@ use std::{
 
 use http::HeaderValue;
 use jiff::{SignedDuration, Timestamp};
+use model::Withdrawal;
 use net::{HttpClient, Plaintext, Tasks};
 use opentelemetry::global;
 use proxy::{Following, News, Withdrawals};
@@ -109,24 +110,37 @@ struct Trouble(Option<String>);
 fn tell(view: &Withdrawals, heard: Result<Heard, &NotHeard>, trouble: &mut Trouble) -> Result<(), String> {
     match heard {
         Ok(Heard { generation, began, position, withdrawals, fresh_as_of, .. }) => {
-            for withdrawal in &withdrawals {
-                let (id, kind) = (&withdrawal.id, withdrawal.target.kind());
-                tracing::info!(%id, kind, position = withdrawal.position, "a withdrawal holds");
-            }
+            withdrawals.iter().for_each(say);
             view.hear(News { generation, began, position, withdrawals, fresh_as_of }, net::clock::now())?;
-            if fresh_as_of.is_some() && trouble.0.take().is_some() {
-                tracing::info!(position, "the authority is heard again");
+            if fresh_as_of.is_some() {
+                trouble.over(position);
             }
             Ok(())
         }
         Err(error) => {
-            let text = error.to_string();
-            if trouble.0.as_ref() != Some(&text) {
-                tracing::warn!(error = text, "the authority is not heard");
-            }
-            trouble.0 = Some(text.clone());
-            view.fail(text);
+            view.fail(error.to_string());
+            trouble.is(error.to_string());
             Ok(())
+        }
+    }
+}
+
+fn say(withdrawal: &Withdrawal) {
+    let (id, kind, position) = (&withdrawal.id, withdrawal.target.kind(), withdrawal.position);
+    tracing::info!(%id, kind, position, "a withdrawal holds");
+}
+
+impl Trouble {
+    fn is(&mut self, error: String) {
+        if self.0.as_ref() != Some(&error) {
+            tracing::warn!(error, "the authority is not heard");
+        }
+        self.0 = Some(error);
+    }
+
+    fn over(&mut self, position: u64) {
+        if self.0.take().is_some() {
+            tracing::info!(position, "the authority is heard again");
         }
     }
 }
@@ -153,7 +167,7 @@ mod tests {
     use super::*;
     use crate::config::sidecar::StalenessSection;
 
-    fn authority(key: std::path::PathBuf, write: Duration) -> FollowedAuthority {
+    fn authority(key: &std::path::Path, write: Duration) -> FollowedAuthority {
         let credential = serde_json::json!({ "key": key, "id": "s-1" });
         let mut staleness = StalenessSection::default();
         staleness.write.0 = write;
@@ -167,7 +181,7 @@ mod tests {
     #[test]
     fn several_answers_fit_the_shorter_bound() {
         for bound in [Duration::from_millis(500), Duration::from_secs(5), Duration::from_secs(3600)] {
-            let (wait, patience) = pace(&authority("key.pem".into(), bound));
+            let (wait, patience) = pace(&authority("key.pem".as_ref(), bound));
             assert!(wait <= bound / 5 && wait <= MAX_WAIT && !wait.is_zero(), "{bound:?}: {wait:?}");
             assert!(patience >= Duration::from_millis(500) && patience <= Duration::from_secs(2), "{patience:?}");
         }
@@ -179,7 +193,7 @@ mod tests {
         let path = folder.path().join("key.pem");
         let first = SigningKey::load_or_create(&path, Algorithm::EdDsa).unwrap();
         let authorise =
-            assertions("https://a.example".into(), &authority(path.clone(), Duration::from_secs(5)), Arc::new(first));
+            assertions("https://a.example".into(), &authority(&path, Duration::from_secs(5)), Arc::new(first));
         let start: Timestamp = "2026-03-14T14:00:00Z".parse().unwrap();
         let asked = authorise(start).unwrap();
         assert!(asked.is_sensitive());

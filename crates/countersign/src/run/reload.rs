@@ -15,7 +15,7 @@ use audit::{Event, Ledger};
 use net::{HttpClient, LocalAddress, Roots, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
 use proxy::Sidecar;
-use token::KeyClients;
+use token::{KeyClients, Verifier};
 use tokio::signal::unix::Signal;
 
 use super::{
@@ -246,9 +246,7 @@ impl Reloader {
             .verifier()
             .renewed(settings, &self.parts.clients, &self.parts.tasks)
             .map_err(|error| Refused::Content(error.to_string()))?;
-        if tokio::time::timeout(KEYS, verifier.warm_up()).await.is_err() {
-            tracing::warn!("an issuer's keys are not there yet; its tokens are refused until they are");
-        }
+        warm_up(&verifier).await;
         let catalogue = prepared.tools.catalogue.revision().to_owned();
         let policy = prepared.policy.revision().to_owned();
         let mut events = Vec::new();
@@ -340,6 +338,13 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         .map(|(name, value)| (format!("listen.agent.{name}"), value.to_string()))
         .chain(others.map(|(name, value)| (name.to_owned(), value)))
         .collect()
+}
+
+/// Waits for the keys of new issuers, but not for long.
+async fn warm_up(verifier: &Verifier) {
+    if tokio::time::timeout(KEYS, verifier.warm_up()).await.is_err() {
+        tracing::warn!("an issuer's keys are not there yet; its tokens are refused until they are");
+    }
 }
 
 /// Which authority is followed, and as whom. How closely may change.

@@ -133,7 +133,7 @@ pub(crate) async fn start(
     let origin = Origin { path, environment: environment.clone(), contents };
     let beginning =
         Beginning { origin, config, revision, prepared, agent, health, admin, connections, metrics, calls, background };
-    let begun = begin(beginning, &ledger).await;
+    let begun = Box::pin(begin(beginning, &ledger)).await;
     if begun.is_err() {
         // The ledger says that it started; it has to say that it ended.
         ledger.close().await;
