@@ -155,8 +155,6 @@ fn document() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn pieces_of_documents_in_any_order_are_read_as_another_strict_reader_does(pieces in prop::collection::vec(piece(), 0..14)) {
         same(&pieces.concat());

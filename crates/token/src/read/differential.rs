@@ -166,8 +166,6 @@ fn changed(mut claims: Value, changes: Vec<(prop::sample::Index, Change)>) -> Va
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
-
     #[test]
     fn claims_are_read_as_a_copy_of_the_payload_would_be(which in 0_usize..3, changes in prop::collection::vec(change(), 0..4)) {
         let claims = [chain_claims, act_claims, user_claims][which]();
