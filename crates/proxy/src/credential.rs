@@ -296,12 +296,17 @@ fn own_header(name: &str) -> Result<HeaderName, CredentialError> {
 }
 
 impl Sidecar {
-    /// Looks every second whether a credential changed, or what a tool is shown over TLS, so that no call has to.
+    /// Looks every second whether a credential changed, or what a tool is shown over TLS, or the key that signs
+    /// assertions, so that no call has to.
     pub fn watch_credentials(self: &Arc<Self>, tasks: &Tasks) {
         let sidecar = Arc::downgrade(self);
         keep_looking(tasks, "credentials", LOOK, move || {
             let Some(sidecar) = sidecar.upgrade() else { return };
-            sidecar.snapshot().upstreams.values().for_each(|upstream| upstream.credentials.look());
+            let snapshot = sidecar.snapshot();
+            snapshot.upstreams.values().for_each(|upstream| upstream.credentials.look());
+            if let Some(signer) = &snapshot.signer {
+                signer.look(net::clock::now());
+            }
         });
     }
 }

@@ -261,7 +261,8 @@ pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepare
 fn signer(config: &SidecarConfig, key: Option<Arc<SigningKey>>) -> Option<Arc<TransactionSigner>> {
     let authority = config.authority.as_ref()?;
     let base = authority.url.trim_end_matches('/');
-    Some(Arc::new(TransactionSigner::new(key?, base, authority.credential.id.as_str())))
+    let signer = TransactionSigner::new(key?, base, authority.credential.id.as_str());
+    Some(Arc::new(signer.kept_in(authority.credential.key.clone())))
 }
 
 /// What tokens are verified by. `agent` is where agents reach the sidecar.

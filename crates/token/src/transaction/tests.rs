@@ -73,3 +73,22 @@ fn a_signer_shows_its_name_and_nothing_of_its_key() {
     let key = Arc::new(SigningKey::generate(Algorithm::EdDsa).unwrap());
     assert_eq!(format!("{:?}", signer(&key)), format!("TransactionSigner({AUTHORITY}/sidecars/edge-1)"));
 }
+
+#[tokio::test]
+async fn a_key_that_was_rotated_signs_from_the_next_look_on() {
+    let delegation = World::new().admitted(&chain_claims()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sidecar.pem");
+    let first = Arc::new(SigningKey::load_or_create(&file, Algorithm::EdDsa).unwrap());
+    let signer = signer(&first).kept_in(file.clone());
+    let signed_by = |signer: &TransactionSigner| part(&sign(signer, &delegation), 0)["kid"].clone();
+    signer.look(now());
+    assert_eq!(signed_by(&signer), first.id());
+    std::fs::write(&file, "half written").unwrap();
+    signer.look(now());
+    assert_eq!(signed_by(&signer), first.id());
+    std::fs::remove_file(&file).unwrap();
+    let second = SigningKey::load_or_create(&file, Algorithm::Es256).unwrap();
+    signer.look(now());
+    assert_eq!(signed_by(&signer), second.id());
+}
