@@ -128,12 +128,34 @@ enum Change {
     To(Value),
     Gone,
     More(String, Value),
+    /// A claim of the token itself.
+    Claim(String, Value),
 }
 
 fn change() -> impl Strategy<Value = (prop::sample::Index, Change)> {
     const NAMES: &[&str] =
         &["oid", "scp", "roles", "region", "attributes", "sid", "may_act", "limits", "where", "x", "pos", "stage"];
+    const CLAIMS: &[&str] = &[
+        "sub",
+        "oid",
+        "groups",
+        "roles",
+        "scope",
+        "scp",
+        "sid",
+        "jti",
+        "acr",
+        "tenant",
+        "region",
+        "act",
+        "delegation_chain",
+        "authorization_details",
+        "attributes",
+        "stage",
+        "pos",
+    ];
     let change = prop_oneof![
+        4 => (prop::sample::select(CLAIMS), value()).prop_map(|(name, value)| Change::Claim(name.to_owned(), value)),
         3 => value().prop_map(Change::To),
         1 => Just(Change::Gone),
         2 => (prop::sample::select(NAMES), value()).prop_map(|(name, value)| Change::More(name.to_owned(), value)),
@@ -159,6 +181,11 @@ fn changed(mut claims: Value, changes: Vec<(prop::sample::Index, Change)>) -> Va
                     members.insert(name, value);
                 }
             }
+            Change::Claim(name, value) => {
+                if let Some(members) = claims.as_object_mut() {
+                    members.insert(name, value);
+                }
+            }
             Change::To(_) => {}
         }
     }
@@ -166,6 +193,9 @@ fn changed(mut claims: Value, changes: Vec<(prop::sample::Index, Change)>) -> Va
 }
 
 proptest! {
+    // Many, as most changes do not touch what either way could take differently. More by `PROPTEST_CASES`.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(3000)))]
+
     #[test]
     fn claims_are_read_as_a_copy_of_the_payload_would_be(which in 0_usize..3, changes in prop::collection::vec(change(), 0..4)) {
         let claims = [chain_claims, act_claims, user_claims][which]();
