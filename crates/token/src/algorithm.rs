@@ -1,6 +1,5 @@
 //! The signature algorithms a token may have: asymmetric ones only, each bound to one kind of key.
 
-use aws_lc_rs::signature::{self, RsaParameters, VerificationAlgorithm};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,28 +68,20 @@ impl Algorithm {
         }
     }
 
-    /// How the library verifies it.
-    pub(crate) fn library(self) -> Library {
+    pub(crate) const fn library(self) -> jsonwebtoken::Algorithm {
+        use jsonwebtoken::Algorithm as Library;
         match self {
-            Self::Es256 => Library::Point(&signature::ECDSA_P256_SHA256_FIXED),
-            Self::Es384 => Library::Point(&signature::ECDSA_P384_SHA384_FIXED),
-            Self::EdDsa => Library::Point(&signature::ED25519),
-            Self::Rs256 => Library::Rsa(&signature::RSA_PKCS1_2048_8192_SHA256),
-            Self::Rs384 => Library::Rsa(&signature::RSA_PKCS1_2048_8192_SHA384),
-            Self::Rs512 => Library::Rsa(&signature::RSA_PKCS1_2048_8192_SHA512),
-            Self::Ps256 => Library::Rsa(&signature::RSA_PSS_2048_8192_SHA256),
-            Self::Ps384 => Library::Rsa(&signature::RSA_PSS_2048_8192_SHA384),
-            Self::Ps512 => Library::Rsa(&signature::RSA_PSS_2048_8192_SHA512),
+            Self::Es256 => Library::ES256,
+            Self::Es384 => Library::ES384,
+            Self::EdDsa => Library::EdDSA,
+            Self::Rs256 => Library::RS256,
+            Self::Rs384 => Library::RS384,
+            Self::Rs512 => Library::RS512,
+            Self::Ps256 => Library::PS256,
+            Self::Ps384 => Library::PS384,
+            Self::Ps512 => Library::PS512,
         }
     }
-}
-
-/// The library's name for an algorithm, by the kind of its keys.
-pub(crate) enum Library {
-    /// A point on a curve.
-    Point(&'static dyn VerificationAlgorithm),
-    /// Modulus and exponent.
-    Rsa(&'static RsaParameters),
 }
 
 impl std::fmt::Display for Algorithm {

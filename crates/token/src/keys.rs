@@ -5,14 +5,12 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
-use aws_lc_rs::{
-    digest,
-    signature::{ParsedPublicKey, RsaPublicKeyComponents},
-};
+use aws_lc_rs::{digest, signature};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::DecodingKey;
 use model::json::Json;
 
-use crate::{Algorithm, algorithm::Library};
+use crate::Algorithm;
 
 /// The largest JWK set, in bytes.
 pub const MAX_KEY_SET_BYTES: usize = 256 * 1024;
@@ -35,8 +33,7 @@ pub(crate) struct Key {
     pub(crate) algorithm: Algorithm,
     /// RFC 7638, SHA-256: the key's own identity, whatever it is called.
     pub(crate) thumbprint: String,
-    /// `None` where the library takes no such key: then no signature is its own.
-    parsed: Option<ParsedPublicKey>,
+    decoding: DecodingKey,
 }
 
 /// Why bytes are not a usable JWK set.
@@ -173,13 +170,14 @@ impl Key {
             Some(_) => return broken(format!("`kid` is not a string of at most {MAX_KID_BYTES} bytes")),
         };
         let algorithm = material.algorithm(jwk, allowed)?;
-        let parsed = material.parsed(algorithm);
-        Ok(Self { id, algorithm, thumbprint: material.thumbprint(), parsed })
+        let decoding = material.decoding()?;
+        Ok(Self { id, algorithm, thumbprint: material.thumbprint(), decoding })
     }
 
-    /// Whether `signature` is this key's over `message`.
-    pub(crate) fn verifies(&self, signature: &[u8], message: &str) -> bool {
-        self.parsed.as_ref().is_some_and(|key| key.verify_sig(message.as_bytes(), signature).is_ok())
+    /// Whether `signature` (base64url) is this key's over `message`.
+    pub(crate) fn verifies(&self, signature: &str, message: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding, self.algorithm.library())
+            .unwrap_or(false)
     }
 }
 
@@ -255,30 +253,24 @@ impl Material {
     }
 
     fn check_point(&self) -> Result<(), Unusable> {
-        let algorithm = match self {
-            Self::Ec { curve: Curve::P256, .. } => Algorithm::Es256,
-            Self::Ec { curve: Curve::P384, .. } => Algorithm::Es384,
-            Self::Ed25519 { .. } => Algorithm::EdDsa,
+        let (algorithm, bytes): (&'static dyn signature::VerificationAlgorithm, Vec<u8>) = match self {
+            Self::Ec { curve, x, y } => {
+                let point = [&[4_u8][..], &decoded(x), &decoded(y)].concat();
+                match curve {
+                    Curve::P256 => (&signature::ECDSA_P256_SHA256_FIXED, point),
+                    Curve::P384 => (&signature::ECDSA_P384_SHA384_FIXED, point),
+                }
+            }
+            Self::Ed25519 { x } => (&signature::ED25519, decoded(x)),
             Self::Rsa { e, .. } => {
                 let exponent = decoded(e).iter().fold(0_u64, |value, byte| (value << 8) | u64::from(*byte));
                 return if exponent >= 3 && exponent % 2 == 1 { Ok(()) } else { broken("`e` is no RSA exponent") };
             }
         };
-        if self.parsed(algorithm).is_none() { broken("it is no point on its curve") } else { Ok(()) }
-    }
-
-    /// The key as the library verifies with it, parsed once and not for every signature.
-    fn parsed(&self, algorithm: Algorithm) -> Option<ParsedPublicKey> {
-        match (self, algorithm.library()) {
-            (Self::Ec { x, y, .. }, Library::Point(point)) => {
-                ParsedPublicKey::new(point, [&[4_u8][..], &decoded(x), &decoded(y)].concat()).ok()
-            }
-            (Self::Ed25519 { x }, Library::Point(point)) => ParsedPublicKey::new(point, decoded(x)).ok(),
-            (Self::Rsa { n, e }, Library::Rsa(rsa)) => {
-                RsaPublicKeyComponents { n: decoded(n), e: decoded(e) }.to_parsed_public_key(rsa).ok()
-            }
-            (Self::Ec { .. } | Self::Ed25519 { .. }, Library::Rsa(_)) | (Self::Rsa { .. }, Library::Point(_)) => None,
+        if signature::ParsedPublicKey::new(algorithm, bytes).is_err() {
+            return broken("it is no point on its curve");
         }
+        Ok(())
     }
 
     fn algorithm(&self, jwk: &Json, allowed: &BTreeSet<Algorithm>) -> Result<Algorithm, Unusable> {
@@ -310,6 +302,15 @@ impl Material {
         } else {
             not_for_us(format!("{algorithm} is not among the algorithms allowed"))
         }
+    }
+
+    fn decoding(&self) -> Result<DecodingKey, Unusable> {
+        match self {
+            Self::Ec { x, y, .. } => DecodingKey::from_ec_components(x, y),
+            Self::Ed25519 { x } => DecodingKey::from_ed_components(x),
+            Self::Rsa { n, e } => DecodingKey::from_rsa_components(n, e),
+        }
+        .or_else(|error| broken(error.to_string()))
     }
 
     /// RFC 7638 §3: the required members in lexical order, without white space.

@@ -14,7 +14,7 @@ use crate::{
 pub(crate) struct Unverified<'a> {
     /// Header and payload as they were signed.
     pub(crate) signed: &'a str,
-    pub(crate) signature: Vec<u8>,
+    pub(crate) signature: &'a str,
     pub(crate) header: Header,
     pub(crate) claims: Json,
     /// The `iss` it claims.
@@ -65,10 +65,9 @@ pub(crate) fn parse(compact: &str, digest: Option<Digest>) -> Checked<Unverified
         return Err(unverified("a token has exactly three parts"));
     };
     let (signed, _) = compact.rsplit_once('.').unwrap_or_default();
-    let signature = match URL_SAFE_NO_PAD.decode(signature) {
-        Ok(bytes) if !bytes.is_empty() => bytes,
-        _ => return Err(unverified("the signature is not base64url without padding")),
-    };
+    if signature.is_empty() || URL_SAFE_NO_PAD.decode(signature).is_err() {
+        return Err(unverified("the signature is not base64url without padding"));
+    }
     let header = read_header(&object(header, "header")?)?;
     let claims = object(payload, "payload")?;
     let Some(issuer) = claims.member("iss").and_then(Json::as_text).map(str::to_owned) else {

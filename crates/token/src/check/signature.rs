@@ -29,7 +29,7 @@ pub(crate) fn key(header: &Header, algorithm: Algorithm, keys: &KeySet) -> Check
 }
 
 pub(crate) fn check(token: &Unverified<'_>, key: &Key) -> Checked<()> {
-    if key.verifies(&token.signature, token.signed) {
+    if key.verifies(token.signature, token.signed) {
         return Ok(());
     }
     Err(unverified(format!("the signature is not that of key {:?} over these bytes", key.id)))

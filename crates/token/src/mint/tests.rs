@@ -11,11 +11,10 @@ fn what_a_key_signs_its_public_part_verifies() {
         let key = SigningKey::generate(algorithm).unwrap();
         let compact = key.sign("at+jwt", &json!({"sub": "x"})).unwrap();
         let (signed, signature) = compact.expose().rsplit_once('.').unwrap();
-        let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         let set = public(&[&key]);
         let found = set.find(Some(key.id()), algorithm).unwrap();
-        assert!(found.verifies(&signature, signed));
-        assert!(!found.verifies(&signature, &format!("{signed}x")));
+        assert!(found.verifies(signature, signed));
+        assert!(!found.verifies(signature, &format!("{signed}x")));
         assert_eq!(found.thumbprint, key.id());
     }
     assert!(matches!(SigningKey::generate(Algorithm::Rs256), Err(MintError::Algorithm(Algorithm::Rs256))));
