@@ -29,6 +29,7 @@ mod hybrid;
 mod keys;
 mod keys_misbehave;
 mod listener;
+mod logout;
 mod management;
 mod overload;
 mod path;

@@ -16,19 +16,24 @@ use crate::support::{
 };
 
 /// An authority, its two agents, and a sidecar that follows it.
-struct Planes {
-    authority: Authority,
-    agent: Client,
+pub(crate) struct Planes {
+    pub(crate) authority: Authority,
+    pub(crate) agent: Client,
     helper: Client,
     sidecar: Sidecar,
-    alice: String,
+    pub(crate) alice: String,
     root: String,
     folder: tempfile::TempDir,
 }
 
 fn planes(world: &World) -> Planes {
+    planes_with(world, |_| ())
+}
+
+/// The same with `change` made to the authority's configuration.
+pub(crate) fn planes_with(world: &World, change: impl FnOnce(&mut Value)) -> Planes {
     let (agent, helper) = (Client::new("support-v9"), Client::new("refund-v9"));
-    let authority = Authority::start(&world.openid, &[&agent, &helper]);
+    let authority = Authority::start_with(&world.openid, &[&agent, &helper], |_, config| change(config));
     let folder = tempfile::tempdir().unwrap();
     let root = world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}));
     let alice = world.openid.manager("alice");
@@ -68,17 +73,17 @@ impl Planes {
         process::run(command.env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer()))
     }
 
-    fn json(&self, token: &str, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, token: &str, arguments: &[&str]) -> Value {
         self.run(token, arguments).lines().remove(0)
     }
 
-    fn read(&self, token: &str) -> Answer {
+    pub(crate) fn read(&self, token: &str) -> Answer {
         let authorization = format!("Bearer {token}");
         self.sidecar.plain_get("/orders/v1/orders/17", &[("authorization", &authorization)])
     }
 
     /// A task of alice's under a new grant, and the first token of it.
-    fn task(&self, world: &World, redelegate: &str) -> (String, String, String) {
+    pub(crate) fn task(&self, world: &World, redelegate: &str) -> (String, String, String) {
         let details = self.folder.path().join("details.json");
         let element = json!([{"type": "urn:countersign:action", "actions": ["orders.read", "refunds.create"], "locations": ["orders"]}]);
         std::fs::write(&details, element.to_string()).unwrap();
@@ -135,7 +140,7 @@ impl Planes {
     }
 
     /// Waits until `token` is refused with `code`; how long that took, in milliseconds.
-    fn refused(&self, token: &str, code: &str) -> u128 {
+    pub(crate) fn refused(&self, token: &str, code: &str) -> u128 {
         let since = Instant::now();
         let answer = eventually("the call to be refused", || Some(self.read(token)).filter(|it| it.status != 200));
         let took = since.elapsed().as_millis();

@@ -11,6 +11,7 @@ mod exchange;
 mod form;
 mod introspect;
 mod keys;
+mod logout;
 mod metadata;
 mod narrow;
 mod peek;
@@ -197,6 +198,7 @@ impl Authority {
             Endpoint::Token => self.token(request).await,
             Endpoint::Revocation => self.revoke(request).await,
             Endpoint::Introspection => self.introspect(request).await,
+            Endpoint::Logout => self.logout(request).await,
             Endpoint::Keys => public(self.keys.jwks()),
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
             Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),
@@ -295,6 +297,7 @@ fn own(settings: &AuthoritySettings, tenants: BTreeSet<Id<Tenant>>) -> Result<Is
         robots: Vec::new(),
         max_agents: settings.max_agents,
         withdrawals: Withdrawals::None,
+        logout_clients: BTreeSet::new(),
         refresh: ConfigDuration::seconds(300),
         max_stale: ConfigDuration::seconds(300),
     };

@@ -20,6 +20,8 @@ pub(crate) enum Endpoint {
     Revocation,
     /// RFC 7662 §2.
     Introspection,
+    /// OpenID Connect Back-Channel Logout 1.0 §2.5: where identity providers tell of logouts.
+    Logout,
     /// RFC 7517 §5.
     Keys,
     /// RFC 8414 §3.
@@ -46,6 +48,7 @@ impl Endpoint {
             "/oauth2/token" => Some(Self::Token),
             "/oauth2/revoke" => Some(Self::Revocation),
             "/oauth2/introspect" => Some(Self::Introspection),
+            "/oidc/backchannel_logout" => Some(Self::Logout),
             "/jwks.json" => Some(Self::Keys),
             _ => None,
         }
@@ -54,7 +57,7 @@ impl Endpoint {
     /// The only method it answers to.
     pub(crate) const fn method(self) -> Method {
         match self {
-            Self::Token | Self::Revocation | Self::Introspection => Method::POST,
+            Self::Token | Self::Revocation | Self::Introspection | Self::Logout => Method::POST,
             Self::Keys | Self::Metadata | Self::Live | Self::Ready => Method::GET,
         }
     }
@@ -62,7 +65,7 @@ impl Endpoint {
     /// The same, as a 405 has to list it.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Token | Self::Revocation | Self::Introspection => "POST",
+            Self::Token | Self::Revocation | Self::Introspection | Self::Logout => "POST",
             Self::Keys | Self::Metadata | Self::Live | Self::Ready => "GET, HEAD",
         }
     }
@@ -84,7 +87,7 @@ const METHODS: [&str; 1] = ["private_key_jwt"];
 /// What they sign with.
 const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 
-/// RFC 8414 §2. `response_types_supported` is required there, and empty here: there is no authorization endpoint.
+/// RFC 8414 §2, and where identity providers tell of logouts. `response_types_supported` is required there, and empty here: there is no authorization endpoint.
 pub(crate) fn document(settings: &AuthoritySettings) -> Value {
     json!({
         "issuer": settings.issuer,
@@ -100,6 +103,7 @@ pub(crate) fn document(settings: &AuthoritySettings) -> Value {
         "introspection_endpoint": format!("{}/oauth2/introspect", settings.issuer),
         "introspection_endpoint_auth_methods_supported": METHODS,
         "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "backchannel_logout_uri": format!("{}/oidc/backchannel_logout", settings.issuer),
         "authorization_details_types_supported": [model::authority::ELEMENT_TYPE],
     })
 }
@@ -147,6 +151,7 @@ mod tests {
             ("jwks_uri", Endpoint::Keys),
             ("revocation_endpoint", Endpoint::Revocation),
             ("introspection_endpoint", Endpoint::Introspection),
+            ("backchannel_logout_uri", Endpoint::Logout),
         ] {
             let path = document[member].as_str().unwrap().strip_prefix("https://countersign.example").unwrap();
             assert_eq!(Endpoint::at(path, &settings), Some(endpoint));

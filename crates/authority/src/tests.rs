@@ -3,6 +3,7 @@
 mod client;
 mod first_hop;
 mod follow;
+mod logout;
 mod manage;
 mod next_hop;
 mod restart;

@@ -12,6 +12,7 @@ use crate::{
         shape::{self, Unverified},
         signature, time,
     },
+    logout,
     refusal::{Checked, refuse, unverified},
 };
 
@@ -62,6 +63,7 @@ pub fn verify_client_assertion(
 ) -> Result<ClientAssertion, Box<model::Refusal>> {
     let token = signed_by(compact, keys, client.as_str())?;
     kind_of(&token)?;
+    logout::none(&token.claims)?;
     let (issued_at, expires_at) = times(&token.claims, MAX_ASSERTION_LIFETIME, now)?;
     check_subject(&token, client.as_str())?;
     check_audience(&token.claims, audiences)?;

@@ -61,9 +61,13 @@ pub struct IssuerConfig {
     /// The most agents in a chain (at most 8).
     #[serde(default = "default_max_agents")]
     pub max_agents: usize,
-    /// How a sidecar that follows an authority learns what of this issuer's is withdrawn.
+    /// How it is learned what of this issuer's is withdrawn: by a sidecar that follows an authority, and by the authority.
     #[serde(default)]
     pub withdrawals: Withdrawals,
+    /// The clients of this issuer's that it tells the authority of logouts for: the `aud` of its logout tokens. Only
+    /// with `withdrawals: backchannel_logout`.
+    #[serde(default)]
+    pub logout_clients: BTreeSet<String>,
     /// How often its keys are fetched anew.
     #[serde(default = "default_refresh")]
     pub refresh: ConfigDuration,
@@ -203,13 +207,16 @@ pub struct AssumeConfig {
 
 /// How an issuer's withdrawals reach us.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Withdrawals {
     /// Not at all: its tokens may be no older than the bound for what they do (`authority.staleness`).
     #[default]
     None,
     /// Through the authority's change log: the issuer is the authority that is followed, or writes to its log.
     Changes,
+    /// The issuer tells the authority of each logout (OpenID Connect Back-Channel Logout 1.0), and sidecars hear of it
+    /// in the authority's change log. Only for issuers of users' tokens.
+    BackchannelLogout,
 }
 
 /// An issuer's configuration that cannot be used.

@@ -10,7 +10,7 @@ use crate::{
     Algorithm, KeySet,
     config::{
         Assertion, ChainForm, ClaimsConfig, ConfigError, EntitlementSource, EntitlementsConfig, IssuerConfig,
-        KeysConfig, Role, TokenType,
+        KeysConfig, Role, TokenType, Withdrawals,
     },
 };
 
@@ -35,6 +35,7 @@ pub struct Issuer {
     pub(crate) assume: Option<BTreeSet<Id<Tool>>>,
     pub(crate) robots: Vec<String>,
     pub(crate) max_agents: usize,
+    pub(crate) logout_clients: BTreeSet<String>,
     pub(crate) refresh: Duration,
     pub(crate) max_stale: Duration,
 }
@@ -81,6 +82,7 @@ impl IssuerConfig {
             assume: self.assume.map(|assume| assume.locations),
             robots: self.robots,
             max_agents: self.max_agents,
+            logout_clients: self.logout_clients,
             refresh: self.refresh.0.max(Duration::from_secs(1)),
             max_stale: self.max_stale.0,
         })
@@ -88,6 +90,7 @@ impl IssuerConfig {
 
     fn check(&self) -> Result<(), String> {
         let asserts = self.assertions();
+        let logs_out = self.withdrawals == Withdrawals::BackchannelLogout;
         let wrong = |problem: &str| Err(problem.to_owned());
         match () {
             () if self.issuer.is_empty() => wrong("`issuer` may not be empty"),
@@ -106,6 +109,15 @@ impl IssuerConfig {
             () if self.role == Role::Delegation && !asserts.contains(&Assertion::Chain) => wrong(
                 "an issuer with role `delegation` must be trusted for `chain`: without it no token names an agent",
             ),
+            () if logs_out && self.role == Role::Delegation => {
+                wrong("`withdrawals: backchannel_logout` is for issuers with role `subject`")
+            }
+            () if logs_out == self.logout_clients.is_empty() => wrong(
+                "`withdrawals: backchannel_logout` and `logout_clients`, the `aud` of its logout tokens, go together",
+            ),
+            () if self.logout_clients.iter().any(String::is_empty) => {
+                wrong("`logout_clients` may not have an empty name")
+            }
             () if self.assume.is_some() && self.chain == ChainForm::Required => {
                 wrong("`assume` needs `chain: act`: every hop of a `delegation_chain` carries its own details")
             }

@@ -21,6 +21,7 @@ pub mod refresh;
 pub mod verifier;
 
 pub mod assertion;
+pub mod logout;
 pub mod subject;
 pub mod transaction;
 
@@ -32,6 +33,7 @@ pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, 
 pub use config::{ConfigError, IssuerConfig};
 pub use issuer::{Issuer, KeySource};
 pub use keys::{InvalidKeySet, KeySet};
+pub use logout::Logout;
 pub use mint::{Compact, MintError, SigningKey};
 pub use refresh::{KeyClients, KeyStatus};
 pub use refusal::{Rejection, Seen};

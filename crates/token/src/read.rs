@@ -124,7 +124,8 @@ fn renamed<'a>(claims: &'a Json, names: &ClaimsConfig, details: &Details) -> Res
     Ok(DelegationClaims { authorization_details, ..read })
 }
 
-fn at<'a>(claims: &'a Json, name: &str) -> Option<&'a Json> {
+/// The claim that configuration calls `name`.
+pub(crate) fn at<'a>(claims: &'a Json, name: &str) -> Option<&'a Json> {
     if name.starts_with('/') { claims.pointer(name) } else { claims.member(name) }
 }
 

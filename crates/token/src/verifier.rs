@@ -273,7 +273,8 @@ impl Verifier {
         }
     }
 
-    fn issuer(&self, token: &Unverified<'_>) -> Checked<(&Issuer, &Arc<IssuerKeys>)> {
+    /// Who should have signed the token, and their keys.
+    pub(crate) fn issuer(&self, token: &Unverified<'_>) -> Checked<(&Issuer, &Arc<IssuerKeys>)> {
         let known = self.0.rules.issuers.get(&token.issuer).zip(self.0.keys.get(&token.issuer));
         known.ok_or_else(|| {
             let named: String = token.issuer.chars().filter(|c| !c.is_control()).take(200).collect();
@@ -289,7 +290,7 @@ impl Verifier {
 
 /// The issuer's key for the token, and the generation of the set it is from. A key that is not known is asked for
 /// once.
-async fn key(
+pub(crate) async fn key(
     token: &Unverified<'_>,
     issuer: &Issuer,
     keys: &Arc<IssuerKeys>,

@@ -22,6 +22,7 @@ use crate::{
     },
     config::Role,
     keys::Key,
+    logout,
     read::{self, Details, Read},
     refusal::{Checked, refuse, unseen},
     subject::{DelegatedSubject, UserSubject, VerifiedSubject},
@@ -107,6 +108,7 @@ impl Candidate<'_> {
 
     fn kind_and_time(&self, read: &Read, now: Timestamp) -> Checked<Times> {
         kind::check(&self.token.header, &self.issuer.types)?;
+        logout::none(&self.token.claims)?;
         let times = time::read(read.claims.iat, read.claims.exp, read.claims.nbf)?;
         time::check(times, self.issuer.max_lifetime, self.issuer.skew, now)?;
         Ok(times)

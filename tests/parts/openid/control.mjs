@@ -44,11 +44,22 @@ async function clientAssertion(state, { client_id: id, claims }) {
     .sign(await importJWK(client.private_jwk, 'ES256'));
 }
 
+// What the library does for each client of a session that ended, without the browser that would end it.
+async function logout({ provider }, { client_id: id, username, sid, uri }) {
+  const client = await provider.Client.find(id);
+  if (client === undefined) throw new TypeError(`no client ${id}`);
+  client.backchannelLogoutUri = uri;
+  client.backchannelLogoutSessionRequired = sid !== undefined;
+  client.idTokenSignedResponseAlg = 'ES256';
+  await client.backchannelLogout(username, sid);
+  return {};
+}
+
 function credentials({ metadata, secret, private_jwk }) {
   return { method: metadata.token_endpoint_auth_method, grant_types: metadata.grant_types, secret, private_jwk };
 }
 
-// `state`: {issuer, keys, clients, faults: {jwks, discovery}, counts, rebuild()}.
+// `state`: {issuer, keys, clients, provider, faults: {jwks, discovery}, counts, rebuild()}.
 export function createControl(state) {
   const published = () => state.keys.published.map(({ kid, alg }) => ({ kid, alg }));
   const actions = {
@@ -60,6 +71,7 @@ export function createControl(state) {
     'POST /jwks-status': async (fault) => { state.faults.jwks = fault; return fault; },
     'POST /discovery-status': async (fault) => { state.faults.discovery = fault; return fault; },
     'POST /sign': async (asked) => ({ token: await signAnything(state.keys, asked) }),
+    'POST /logout': (asked) => logout(state, asked),
     'POST /client-assertion': async (asked) => ({
       client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
       client_assertion: await clientAssertion(state, asked),

@@ -45,7 +45,10 @@ export function createProvider({ issuer, keys, clients, storage }) {
     extraTokenClaims: (ctx, token) => claimsOf.get(token),
     ttl: { AccessToken: 300, ClientCredentials: 300, Grant: 3600, Session: 3600 },
     clientAuthMethods: ['client_secret_basic', 'private_key_jwt'],
+    // The library would refuse to tell anybody on this machine of a logout.
+    fetch: (url, { dispatcher, ...rest }) => fetch(url, rest),
     features: {
+      backchannelLogout: { enabled: true },
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
       dPoP: { enabled: true },

@@ -32,6 +32,8 @@
 //                            "alg" chooses among the keys. header is laid over {alg, typ: at+jwt, kid}; null removes a member.
 //                            "like": a token whose header and claims are the base; "from_now": {"exp":300} seconds from now;
 //                            "header_text", "claims_text", "claims_base64url": those bytes, exactly
+//   POST /logout             {"client_id":"portal","username":"alice","sid":"…","uri":"…"}: the library's own back-channel
+//                            logout of that client, at that URL; without sid for all of the user's; 400 if it is not taken
 //   POST /client-assertion   {"client_id":"support-v2","claims":{…}} → {"client_assertion_type","client_assertion"}
 //   GET  /clients, GET /keys, GET /counts ({"jwks","discovery","token"}: requests so far)
 
@@ -81,7 +83,10 @@ const issuer = `${made ? 'https' : 'http'}://127.0.0.1:${port}`;
 
 const state = { issuer, keys: await KeyRing.create(), clients: await createClients(), faults, counts };
 const storage = createStorage();
-state.rebuild = () => { serve = createProvider({ ...state, storage }).callback(); };
+state.rebuild = () => {
+  state.provider = createProvider({ ...state, storage });
+  serve = state.provider.callback();
+};
 state.rebuild();
 
 const controlPort = await listen(createControl(state), asked['control-port']);

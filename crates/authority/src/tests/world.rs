@@ -114,6 +114,16 @@ impl World {
         self
     }
 
+    /// The same with an identity provider that is configured otherwise.
+    pub(super) async fn believing(mut self, change: impl FnOnce(&mut Value)) -> Self {
+        let mut parts = parts(&self.config, &self.ledger, self.folder.path(), net::clock::now()).await;
+        let mut issuer = serde_json::to_value(subject_issuer(&self.folder.path().join("sso.json"))).unwrap();
+        change(&mut issuer);
+        parts.issuers = vec![serde_json::from_value::<IssuerConfig>(issuer).unwrap().resolve().unwrap()];
+        self.authority = Arc::new(Authority::new(parts, &self.clients, &self.tasks).await.unwrap());
+        self
+    }
+
     /// The same with another life of its state, that began at `began`.
     pub(super) async fn restored(mut self, began: Timestamp) -> Self {
         self.config.database = Some(crate::config::DatabaseConfig::Sqlite(self.folder.path().join("restored.db")));
