@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{
-    Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict, fact::Known, question::LimitState,
+    Agent, Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict, fact::Known, question::LimitState,
 };
 use policy::{Engine, Written};
 
@@ -88,7 +88,7 @@ pub(crate) struct Proved {
 pub(crate) fn ask(
     admitted: &Admitted,
     call: &Call<'_>,
-    bounds: &Bounds,
+    bounds: &Bounds<'_>,
     facts: &Read,
     policy: &Engine,
     now: Timestamp,
@@ -104,7 +104,7 @@ pub(crate) fn ask(
         request: call.request.clone(),
         call: call.facts.clone(),
         delegation: Arc::clone(delegation),
-        agent: bounds.agent().clone(),
+        agent: Agent::clone(bounds.agent()),
         limits,
         facts: facts.facts().clone(),
     };
@@ -115,7 +115,7 @@ pub(crate) fn ask(
 /// Asks policy.
 pub(crate) async fn decide(
     proved: Proved,
-    bounds: &Bounds,
+    bounds: &Bounds<'_>,
     snapshot: &Snapshot,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
     let Proved { question, written } = proved;
@@ -141,7 +141,7 @@ pub(crate) async fn decide(
 /// cumulative limit is taken. Returns the limits that the call would charge.
 pub(crate) fn proved(
     delegation: &Delegation,
-    candidates: &[Candidates],
+    candidates: &[Candidates<'_>],
     facts: &Facts,
 ) -> Result<Vec<LimitState>, Box<Refusal>> {
     let chain = &delegation.chain;
@@ -151,8 +151,9 @@ pub(crate) fn proved(
     for candidate in candidates {
         // `$agent` is whoever holds the authority, and for the user's grant the agent it was given to: a helper is
         // not let through because it is itself what its parent would have had to be.
-        let known = known(if candidate.hop == 0 { &first.principal } else { &candidate.principal });
-        let holds = |element: &&Element| element.relations.iter().all(|(fact, value)| facts.prove(fact, value, &known));
+        let known = known(if candidate.hop == 0 { &first.principal } else { candidate.principal });
+        let holds =
+            |element: &&&Element| element.relations.iter().all(|(fact, value)| facts.prove(fact, value, &known));
         let element = candidate
             .elements
             .iter()
@@ -170,7 +171,7 @@ pub(crate) fn proved(
     Ok(charged)
 }
 
-fn unproven(candidate: &Candidates) -> Box<Refusal> {
+fn unproven(candidate: &Candidates<'_>) -> Box<Refusal> {
     let wanted: Vec<String> = candidate
         .elements
         .iter()

@@ -94,7 +94,7 @@ impl Reader {
         &self,
         admitted: &Admitted,
         call: &Call<'_>,
-        bounds: &Bounds,
+        bounds: &Bounds<'_>,
         upstream: &Upstream,
         catalogue: &str,
     ) -> Result<Read, Box<Refusal>> {
@@ -191,7 +191,7 @@ struct Source<'a> {
 }
 
 /// The facts that the action lists or a candidate's relation names, as far as the tool declares them.
-fn needed<'a>(action: &Action, bounds: &Bounds, tool: &'a Tool) -> Vec<(&'a str, &'a FactDeclaration)> {
+fn needed<'a>(action: &Action, bounds: &Bounds<'_>, tool: &'a Tool) -> Vec<(&'a str, &'a FactDeclaration)> {
     let related = bounds
         .candidates()
         .iter()

@@ -2,7 +2,7 @@
 //! entitlement, every hop's authority, every agent's registration and the task's stage. On success these are the
 //! call's [`Bounds`], with what is still to be proved and charged.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use model::{
@@ -20,31 +20,31 @@ use crate::{
 
 /// The most a call may do, its relations still to be proved.
 #[derive(Debug)]
-pub(crate) struct Bounds {
-    agent: Agent,
-    candidates: Vec<Candidates>,
+pub(crate) struct Bounds<'d> {
+    agent: Arc<Agent>,
+    candidates: Vec<Candidates<'d>>,
     needs_approval: bool,
 }
 
 /// The elements of one hop that hold the call each by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Candidates {
+pub(crate) struct Candidates<'d> {
     /// The hop's place in the chain.
     pub(crate) hop: usize,
     /// Whose authority it is.
-    pub(crate) principal: Principal,
+    pub(crate) principal: &'d Principal,
     /// Never empty.
-    pub(crate) elements: Vec<Element>,
+    pub(crate) elements: Vec<&'d Element>,
 }
 
-impl Bounds {
+impl<'d> Bounds<'d> {
     /// The calling agent's registration.
-    pub(crate) fn agent(&self) -> &Agent {
+    pub(crate) fn agent(&self) -> &Arc<Agent> {
         &self.agent
     }
 
     /// For each authority of the chain, the elements that hold the call.
-    pub(crate) fn candidates(&self) -> &[Candidates] {
+    pub(crate) fn candidates(&self) -> &[Candidates<'d>] {
         &self.candidates
     }
 
@@ -55,13 +55,13 @@ impl Bounds {
 }
 
 /// Bounds the call, or says what was taken back, or which principal's authority falls short.
-pub(crate) fn guard(
-    admitted: &Admitted,
+pub(crate) fn guard<'d>(
+    admitted: &'d Admitted,
     call: &Call<'_>,
     snapshot: &Snapshot,
     look: Option<&Look<'_>>,
     now: Timestamp,
-) -> Result<Bounds, Box<Refusal>> {
+) -> Result<Bounds<'d>, Box<Refusal>> {
     if let Some(look) = look {
         look.withdrawn(admitted.delegation())?;
     }
@@ -85,11 +85,11 @@ pub(crate) struct Standing<'a> {
 }
 
 /// The whole of the guards, on plain data.
-pub(crate) fn bounds(
-    delegation: &Delegation,
+pub(crate) fn bounds<'d>(
+    delegation: &'d Delegation,
     call: &question::Call,
     standing: &Standing<'_>,
-) -> Result<Bounds, Box<Refusal>> {
+) -> Result<Bounds<'d>, Box<Refusal>> {
     if !standing.tenants.contains(&delegation.tenant) {
         return Err(refusal(Code::TenantMismatch, "The token's tenant is not served here."));
     }
@@ -112,7 +112,7 @@ pub(crate) fn bounds(
 }
 
 /// Every agent of the chain is registered, active, and registered for this action and tenant.
-fn registrations(delegation: &Delegation, call: &question::Call, agents: &Agents) -> Result<Agent, Box<Refusal>> {
+fn registrations(delegation: &Delegation, call: &question::Call, agents: &Agents) -> Result<Arc<Agent>, Box<Refusal>> {
     let mut calling = None;
     for hop in delegation.chain.agents() {
         let limited = |code, detail: String| {
@@ -134,9 +134,9 @@ fn registrations(delegation: &Delegation, call: &question::Call, agents: &Agents
             let detail = format!("`{name}` is not registered for `{}`.", call.action);
             return Err(limited(Code::InsufficientScope, detail));
         }
-        calling = Some(agent.clone());
+        calling = Some(agent);
     }
-    calling.ok_or_else(|| refusal(Code::Impersonation, "The token names no agent."))
+    calling.map(Arc::clone).ok_or_else(|| refusal(Code::Impersonation, "The token names no agent."))
 }
 
 /// Whether the stage asks for approval; refused where it does not reach the effect.
@@ -162,7 +162,7 @@ const fn bearer_allows(bearer: Bearer, effect: Effect) -> bool {
 
 /// Each authority of the chain, and the token's own, holds the call with one single element. The user's side is
 /// asked first, so that the widest holder that falls short is the one named.
-fn authorities(delegation: &Delegation, call: &question::Call) -> Result<Vec<Candidates>, Box<Refusal>> {
+fn authorities<'d>(delegation: &'d Delegation, call: &question::Call) -> Result<Vec<Candidates<'d>>, Box<Refusal>> {
     let demand =
         Demand { action: &call.action, tool: &call.tool, resource: &call.resource, parameters: &call.parameters };
     let hops = delegation
@@ -177,16 +177,14 @@ fn authorities(delegation: &Delegation, call: &question::Call) -> Result<Vec<Can
         .collect()
 }
 
-fn candidates(
+fn candidates<'d>(
     hop: usize,
-    principal: &Principal,
-    authority: &Authority,
+    principal: &'d Principal,
+    authority: &'d Authority,
     demand: &Demand<'_>,
-) -> Result<Candidates, Box<Refusal>> {
+) -> Result<Candidates<'d>, Box<Refusal>> {
     match authority.covering(demand) {
-        Ok(elements) => {
-            Ok(Candidates { hop, principal: principal.clone(), elements: elements.into_iter().cloned().collect() })
-        }
+        Ok(elements) => Ok(Candidates { hop, principal, elements }),
         Err(shortfall) => Err(short(principal, demand, &shortfall)),
     }
 }

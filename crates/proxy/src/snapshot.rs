@@ -95,7 +95,7 @@ impl Snapshot {
 
 /// The registered agents, by issuer and id.
 #[derive(Debug, Default)]
-pub struct Agents(HashMap<(String, Id<Principal>), Agent>);
+pub struct Agents(HashMap<String, HashMap<Id<Principal>, Arc<Agent>>>);
 
 /// An agent that is registered twice.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -113,10 +113,10 @@ impl Agents {
     /// # Errors
     /// When two are for the same principal: which one holds would be chance.
     pub fn new(agents: Vec<Agent>) -> Result<Self, RegisteredTwice> {
-        let mut known = HashMap::new();
+        let mut known: HashMap<String, HashMap<_, _>> = HashMap::new();
         for agent in agents {
             let (id, issuer) = (agent.id.clone(), agent.issuer.clone());
-            if known.insert((issuer.clone(), id.clone()), agent).is_some() {
+            if known.entry(issuer.clone()).or_default().insert(id.clone(), Arc::new(agent)).is_some() {
                 return Err(RegisteredTwice { id, issuer });
             }
         }
@@ -124,7 +124,7 @@ impl Agents {
     }
 
     /// The registration of `principal`, by issuer and id together.
-    pub fn find(&self, principal: &Principal) -> Option<&Agent> {
-        self.0.get(&(principal.issuer.clone(), principal.id.clone()))
+    pub fn find(&self, principal: &Principal) -> Option<&Arc<Agent>> {
+        self.0.get(&principal.issuer)?.get(&principal.id)
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Trail {
     request: Option<RequestFacts>,
     call: Option<question::Call>,
     recognised: Option<Known>,
-    registration: Option<Agent>,
+    registration: Option<Arc<Agent>>,
     body: Body,
     /// The room that the call takes.
     pub(crate) under_way: Option<UnderWay>,
@@ -117,8 +117,8 @@ impl Trail {
         }
     }
 
-    pub(crate) fn registered(&mut self, agent: &Agent) {
-        self.registration = Some(agent.clone());
+    pub(crate) fn registered(&mut self, agent: &Arc<Agent>) {
+        self.registration = Some(Arc::clone(agent));
     }
 
     pub(crate) fn asked(&mut self, asked: &Asked) {
@@ -160,7 +160,7 @@ impl Trail {
             effect: known.map(|known| known.effect),
             resource: known.map(|known| known.resource.clone()),
             parameters: self.call.as_ref().map(|call| call.parameters.clone()),
-            registration: self.registration.clone(),
+            registration: self.registration.as_deref().cloned(),
         }))
     }
 }

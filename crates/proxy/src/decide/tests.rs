@@ -21,31 +21,35 @@ fn element(relations: &serde_json::Value, limits: &serde_json::Value) -> Element
     .unwrap()
 }
 
-fn candidates(elements: Vec<Element>) -> Candidates {
-    Candidates { hop: 1, principal: delegation().chain.agent().principal.clone(), elements }
+/// What the delegation's one agent holds.
+fn candidates<'d>(delegation: &'d Delegation, elements: &'d [Element]) -> Candidates<'d> {
+    Candidates { hop: 1, principal: &delegation.chain.agent().principal, elements: elements.iter().collect() }
 }
 
 #[test]
 fn a_relation_that_the_facts_do_not_show_refuses_the_call() {
-    let own = candidates(vec![element(&json!({ "order.placed_by": "$user" }), &json!({}))]);
-    let free = candidates(vec![element(&json!({}), &json!({}))]);
+    let delegation = delegation();
+    let (own, free) =
+        ([element(&json!({ "order.placed_by": "$user" }), &json!({}))], [element(&json!({}), &json!({}))]);
+    let (own, free) = (candidates(&delegation, &own), candidates(&delegation, &free));
     let prove =
-        |owner| proved(&delegation(), &[free.clone(), own.clone()], &facts(owner)).map_err(|refusal| refusal.code);
+        |owner| proved(&delegation, &[free.clone(), own.clone()], &facts(owner)).map_err(|refusal| refusal.code);
     assert_eq!(prove(Some("alice")).map(|limits| limits.len()), Ok(0));
     assert_eq!(prove(Some("bob")), Err(Code::RelationUnproven));
     assert_eq!(prove(None), Err(Code::RelationUnproven));
-    let refused = proved(&delegation(), &[own], &Facts::default()).unwrap_err();
+    let refused = proved(&delegation, &[own], &Facts::default()).unwrap_err();
     assert_eq!(refused.limiting_hop.as_deref(), Some("agent:helper"));
     assert!(refused.detail.contains("order.placed_by = $user"));
 }
 
 #[test]
 fn of_several_elements_one_whole_element_has_to_hold() {
-    let mixed = candidates(vec![
+    let delegation = delegation();
+    let mixed = [
         element(&json!({ "order.placed_by": "$user", "order.state": "open" }), &json!({})),
         element(&json!({ "order.placed_by": "$agent" }), &json!({})),
-    ]);
-    assert!(proved(&delegation(), &[mixed], &facts(Some("alice"))).is_err());
+    ];
+    assert!(proved(&delegation, &[candidates(&delegation, &mixed)], &facts(Some("alice"))).is_err());
 }
 
 #[test]
@@ -57,13 +61,13 @@ fn the_agent_of_a_relation_is_whoever_holds_the_authority() {
     hops.push(sub);
     delegation.chain = model::Chain::new(hops, 4).unwrap();
     let own = element(&json!({ "order.placed_by": "$agent" }), &json!({}));
-    let all: Vec<Candidates> = delegation
+    let all: Vec<Candidates<'_>> = delegation
         .chain
         .hops()
         .enumerate()
-        .map(|(hop, of)| Candidates { hop, principal: of.principal.clone(), elements: vec![own.clone()] })
+        .map(|(hop, of)| Candidates { hop, principal: &of.principal, elements: vec![&own] })
         .collect();
-    let prove = |id: &str, candidates: &[Candidates]| {
+    let prove = |id: &str, candidates: &[Candidates<'_>]| {
         let issuer = delegation.chain.agent().principal.issuer.clone();
         let fact = FactValue::Principal(FactPrincipal { id: model::Id::new(id).unwrap(), issuer });
         let facts = Facts([("order".to_owned(), [("placed_by".to_owned(), fact)].into())].into());
@@ -78,12 +82,13 @@ fn the_agent_of_a_relation_is_whoever_holds_the_authority() {
 #[test]
 fn a_cumulative_limit_is_charged_unless_another_element_needs_none() {
     let daily = json!({ "daily": { "sum": "amount", "max": "200", "currency": "USD", "window": "P1D" } });
-    let charged = candidates(vec![element(&json!({}), &daily)]);
-    let limits = proved(&delegation(), &[charged], &facts(None)).unwrap();
+    let delegation = delegation();
+    let charged = [element(&json!({}), &daily)];
+    let limits = proved(&delegation, &[candidates(&delegation, &charged)], &facts(None)).unwrap();
     assert_eq!((limits.len(), limits[0].hop, limits[0].name.as_str()), (1, 1, "daily"));
     assert_eq!(limits[0].used, None);
-    let free = candidates(vec![element(&json!({}), &daily), element(&json!({}), &json!({}))]);
-    assert_eq!(proved(&delegation(), &[free], &facts(None)).unwrap().len(), 0);
+    let free = [element(&json!({}), &daily), element(&json!({}), &json!({}))];
+    assert_eq!(proved(&delegation, &[candidates(&delegation, &free)], &facts(None)).unwrap().len(), 0);
 }
 
 #[test]

@@ -26,7 +26,12 @@ fn asked(action: &str, effect: Effect, parameters: Parameters) -> Asked {
     }
 }
 
-fn judged(delegation: &Delegation, call: &Asked, agents: Vec<Agent>, bearer: Bearer) -> Result<Bounds, Box<Refusal>> {
+fn judged<'d>(
+    delegation: &'d Delegation,
+    call: &Asked,
+    agents: Vec<Agent>,
+    bearer: Bearer,
+) -> Result<Bounds<'d>, Box<Refusal>> {
     let agents = Agents::new(agents).unwrap();
     let (tenants, now) = (tenants(), NOW.parse().unwrap());
     bounds(delegation, call, &Standing { tenants: &tenants, agents: &agents, bearer, now })
@@ -42,7 +47,8 @@ fn code(delegation: &Delegation, call: &Asked, agents: Vec<Agent>, bearer: Beare
 
 #[test]
 fn a_call_within_every_authority_passes_with_its_relations_still_to_prove() {
-    let bounds = judged(&delegation(), &refund(Some("20.00")), both(), Bearer::All).unwrap();
+    let delegation = delegation();
+    let bounds = judged(&delegation, &refund(Some("20.00")), both(), Bearer::All).unwrap();
     assert_eq!(bounds.agent().id.as_str(), "helper");
     // user, support, helper, and the token's own authority
     assert_eq!(bounds.candidates().iter().map(|candidate| candidate.hop).collect::<Vec<_>>(), [0, 1, 2, 2]);
@@ -201,7 +207,8 @@ proptest! {
         for step in first {
             take(step, &mut delegation, &mut call, &mut agents);
         }
-        let before = judged(&delegation, &call, agents.clone(), Bearer::All);
+        let wider = delegation.clone();
+        let before = judged(&wider, &call, agents.clone(), Bearer::All);
         for step in more {
             take(step, &mut delegation, &mut call, &mut agents);
         }
