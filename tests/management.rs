@@ -258,7 +258,7 @@ fn nothing_an_agent_can_hold_opens_the_management_api() {
     let delegated = managed.authority.first(&managed.agent, &world.openid);
     let assertion = managed.agent.assertion(&managed.authority.issuer(), &Value::Null);
     let held = [
-        ("the user's token it was given", user.clone()),
+        ("the user's token it was given", user),
         ("its own delegated token", delegated),
         ("its client assertion", assertion),
         ("its own token of the provider, for nobody", world.openid.client_credentials("support-v1")),

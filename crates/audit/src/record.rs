@@ -7,9 +7,10 @@ mod amend;
 mod call;
 mod change;
 mod event;
+mod timings;
 mod token;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use alert::{UsedAfterEnd, WithdrawalFacts};
 pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
+pub use timings::Timings;
 pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
     call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},
@@ -200,9 +202,6 @@ impl Outcome {
         }
     }
 }
-
-/// Microseconds by stage.
-pub type Timings = BTreeMap<&'static str, u64>;
 
 /// A W3C trace id and span id, lower-case hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq)]

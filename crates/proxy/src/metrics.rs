@@ -103,11 +103,11 @@ impl Metrics {
             ],
         );
         let mut overhead = 0;
-        for (stage, microseconds) in timings {
-            if let Some((_, histogram)) = self.stages.iter().find(|(name, _)| name == stage) {
-                histogram.record(seconds(*microseconds));
+        for (stage, microseconds) in timings.iter() {
+            if let Some((_, histogram)) = self.stages.iter().find(|(name, _)| *name == stage) {
+                histogram.record(seconds(microseconds));
             }
-            if *stage != "facts" {
+            if stage != "facts" {
                 overhead += microseconds;
             }
         }

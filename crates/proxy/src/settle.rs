@@ -233,9 +233,9 @@ impl Open {
         let mut timings = Timings::new();
         if self.sent {
             let now = net::clock::monotonic();
-            timings.insert("forward", microseconds(self.began, self.answered.unwrap_or(now)));
+            timings.add("forward", microseconds(self.began, self.answered.unwrap_or(now)));
             if let Some(answered) = self.answered {
-                timings.insert("stream", microseconds(answered, now));
+                timings.add("stream", microseconds(answered, now));
             }
         }
         CallSettled {

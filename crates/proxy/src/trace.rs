@@ -116,9 +116,9 @@ impl Spans {
     pub(crate) fn stages(&self, call: &Traced, began: Timestamp, timings: &Timings) {
         let Some(parent) = &call.kept else { return };
         let mut from = SystemTime::from(began);
-        for (stage, took) in STAGES.iter().filter_map(|stage| timings.get_key_value(stage)) {
-            let to = from + Duration::from_micros(*took);
-            if SHOWN.contains(stage) && *took > 0 {
+        for (stage, took) in STAGES.iter().filter_map(|stage| Some((stage, timings.of(stage)?))) {
+            let to = from + Duration::from_micros(took);
+            if SHOWN.contains(stage) && took > 0 {
                 let builder = SpanBuilder::from_name(*stage).with_start_time(from);
                 self.tracer.build_with_context(builder, parent).end_with_timestamp(to);
             }

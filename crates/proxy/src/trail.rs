@@ -80,7 +80,7 @@ impl Trail {
     pub(crate) fn leave(&mut self) {
         let now = net::clock::monotonic();
         let took = now.saturating_duration_since(self.entered);
-        *self.timings.entry(self.stage).or_default() += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.timings.add(self.stage, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         #[cfg(any(test, feature = "bench"))]
         crate::bench::took(self.stage, took);
         self.entered = now;

@@ -198,7 +198,9 @@ impl Reading<'_> {
             }
             kind::SEGMENT_RETIRED | kind::VALUES_ERASED => state.amends.read(fields, seq)?,
             // Not every kind that is named so: a task is started, too.
-            other if Component::ALL.iter().any(|it| it.started() == other) => check_start(state, fields.get("previous"))?,
+            other if Component::ALL.iter().any(|it| it.started() == other) => {
+                check_start(state, fields.get("previous"))?;
+            }
             _ => {}
         }
         state.position.push(line);

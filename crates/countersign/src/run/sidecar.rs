@@ -21,9 +21,9 @@ use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, Verifie
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
-    Process, apart, descriptors, follow,
+    Process, apart, descriptors,
     findings::Findings,
-    ledger, listen,
+    follow, ledger, listen,
     prepare::{Prepared, prepare},
     reload::{self, Contents, InForce, Reloader, Standing, Watched},
     state::{About, Seen},

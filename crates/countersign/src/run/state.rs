@@ -18,7 +18,8 @@ use token::{KeyStatus, Verifier};
 use super::reload::Standing;
 use crate::{
     admin::status::{
-        AgentListener, AuthorityStatus, Configuration, HeadStatus, IssuerStatus, LedgerStatus, Listeners, Policies, Status, Tools,
+        AgentListener, AuthorityStatus, Configuration, HeadStatus, IssuerStatus, LedgerStatus, Listeners, Policies,
+        Status, Tools,
     },
     config::sidecar::SidecarConfig,
     health::{Check, Readiness},
