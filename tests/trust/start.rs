@@ -9,7 +9,7 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    World, mark as mark_of_a_call, process,
+    World, eventually, mark as mark_of_a_call, process,
     sidecar::{Setup, TOOL_SECRET},
     world,
 };
@@ -105,7 +105,7 @@ fn a_configuration_that_others_can_read_from_now_on_is_not_taken() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, format!("{text}\n")).unwrap();
     mode(&path, 0o644);
-    crate::support::eventually("the refusal", || {
+    eventually("the refusal", || {
         sidecar.daemon.signal("HUP");
         std::thread::sleep(std::time::Duration::from_millis(50));
         sidecar.daemon.output().contains("chmod 600").then_some(())
@@ -124,13 +124,18 @@ fn a_secret_that_is_exchanged_for_one_that_others_can_read_is_not_used() {
         mode(&next, open);
         fs::rename(next, sidecar.directory().join("tool-credential")).unwrap();
     };
-    let mark = mark_of_a_call();
-    let call = || sidecar.get("/orders/v1/orders/17", &token).header("X-Mark", &mark).send();
+    let call = |mark: &str| sidecar.get("/orders/v1/orders/17", &token).header("X-Mark", mark).send();
+    // It is looked at once a second.
+    let until = |wanted: u16| {
+        eventually("the secret to be looked at", || Some(call("looking")).filter(|answer| answer.status == wanted))
+    };
     exchange(0o644);
-    call().refused(503, "credential_unavailable");
+    until(503).refused(503, "credential_unavailable");
+    let mark = mark_of_a_call();
+    call(&mark).refused(503, "credential_unavailable");
     assert!(world.tool.marked(&mark).is_empty());
     exchange(0o600);
-    call().went(200);
+    until(200);
 }
 
 #[test]
