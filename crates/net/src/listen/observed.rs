@@ -17,6 +17,12 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a peer that has stopped sending may wait for its answer, and for each further part of it.
 const HALF_CLOSED: Duration = Duration::from_secs(3);
 
+/// How long what a peer still sends is taken and thrown away when it was answered before the end of its request: closed
+/// at once, the connection would be reset, and the answer lost before it was read.
+const LINGER: Duration = Duration::from_secs(3);
+/// How much is taken at a time.
+const LINGER_BYTES: usize = 16 * 1024;
+
 /// What was seen of a connection, for those who answer its requests.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observation {
@@ -43,6 +49,8 @@ pub(crate) struct Observed<I, B> {
     taken: u64,
     /// Whether there are more that it has no room for.
     blocked: bool,
+    /// Nothing more is sent, and for so long what comes is thrown away.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the peer speaks, as far as it can be told.
@@ -72,7 +80,16 @@ impl<I, B: Fn() -> bool> Observed<I, B> {
         let observation = Observation::default();
         let inspector = Inspector::new(observation.heads.clone(), longest);
         (
-            Self { inner, version: Version::Open(0), inspector, busy, end: End::No, taken: 0, blocked: false },
+            Self {
+                inner,
+                version: Version::Open(0),
+                inspector,
+                busy,
+                end: End::No,
+                taken: 0,
+                blocked: false,
+                lingering: None,
+            },
             observation,
         )
     }
@@ -125,6 +142,24 @@ impl<I, B: Fn() -> bool> Observed<I, B> {
     }
 }
 
+impl<I: AsyncRead + Unpin, B> Observed<I, B> {
+    /// Takes what comes until it ends, or long enough.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        if timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut room = [0; LINGER_BYTES];
+        loop {
+            let mut buffer = ReadBuf::new(&mut room);
+            match ready!(Pin::new(&mut self.inner).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {}
+                Ok(()) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
 impl<I: AsyncRead + Unpin, B: Fn() -> bool + Unpin> AsyncRead for Observed<I, B> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -146,7 +181,7 @@ impl<I: AsyncRead + Unpin, B: Fn() -> bool + Unpin> AsyncRead for Observed<I, B>
     }
 }
 
-impl<I: AsyncWrite + Unpin, B: Fn() -> bool + Unpin> AsyncWrite for Observed<I, B> {
+impl<I: AsyncRead + AsyncWrite + Unpin, B: Fn() -> bool + Unpin> AsyncWrite for Observed<I, B> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.inner).poll_write(context, bytes);
         self.sent(&outcome);
@@ -158,7 +193,13 @@ impl<I: AsyncWrite + Unpin, B: Fn() -> bool + Unpin> AsyncWrite for Observed<I, 
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(context))?;
+        }
+        if self.version == Version::Http1 && self.inspector.is_in_body() {
+            ready!(self.poll_linger(context));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn is_write_vectored(&self) -> bool {
