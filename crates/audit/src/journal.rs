@@ -66,10 +66,16 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The next entry begins another lap: everything before it lies synced in the segment's own files.
-    pub(crate) fn next_lap(&mut self) {
-        self.lap += 1;
-        (self.entries, self.at) = (0, 0);
+    /// The next entry begins another lap: everything before it lies synced in the segment's own files. A lap that holds
+    /// nothing goes on: one more would lie where the last that does is still needed.
+    pub(crate) const fn next_lap(&mut self) {
+        if self.holds_some() {
+            self.begin(self.lap + 1);
+        }
+    }
+
+    const fn begin(&mut self, lap: u64) {
+        (self.lap, self.entries, self.at) = (lap, 0, 0);
     }
 
     /// Whether anything was written since the segment's own files were synced.
@@ -103,8 +109,7 @@ impl Journal {
         self.file.set_len(0)?;
         self.file.sync_data()?;
         // The first half again: nothing has to be kept of the other, and the file grows from its beginning.
-        self.lap |= 1;
-        self.next_lap();
+        self.begin((self.lap | 1) + 1);
         Ok(())
     }
 }
