@@ -47,7 +47,8 @@ async fn what_is_personal_stands_only_in_the_companion_file() {
     );
     kept.close().await;
     let lines = fs::read_to_string(dir.path().join("ledger/00000001.jsonl")).unwrap();
-    for personal in ["alice", "bob@acme", "orders/17", "20.00", "delivered", "refund-17-1", "placed_by differs", "s-1"]
+    for personal in
+        ["alice", "bob@acme", "orders/17", "20.00", "delivered", "refund-17-1", "placed_by differs", "\"s-1\""]
     {
         assert!(!lines.contains(personal), "{personal}");
     }
