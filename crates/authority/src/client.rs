@@ -4,9 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use http::{HeaderMap, header};
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
 use jiff::Timestamp;
 use model::{Agent, AgentStatus, Code, Id, Refusal};
+use net::BoxError;
 use store::NotUsable;
 use token::{Algorithm, ClientAssertion, KeySet, claimed_client, verify_client_assertion};
 
@@ -57,8 +59,22 @@ impl Client {
 }
 
 impl Authority {
+    /// What a client asks for in a form, and which client, in whatever status it is; with the moment that everything is
+    /// read after.
+    pub(crate) async fn client_request<B>(&self, request: Request<B>) -> Result<(Form, Client, Moment), Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let headers = request.headers().clone();
+        let form = Form::read(request).await?;
+        let at = self.moment().await?;
+        let client = self.authenticate(&headers, &form, at).await?;
+        Ok((form, client, at))
+    }
+
     /// The client that signed this request, in whatever status it is.
-    pub(crate) async fn authenticate(
+    async fn authenticate(
         &self,
         headers: &HeaderMap,
         form: &Form,

@@ -27,6 +27,9 @@ impl Form {
         B::Error: Into<BoxError>,
     {
         debug_assert_eq!(request.method(), Method::POST);
+        if request.uri().query().is_some() {
+            return Err(Refused::request("parameters belong into the body, never into the URL"));
+        }
         check_type(request.headers())?;
         let body = tokio::time::timeout(MAX_BODY_TIME, net::body::collect(request.into_body(), MAX_BODY_BYTES)).await;
         match body {

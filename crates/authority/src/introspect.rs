@@ -14,7 +14,6 @@ use crate::{
     Authority,
     client::Client,
     exchange::Moment,
-    form::Form,
     peek,
     refused::{Refused, json_response},
 };
@@ -61,13 +60,7 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        if request.uri().query().is_some() {
-            return Err(Refused::request("parameters belong into the body, never into the URL"));
-        }
-        let headers = request.headers().clone();
-        let form = Form::read(request).await?;
-        let at = self.moment().await?;
-        let client = self.authenticate(&headers, &form, at).await?;
+        let (form, client, at) = self.client_request(request).await?;
         client.may_act()?;
         let token = form.required("token")?;
         let now = net::clock::now();

@@ -49,7 +49,6 @@ use self::{
     },
     config::AuthoritySettings,
     exchange::Moment,
-    form::Form,
     metadata::Endpoint,
     recorder::Recorder,
     refused::{Refused, json_response},
@@ -132,6 +131,7 @@ impl Authority {
         let tenants: BTreeSet<_> = issuers.iter().flat_map(|issuer| issuer.tenants().iter().cloned()).collect();
         let believed = issuers.iter().map(|issuer| (issuer.name().to_owned(), issuer.clone())).collect();
         issuers.push(own(&settings, tenants.clone())?.with_keys(keys.set()));
+        let longest_life = issuers.iter().map(Issuer::longest_life).max().unwrap_or_default();
         let verifier = VerifierSettings {
             issuers,
             // For calls, which never come here.
@@ -160,7 +160,7 @@ impl Authority {
                 .with_description("Token requests, by outcome and error code.")
                 .build(),
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
-            withdrawn: Withdrawn::default(),
+            withdrawn: Withdrawn::new(longest_life),
             tool_keys: ToolKeys::default(),
             recorder,
             tenants,
@@ -244,13 +244,7 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        if request.uri().query().is_some() {
-            return Err(Refused::request("parameters belong into the body, never into the URL"));
-        }
-        let headers = request.headers().clone();
-        let form = Form::read(request).await?;
-        let at = self.moment().await?;
-        let client = self.authenticate(&headers, &form, at).await?;
+        let (form, client, at) = self.client_request(request).await?;
         // The time anew: to authenticate may take a moment. What is known stays what everything is read after.
         match self.exchange(&form, &client, Moment { now: net::clock::now(), ..at }).await {
             Ok(minted) => record::issued(&self.ledger, &client, minted).await,

@@ -39,9 +39,6 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        if request.uri().query().is_some() {
-            return Err(Refused::request("parameters belong into the body, never into the URL"));
-        }
         let form = Form::read(request).await?;
         let now = net::clock::now();
         let logout = self.verifier.verify_logout(form.required("logout_token")?, now).await;

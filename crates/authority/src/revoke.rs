@@ -10,7 +10,6 @@ use token::VerifiedSubject;
 use crate::{
     Authority,
     exchange::Moment,
-    form::Form,
     refused::{Error, Refused, json_response},
 };
 
@@ -32,13 +31,7 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        if request.uri().query().is_some() {
-            return Err(Refused::request("parameters belong into the body, never into the URL"));
-        }
-        let headers = request.headers().clone();
-        let form = Form::read(request).await?;
-        let at = self.moment().await?;
-        let client = self.authenticate(&headers, &form, at).await?;
+        let (form, client, at) = self.client_request(request).await?;
         let token = form.required("token")?;
         let Moment { known, .. } = at;
         let now = net::clock::now();

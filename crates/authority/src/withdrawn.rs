@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::withdrawal::{Cause, Passage, Target, Withdrawal};
 use store::{ChangeKind, MAX_FEED, Store, StoreError};
 
@@ -16,8 +16,12 @@ use store::{ChangeKind, MAX_FEED, Store, StoreError};
 const PRUNE_AT: usize = 10_000;
 
 /// Withdrawals by what they take back, followed through the change log.
-#[derive(Debug, Default)]
-pub(crate) struct Withdrawn(Mutex<View>);
+#[derive(Debug)]
+pub(crate) struct Withdrawn {
+    view: Mutex<View>,
+    /// The longest that a token lives which is presented here, whoever issued it.
+    longest_life: SignedDuration,
+}
 
 /// The state that an issuance rests on: everything that was committed up to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +54,11 @@ struct Last {
 }
 
 impl Withdrawn {
+    /// Nothing is known yet. No token that is presented here lives longer than `longest_life`.
+    pub(crate) fn new(longest_life: SignedDuration) -> Self {
+        Self { view: Mutex::default(), longest_life }
+    }
+
     /// The head as committed now, with everything up to it known.
     ///
     /// # Errors
@@ -74,7 +83,7 @@ impl Withdrawn {
             for change in feed.changes {
                 last = change.position;
                 if let ChangeKind::Withdrawal(withdrawal) = change.kind {
-                    view.take(&withdrawal);
+                    view.take(&withdrawal, self.longest_life);
                 }
             }
             view.prune(now);
@@ -120,7 +129,7 @@ impl Withdrawn {
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,16 +144,16 @@ impl View {
         }
     }
 
-    fn take(&mut self, withdrawal: &Withdrawal) {
+    fn take(&mut self, withdrawal: &Withdrawal, longest_life: SignedDuration) {
         let Withdrawal { target, position, at, until, cause, .. } = withdrawal;
         let until = match target {
             // Their ends are where they are registered.
             Target::Task { .. } | Target::Run { .. } | Target::Grant { .. } | Target::Instance { .. } => *until,
-            Target::User { .. }
-            | Target::Session { .. }
-            | Target::Agent { .. }
-            | Target::Token { .. }
-            | Target::Tenant { .. } => Timestamp::MAX,
+            // It ends by itself, and what was made from it ends with it.
+            Target::Token { .. } => at.checked_add(longest_life).unwrap_or(Timestamp::MAX).max(*until),
+            Target::User { .. } | Target::Session { .. } | Target::Agent { .. } | Target::Tenant { .. } => {
+                Timestamp::MAX
+            }
         };
         let last = self.last.entry(key(target.borrowed())).or_insert(Last {
             any: 0,
@@ -172,4 +181,45 @@ impl View {
 /// A passage as the key of a map that owns it.
 fn key(passage: Passage<'_>) -> String {
     format!("{passage:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Id, withdrawal::Cause};
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn withdrawal(target: Target, second: i64) -> Withdrawal {
+        Withdrawal {
+            id: Id::new("one").unwrap(),
+            target,
+            position: 1,
+            at: at(second),
+            by: "user:alice".to_owned(),
+            reason: None,
+            until: at(second + 60),
+            cause: Cause::Withdrawn,
+        }
+    }
+
+    #[test]
+    fn single_tokens_are_forgotten_when_none_can_be_left_of_them_and_who_was_withdrawn_never() {
+        let mut view = View::default();
+        let longest = SignedDuration::from_hours(1);
+        for number in 0..=PRUNE_AT {
+            let target = Target::Token { issuer: "https://sso.example".to_owned(), jti: number.to_string() };
+            view.take(&withdrawal(target, 0), longest);
+        }
+        let session = Target::Session { issuer: "https://sso.example".to_owned(), sid: "s".to_owned() };
+        view.take(&withdrawal(session, 0), longest);
+        view.prune(at(3_600 - 1));
+        assert_eq!(view.last.len(), PRUNE_AT + 2, "an hour's token is still good");
+        view.pruned = 0;
+        view.prune(at(3_601));
+        assert_eq!(view.last.len(), 1);
+    }
 }

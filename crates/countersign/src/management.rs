@@ -55,6 +55,18 @@ pub(crate) struct Session {
     pub(crate) json: bool,
 }
 
+/// One thing that is taken away, and why.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Taking {
+    /// Its id.
+    pub(crate) id: String,
+    /// Why, for whoever reads the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) session: Session,
+}
+
 /// A client of one authority.
 pub(crate) struct Client {
     http: HttpClient,

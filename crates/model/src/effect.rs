@@ -26,11 +26,12 @@ impl Effect {
     }
 }
 
-/// How far a task may go. The order is the ladder: `Observe < Draft < Supervised`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+/// How far a task may go. The order is the ladder: `Observe < Draft < Supervised`. Where nobody says, the lowest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Only `read`.
+    #[default]
     Observe,
     /// `read` and `draft` go; `write` needs approval.
     Draft,
@@ -69,8 +70,8 @@ impl Stage {
     }
 }
 
-/// How sensitive the data of a task is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+/// How sensitive the data of a task is. Where nobody says, `high`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sensitivity {
     /// Public or harmless.
@@ -78,14 +79,16 @@ pub enum Sensitivity {
     /// Internal.
     Medium,
     /// Personal, financial or secret; also what an unstated sensitivity counts as.
+    #[default]
     High,
 }
 
 /// Whether the user is there while the task runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Presence {
     /// The user has a live session that the task is bound to.
+    #[default]
     Present,
     /// The user started it and left; the grant permits that.
     Detached,

@@ -127,13 +127,13 @@ pub struct WrittenTask {
     /// Who started it.
     initiated_by: String,
     /// How sensitive its data is.
-    #[serde(default = "high")]
+    #[serde(default)]
     sensitivity: Sensitivity,
     /// How far it may go.
-    #[serde(default = "observe")]
+    #[serde(default)]
     stage: Stage,
     /// Whether the user is there.
-    #[serde(default = "present")]
+    #[serde(default)]
     presence: Presence,
     /// When it ends by itself (RFC 3339).
     #[schemars(with = "String")]
@@ -141,18 +141,6 @@ pub struct WrittenTask {
     /// Whether it is still going.
     #[serde(default = "active")]
     status: TaskStatus,
-}
-
-const fn high() -> Sensitivity {
-    Sensitivity::High
-}
-
-const fn observe() -> Stage {
-    Stage::Observe
-}
-
-const fn present() -> Presence {
-    Presence::Present
 }
 
 const fn active() -> TaskStatus {

@@ -152,6 +152,11 @@ impl IssuerConfig {
 }
 
 impl Issuer {
+    /// The longest that a token of it is accepted after it was issued, by clocks that differ as much as they may.
+    pub fn longest_life(&self) -> SignedDuration {
+        self.max_lifetime.saturating_add(self.skew).saturating_add(self.skew)
+    }
+
     /// The issuer, as tokens have it in `iss`.
     pub fn name(&self) -> &str {
         &self.name

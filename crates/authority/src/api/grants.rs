@@ -47,7 +47,7 @@ struct Giving {
     #[serde(default)]
     scope: Option<Scope>,
     authorization_details: Vec<Element>,
-    #[serde(default = "observe")]
+    #[serde(default)]
     stage: Stage,
     #[serde(default)]
     presence: Vec<Presence>,
@@ -75,10 +75,6 @@ struct ChangingGrant {
     #[serde(default)]
     expires_in: Option<ConfigDuration>,
     reason: String,
-}
-
-const fn observe() -> Stage {
-    Stage::Observe
 }
 
 impl Authority {

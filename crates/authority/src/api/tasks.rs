@@ -35,11 +35,11 @@ struct Starting {
     use_case: Option<String>,
     #[serde(default)]
     justification: Option<String>,
-    #[serde(default = "high")]
+    #[serde(default)]
     sensitivity: Sensitivity,
-    #[serde(default = "observe")]
+    #[serde(default)]
     stage: Stage,
-    #[serde(default = "present")]
+    #[serde(default)]
     presence: Presence,
     expires_in: ConfigDuration,
 }
@@ -61,18 +61,6 @@ struct Staging {
     stage: Stage,
     #[serde(default)]
     justification: Option<String>,
-}
-
-const fn high() -> Sensitivity {
-    Sensitivity::High
-}
-
-const fn observe() -> Stage {
-    Stage::Observe
-}
-
-const fn present() -> Presence {
-    Presence::Present
 }
 
 const fn completed() -> TaskStatus {

@@ -10,7 +10,7 @@ use super::agents::document;
 use crate::{
     environment::Environment,
     failure::Failure,
-    management::{Session, print, print_list, segment, table},
+    management::{Session, Taking, print, print_list, segment, table},
 };
 
 /// Give, list, narrow and withdraw grants.
@@ -62,15 +62,7 @@ enum Command {
     Change(Box<Change>),
     /// Take a grant back, and end every task under it.
     #[command(after_help = "Example:\n  countersign grant withdraw 0198… --reason 'no longer needed'")]
-    Withdraw {
-        /// Its id.
-        id: String,
-        /// Why, for whoever reads the record.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        #[command(flatten)]
-        session: Session,
-    },
+    Withdraw(Taking),
 }
 
 #[derive(Debug, clap::Args)]
@@ -162,7 +154,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             (session, session.client(environment)?.get(&format!("/v1/grants/{}", segment(id)))?)
         }
         Command::Change(args) => (&args.session, change(args, environment)?),
-        Command::Withdraw { id, reason, session } => {
+        Command::Withdraw(Taking { id, reason, session }) => {
             let path = format!("/v1/grants/{}/withdraw", segment(id));
             (session, session.client(environment)?.post(&path, &json!({ "reason": reason }))?)
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     environment::Environment,
     failure::{Exit, Failure},
-    management::{Session, print, print_list, segment, table},
+    management::{Session, Taking, print, print_list, segment, table},
 };
 
 /// Invite, list and remove sidecars.
@@ -39,15 +39,7 @@ enum Command {
     },
     /// Remove a sidecar: it is told nothing any more, and refuses every call once its view is too old.
     #[command(after_help = "Example:\n  countersign sidecars remove 0198… --reason 'the pod was replaced'")]
-    Remove {
-        /// Its id.
-        id: String,
-        /// Why, for whoever reads the record.
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        #[command(flatten)]
-        session: Session,
-    },
+    Remove(Taking),
 }
 
 #[derive(Debug, clap::Args)]
@@ -90,7 +82,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             ];
             print_list(session.json, &sidecars, &columns)?;
         }
-        Command::Remove { id, reason, session } => {
+        Command::Remove(Taking { id, reason, session }) => {
             let path = format!("/v1/sidecars/{}/remove", segment(id));
             let removed = session.client(environment)?.post(&path, &json!({ "reason": reason }))?;
             let columns = [("sidecar", "/id"), ("name", "/name"), ("status", "/status")];
