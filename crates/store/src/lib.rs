@@ -13,6 +13,7 @@ mod file;
 mod grants;
 mod jwk;
 mod page;
+mod present;
 pub mod remote;
 mod schema;
 mod sidecars;

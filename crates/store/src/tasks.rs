@@ -19,7 +19,7 @@ use crate::{
     writing::{Begun, Committed, Writer, Writing, new_id},
 };
 
-const COLUMNS: &str = "created, id, grant_id, run, tenant, session, use_case, initiated_by, justification, \
+pub(crate) const COLUMNS: &str = "created, id, grant_id, run, tenant, session, use_case, initiated_by, justification, \
                        sensitivity, stage, presence, expires, status, started, ended";
 
 /// A task as it stands.
@@ -380,7 +380,7 @@ fn lessened(before: &Task, after: &Task) -> bool {
     !same || after.stage < before.stage || after.expires_at < before.expires_at
 }
 
-fn read(row: &Row, from: usize) -> Result<TaskRecord, StoreError> {
+pub(crate) fn read(row: &Row, from: usize) -> Result<TaskRecord, StoreError> {
     let task = Task {
         id: row.word(from + 1)?,
         grant: row.word(from + 2)?,

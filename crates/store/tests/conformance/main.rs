@@ -60,6 +60,8 @@ both! {
         what_lessens_an_agent_withdraws_it_and_what_widens_does_not,
         what_lessens_a_grant_withdraws_it_and_what_widens_does_not,
         a_task_keeps_within_its_grant_its_agent_and_its_run,
+        the_grant_that_counts_is_the_last_of_one_user_to_one_agent,
+        the_task_that_goes_on_is_the_last_of_that_session,
         a_withdrawal_ends_what_is_registered,
         what_ended_never_begins_again,
         declarations_are_applied_once_and_make_nothing_good_again,

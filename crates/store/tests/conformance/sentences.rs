@@ -2,8 +2,9 @@
 
 mod log;
 mod once;
+mod present;
 mod registered;
 mod served;
 mod start;
 
-pub(crate) use self::{log::*, once::*, registered::*, served::*, start::*};
+pub(crate) use self::{log::*, once::*, present::*, registered::*, served::*, start::*};
