@@ -21,6 +21,7 @@ pub mod refresh;
 pub mod verifier;
 
 pub mod assertion;
+pub mod kept;
 pub mod logout;
 pub mod subject;
 pub mod transaction;
@@ -32,6 +33,7 @@ pub use assertion::{
 pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
 pub use config::{ConfigError, IssuerConfig};
 pub use issuer::{Issuer, KeySource};
+pub use kept::KeptKey;
 pub use keys::{InvalidKeySet, KeySet};
 pub use logout::Logout;
 pub use mint::{Compact, MintError, SigningKey};

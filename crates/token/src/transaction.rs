@@ -1,18 +1,13 @@
 //! Transaction Tokens (draft-ietf-oauth-transaction-tokens): what an enrolled sidecar tells one tool of one call.
 //! Never an access token: another `typ`, another key, one tool as its audience, and a minute at most.
 
-use std::{
-    fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use model::{CanonicalPath, Delegation, Hop, Id, Tool, id::DecisionMark};
-use net::Stamp;
 use serde::Serialize;
 
-use crate::{ActClaims, Compact, MintError, SigningKey, claims::Profile};
+use crate::{ActClaims, Compact, KeptKey, MintError, SigningKey, claims::Profile};
 
 /// The `typ` of a Transaction Token, and the last part of its media type.
 pub const TRANSACTION_TOKEN_TYPE: &str = "txntoken+jwt";
@@ -21,11 +16,8 @@ pub const TRANSACTION_TOKEN_LIFETIME: SignedDuration = SignedDuration::from_secs
 
 /// Signs what tools are told, in the name of one enrolled sidecar.
 pub struct TransactionSigner {
-    key: RwLock<Arc<SigningKey>>,
+    key: KeptKey,
     name: String,
-    file: Option<PathBuf>,
-    /// The file at the last look; `None` where it has to be read again whatever it looks like.
-    seen: Mutex<Option<Stamp>>,
 }
 
 /// The call that a tool is told of.
@@ -50,26 +42,18 @@ pub struct Transaction<'a> {
 impl TransactionSigner {
     /// Signs with `key`, as the sidecar `id` of `authority` (a URL without a slash at its end).
     pub fn new(key: Arc<SigningKey>, authority: &str, id: &str) -> Self {
-        Self { key: RwLock::new(key), name: format!("{authority}/sidecars/{id}"), file: None, seen: Mutex::default() }
+        Self { key: KeptKey::new(key), name: format!("{authority}/sidecars/{id}") }
     }
 
     /// The same, whose key is that of `file` whenever [`Self::look`] looks.
     #[must_use]
     pub fn kept_in(self, file: PathBuf) -> Self {
-        Self { file: Some(file), ..self }
+        Self { key: self.key.kept_in(file), ..self }
     }
 
-    /// Takes the key that is in the file now, where that is another. While it is being written, the one before signs.
+    /// Takes the key that is in the file now, where that is another.
     pub fn look(&self, now: Timestamp) {
-        let Some(file) = &self.file else { return };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = Stamp::of(file);
-        if stamp.is_none() || stamp == *seen {
-            return;
-        }
-        let Ok(key) = SigningKey::load(file) else { return };
-        *seen = stamp.filter(|stamp| stamp.is_settled(now));
-        *self.key.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        self.key.look(now);
     }
 
     /// What is said of `call`, good for a minute from `now`.
@@ -93,8 +77,7 @@ impl TransactionSigner {
             delegation_chain: chain.hops().map(Named::from).collect(),
             tctx: Context { method: call.method, path: [call.base, call.path.as_str()].concat() },
         };
-        let key = Arc::clone(&self.key.read().unwrap_or_else(PoisonError::into_inner));
-        key.sign(TRANSACTION_TOKEN_TYPE, &claims)
+        self.key.current().sign(TRANSACTION_TOKEN_TYPE, &claims)
     }
 }
 

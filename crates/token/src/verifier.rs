@@ -19,6 +19,7 @@ use crate::{
         shape::{self, Digest, Unverified},
         signature, time,
     },
+    config::Role,
     keys::Key,
     read::Details,
     refresh::IssuerKeys,
@@ -214,6 +215,13 @@ impl Verifier {
         let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;
         let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details };
         verify::for_exchange(&candidate, &self.0.rules, audiences, now)
+    }
+
+    /// Whether `compact` says that it is a user's own, of an issuer that is good for an exchange and never for a call.
+    /// Nothing of it is verified: it says what it would have to be verified as.
+    pub fn claims_to_be_a_users(&self, compact: &str) -> bool {
+        let Ok(token) = shape::parse(compact, None) else { return false };
+        self.0.rules.issuers.get(&token.issuer).is_some_and(|issuer| issuer.role == Role::Subject)
     }
 
     /// Forgets remembered tokens, so that the next call with one is verified anew.
