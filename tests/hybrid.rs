@@ -8,18 +8,15 @@ use std::{
     process::{Command, Stdio},
 };
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::support::{
     Answer, Sidecar, World,
     authority::{Authority, Client, entitlements},
-    eventually, mark,
+    eventually,
+    joining::JoiningKey,
+    mark,
     openid::claims,
     root,
     sidecar::{Setup, TOOL_SECRET},
@@ -31,8 +28,7 @@ use crate::support::{
 /// A sidecar that joined the authority, with its key.
 struct Enrolled {
     id: String,
-    kid: String,
-    document: Vec<u8>,
+    key: JoiningKey,
 }
 
 impl Enrolled {
@@ -40,18 +36,12 @@ impl Enrolled {
         let asked = json!({"name": name, "tenants": ["acme"], "tools": tools});
         let invited = authority.manage(&world.openid, &["platform"], "/v1/sidecars", &asked);
         invited.went(201);
-        let document = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-        let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
-        let x = URL_SAFE_NO_PAD.encode(pair.public_key());
-        // RFC 7638.
-        let canonical = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-        let kid = URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, canonical.as_bytes()));
-        let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
-        let joining = json!({"token": invited.json()["token"], "name": name, "jwk": jwk});
+        let key = JoiningKey::new();
+        let joining = key.joining(&authority.issuer(), invited.json()["token"].as_str().unwrap(), name);
         let joined = authority.post("/v1/sidecars/enrol", &[], &joining);
         joined.went(201);
         let id = joined.json()["id"].as_str().unwrap().to_owned();
-        Self { id, kid, document: document.as_ref().to_vec() }
+        Self { id, key }
     }
 
     /// A sidecar that calls its tool as this one, and tells it who acts.
@@ -67,8 +57,7 @@ impl Enrolled {
             config["authority"] = json!({"url": issuer, "credential": {"key": "sidecar.pem", "id": self.id}});
             config["tools"]["orders"]["identity"] = json!("hybrid");
         });
-        let pem = STANDARD.encode(&self.document);
-        setup.write_secret("sidecar.pem", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+        setup.write_secret("sidecar.pem", &self.key.pem());
         let mut setup = setup;
         setup.environment.push(("RUST_LOG".to_owned(), "trace,h2=info,hyper=info".to_owned()));
         setup.start()
@@ -76,8 +65,7 @@ impl Enrolled {
 
     /// Signs as this sidecar could.
     fn sign(&self, kid: &str, kind: &str, claims: &Value) -> String {
-        let header = Header { kid: Some(kid.to_owned()), typ: Some(kind.to_owned()), ..Header::new(Algorithm::EdDSA) };
-        jsonwebtoken::encode(&header, claims, &EncodingKey::from_ed_der(&self.document)).unwrap()
+        self.key.sign(kid, kind, claims)
     }
 }
 
@@ -161,20 +149,20 @@ fn tokens([edge, second, billing]: [&Enrolled; 3], told: &str, agents: &str) -> 
     };
     let now = good["iat"].as_i64().unwrap();
     let kind = "txntoken+jwt";
-    let none = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}","typ":"{kind}"}}"#, edge.kid));
+    let none = URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"none","kid":"{}","typ":"{kind}"}}"#, edge.key.kid));
     let payload = told.split('.').nth(1).unwrap();
     let (head, _) = told.rsplit_once('.').unwrap();
     json!({
         "told": told,
         "without a signature": format!("{none}.{payload}."),
-        "with another's signature": format!("{head}.{}", billing.sign(&edge.kid, kind, &good).rsplit('.').next().unwrap()),
-        "under another's key id": billing.sign(&edge.kid, kind, &good),
-        "of a sidecar that does not serve the tool": billing.sign(&billing.kid, kind, &good),
-        "in another sidecar's name": second.sign(&second.kid, kind, &good),
-        "over": edge.sign(&edge.kid, kind, &changed(&json!({"iat": now - 120, "exp": now - 60}))),
-        "for too long": edge.sign(&edge.kid, kind, &changed(&json!({"iat": now - 120, "exp": now + 3600}))),
-        "for another tool": edge.sign(&edge.kid, kind, &changed(&json!({"aud": "billing"}))),
-        "of another type": edge.sign(&edge.kid, "at+jwt", &good),
+        "with another's signature": format!("{head}.{}", billing.sign(&edge.key.kid, kind, &good).rsplit('.').next().unwrap()),
+        "under another's key id": billing.sign(&edge.key.kid, kind, &good),
+        "of a sidecar that does not serve the tool": billing.sign(&billing.key.kid, kind, &good),
+        "in another sidecar's name": second.sign(&second.key.kid, kind, &good),
+        "over": edge.sign(&edge.key.kid, kind, &changed(&json!({"iat": now - 120, "exp": now - 60}))),
+        "for too long": edge.sign(&edge.key.kid, kind, &changed(&json!({"iat": now - 120, "exp": now + 3600}))),
+        "for another tool": edge.sign(&edge.key.kid, kind, &changed(&json!({"aud": "billing"}))),
+        "of another type": edge.sign(&edge.key.kid, "at+jwt", &good),
         "the agent's own token": agents,
     })
 }
@@ -249,10 +237,10 @@ fn a_tools_keys_are_those_of_the_sidecars_that_serve_it_and_never_the_authoritys
         kids.sort();
         kids
     };
-    let both = sorted(vec![orders.kid.clone(), every.kid.clone()]);
+    let both = sorted(vec![orders.key.kid.clone(), every.key.kid.clone()]);
     assert_eq!(kids(&authority, "/jwks/tools/orders.json"), both);
     assert_eq!(kids(&authority, "/jwks/tools/%6frders.json"), both);
-    assert_eq!(kids(&authority, "/jwks/tools/billing.json"), std::slice::from_ref(&every.kid));
+    assert_eq!(kids(&authority, "/jwks/tools/billing.json"), std::slice::from_ref(&every.key.kid));
     let own = kids(&authority, "/jwks.json");
     assert!(!own.is_empty() && own.iter().all(|kid| !both.contains(kid)), "{own:?}");
     let served = authority.get("/jwks/tools/orders.json");
@@ -266,6 +254,6 @@ fn a_tools_keys_are_those_of_the_sidecars_that_serve_it_and_never_the_authoritys
     let path = format!("/v1/sidecars/{}/remove", orders.id);
     authority.manage(&world.openid, &["platform"], &path, &json!({"reason": "it was lost"})).went(200);
     eventually("its key to be gone", || {
-        (kids(&authority, "/jwks/tools/orders.json") == [every.kid.clone()]).then_some(())
+        (kids(&authority, "/jwks/tools/orders.json") == [every.key.kid.clone()]).then_some(())
     });
 }

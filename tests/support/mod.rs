@@ -6,6 +6,7 @@ pub(crate) mod changes;
 pub(crate) mod curl;
 pub(crate) mod http;
 pub(crate) mod openid;
+pub(crate) mod joining;
 pub(crate) mod otlp;
 pub(crate) mod postgres;
 pub(crate) mod process;

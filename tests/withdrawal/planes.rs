@@ -1,16 +1,12 @@
 //! Withdrawal with the real authority: sidecars that enrolled follow it, through its end and its return.
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
 use serde_json::{Value, json};
 
 use crate::support::{
     Answer, Sidecar, World,
     authority::{Authority, Client, entitlements},
     eventually,
+    joining::JoiningKey,
     openid::{AUDIENCE, claims},
     sidecar::Setup,
     world,
@@ -21,10 +17,8 @@ fn enrolled(world: &World, authority: &Authority, name: &str) -> Setup {
     let invited =
         authority.manage(&world.openid, &["platform"], "/v1/sidecars", &json!({"name": name, "tenants": ["acme"]}));
     invited.went(201);
-    let document = Ed25519KeyPair::generate_pkcs8v1(&aws_lc_rs::rand::SystemRandom::new()).unwrap();
-    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
-    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key()), "alg": "EdDSA", "use": "sig", "kid": name});
-    let joining = json!({"token": invited.json()["token"], "name": name, "jwk": jwk});
+    let key = JoiningKey::new();
+    let joining = key.joining(&authority.issuer(), invited.json()["token"].as_str().unwrap(), name);
     let joined = authority.post("/v1/sidecars/enrol", &[], &joining);
     joined.went(201);
     let (id, issuer) = (joined.json()["id"].clone(), authority.issuer());
@@ -41,8 +35,7 @@ fn enrolled(world: &World, authority: &Authority, name: &str) -> Setup {
             "staleness": {"read": "60s", "write": "3s"},
         });
     });
-    let pem = STANDARD.encode(document.as_ref());
-    setup.write_secret("sidecar.pem", &format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"));
+    setup.write_secret("sidecar.pem", &key.pem());
     setup
 }
 

@@ -7,12 +7,13 @@ mod agents;
 mod body;
 pub(crate) mod caller;
 mod changes;
+mod enrol;
 mod grants;
 mod openapi;
 mod page;
 pub(crate) mod problem;
 mod query;
-mod quota;
+pub(crate) mod quota;
 mod route;
 mod sidecars;
 mod tasks;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use jiff::Timestamp;
 use model::Id;
-use net::{Body, BoxError, Peer, Sharer, Shares, body::CollectError};
+use net::{Body, BoxError, Peer, Shares, body::CollectError};
 use opentelemetry::{KeyValue, metrics::Counter};
 use serde_json::Value;
 use store::{Sidecar, Writer};
@@ -52,10 +53,6 @@ const EACH_AT_ONCE: usize = 16;
 const FOLLOW_AT_ONCE: usize = 8_192;
 /// The most of them of one sidecar: it may ask anew before it knows that it was answered.
 const EACH_FOLLOWS: usize = 4;
-/// Attempts to join from one place in a second, over a while.
-const JOINS_PER_SECOND: u32 = 5;
-/// Attempts to join that go on at once.
-const JOIN_AT_ONCE: usize = 32;
 /// Tasks that one agent may start by itself in a second, over a while.
 const STARTS_PER_SECOND: u32 = 10;
 /// The longest `Idempotency-Key`, in bytes.
@@ -69,10 +66,6 @@ pub(crate) struct Api {
     quotas: Quotas<String>,
     /// Sidecars' long polls, which take room of their own.
     followers: Shares<Id<Sidecar>>,
-    /// Attempts to join, by where they come from.
-    joining: Quotas<Sharer>,
-    /// Those under way: they take room before anybody knows who they are.
-    at_the_door: Arc<Semaphore>,
     /// Tasks that agents start by themselves, by agent.
     starting: Quotas<String>,
     requests: Counter<u64>,
@@ -85,8 +78,6 @@ impl Api {
             own: Shares::new(AT_ONCE, EACH_AT_ONCE),
             quotas: Quotas::new(requests_per_second),
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
-            joining: Quotas::new(JOINS_PER_SECOND),
-            at_the_door: Arc::new(Semaphore::new(JOIN_AT_ONCE)),
             starting: Quotas::new(STARTS_PER_SECOND),
             requests: opentelemetry::global::meter("countersign")
                 .u64_counter("countersign_management")
@@ -188,11 +179,7 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let _room = Arc::clone(&self.api.at_the_door).try_acquire_owned().map_err(|_| full())?;
-        self.api
-            .joining
-            .take(Sharer::of(peer), net::clock::now())
-            .map_err(|seconds| Problem::new(Code::TooMany, "There are too many attempts to join.").after(seconds))?;
+        let _room = self.doors.joining.enter(peer, net::clock::now())?;
         let body = read(headers, body).await?;
         self.enrol(&body, net::clock::now()).await.map(|answer| answer.response())
     }

@@ -7,6 +7,7 @@ mod ages;
 mod api;
 mod client;
 pub mod config;
+mod door;
 mod exchange;
 mod form;
 mod introspect;
@@ -48,6 +49,7 @@ use self::{
         tool_keys::{self, ToolKeys},
     },
     config::AuthoritySettings,
+    door::Doors,
     exchange::Moment,
     metadata::Endpoint,
     recorder::Recorder,
@@ -76,6 +78,8 @@ pub struct Authority {
     recorder: Arc<Recorder>,
     withdrawn: Withdrawn,
     tool_keys: ToolKeys,
+    /// Where anybody may knock.
+    doors: Doors,
     tenants: BTreeSet<Id<Tenant>>,
     /// The issuers of users' tokens, by name.
     issuers: BTreeMap<String, Issuer>,
@@ -162,6 +166,7 @@ impl Authority {
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
             withdrawn: Withdrawn::new(longest_life),
             tool_keys: ToolKeys::default(),
+            doors: Doors::default(),
             recorder,
             tenants,
             issuers: believed,
@@ -198,7 +203,7 @@ impl Authority {
             Endpoint::Token => self.token(request).await,
             Endpoint::Revocation => self.revoke(request).await,
             Endpoint::Introspection => self.introspect(request).await,
-            Endpoint::Logout => self.logout(request).await,
+            Endpoint::Logout => self.logout(&peer, request).await,
             Endpoint::Keys => public(self.keys.jwks()),
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
             Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use model::{Code, Refusal};
-use net::{Body, BoxError};
+use net::{Body, BoxError, Peer};
 use store::{NotUsable, StoreError, Writer};
 
 use crate::{
@@ -18,11 +18,15 @@ const REASON: &str = "the identity provider says that the session ended";
 
 impl Authority {
     /// Answers a provider's logout token.
-    pub(crate) async fn logout<B>(&self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn logout<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
+        let _room = match self.doors.logouts.enter(peer, net::clock::now()) {
+            Ok(room) => room,
+            Err(problem) => return problem.response(),
+        };
         match self.logged_out(request).await {
             Ok(()) => json_response(StatusCode::OK, &serde_json::json!({})),
             Err(refused) => {

@@ -121,7 +121,7 @@ impl Client {
 
     /// Reads one thing.
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.ask(&Method::GET, path, None)
+        self.ask(&Method::GET, path, &|| Ok(None))
     }
 
     /// Every page of a list that its answer calls `name`.
@@ -145,15 +145,21 @@ impl Client {
 
     /// Changes something: once, however often it has to be sent.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.ask(&Method::POST, path, Some(body))
+        self.ask(&Method::POST, path, &|| Ok(Some(body.clone())))
     }
 
-    fn ask(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    /// The same with a body that is made anew for each attempt.
+    pub(crate) fn post_anew(&self, path: &str, body: impl Fn() -> Result<Value, Failure>) -> Result<Value, Failure> {
+        self.ask(&Method::POST, path, &|| body().map(Some))
+    }
+
+    fn ask(&self, method: &Method, path: &str, body: &Making<'_>) -> Result<Value, Failure> {
         // The same in each attempt: what was carried out before its answer was lost is not carried out twice.
         let key = uuid::Uuid::now_v7().to_string();
         let mut waits = AGAIN.iter();
         loop {
-            let outcome = self.runtime.block_on(self.once(method, path, body, &key));
+            let body = body()?;
+            let outcome = self.runtime.block_on(self.once(method, path, body.as_ref(), &key));
             match (outcome, waits.next()) {
                 (Err(Attempt::Passing(_)), Some(wait)) => self.runtime.block_on(tokio::time::sleep(*wait)),
                 (Err(Attempt::Passing(failure) | Attempt::Final(failure)), _) => return Err(failure),
@@ -193,6 +199,9 @@ impl Client {
         if status.is_success() { Ok(value) } else { Err(refused(status, &value)) }
     }
 }
+
+/// Makes the body of an attempt.
+type Making<'a> = dyn Fn() -> Result<Option<Value>, Failure> + 'a;
 
 /// How an attempt failed.
 enum Attempt {

@@ -88,11 +88,7 @@ pub fn verify_sidecar_assertion(
     now: Timestamp,
 ) -> Result<(), Box<model::Refusal>> {
     let token = signed_by(compact, keys, name)?;
-    let kind = token.header.kind.as_deref().map(str::to_ascii_lowercase);
-    if kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind)) != Some(SIDECAR_ASSERTION_TYPE) {
-        return wrong(format!("`typ` is {:?}", token.header.kind));
-    }
-    kind::critical(&token.header)?;
+    kind::is(&token.header, SIDECAR_ASSERTION_TYPE)?;
     if times(&token.claims, MAX_SIDECAR_ASSERTION_LIFETIME, now)?.0.is_none() {
         return wrong("`iat` is missing");
     }
@@ -100,7 +96,7 @@ pub fn verify_sidecar_assertion(
     check_audience(&token.claims, &[audience.to_owned()].into())
 }
 
-fn signed_by<'a>(compact: &'a str, keys: &KeySet, name: &str) -> Checked<Unverified<'a>> {
+pub(crate) fn signed_by<'a>(compact: &'a str, keys: &KeySet, name: &str) -> Checked<Unverified<'a>> {
     let token = shape::parse(compact, None)?;
     if token.issuer != name {
         return Err(unverified("`iss` is not the client"));
@@ -115,7 +111,7 @@ fn signed_by<'a>(compact: &'a str, keys: &KeySet, name: &str) -> Checked<Unverif
     Ok(token)
 }
 
-fn check_subject(token: &Unverified<'_>, name: &str) -> Checked<()> {
+pub(crate) fn check_subject(token: &Unverified<'_>, name: &str) -> Checked<()> {
     if token.claims.member("sub").and_then(Json::as_text) == Some(name) {
         Ok(())
     } else {
@@ -141,7 +137,7 @@ fn kind_of(token: &Unverified<'_>) -> Checked<()> {
 
 /// `exp` is required; `iat` and `nbf` count where they are. Returns `iat`, and the end with the
 /// skew included.
-fn times(claims: &Json, longest: SignedDuration, now: Timestamp) -> Checked<(Option<Timestamp>, Timestamp)> {
+pub(crate) fn times(claims: &Json, longest: SignedDuration, now: Timestamp) -> Checked<(Option<Timestamp>, Timestamp)> {
     let seconds = |name: &str| match claims.member(name) {
         None => Ok(None),
         Some(Json::Number(text)) => match text.parse::<i64>() {
@@ -162,7 +158,7 @@ fn times(claims: &Json, longest: SignedDuration, now: Timestamp) -> Checked<(Opt
     Ok((issued.map(|_| times.issued_at), end))
 }
 
-fn check_audience(claims: &Json, ours: &BTreeSet<String>) -> Checked<()> {
+pub(crate) fn check_audience(claims: &Json, ours: &BTreeSet<String>) -> Checked<()> {
     let names = match claims.member("aud") {
         Some(Json::Text(name)) => vec![name.clone()],
         Some(Json::Array(items)) => items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect(),

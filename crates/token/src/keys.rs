@@ -125,6 +125,14 @@ impl KeySet {
         &self.ignored
     }
 
+    /// The key, where there is exactly one.
+    pub(crate) fn only(&self) -> Option<&Key> {
+        match self.keys.as_slice() {
+            [key] => Some(key),
+            _ => None,
+        }
+    }
+
     pub(crate) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<Key>, NoKey> {
         let named = || self.keys.iter().filter(|key| kid.is_none_or(|kid| key.id.as_deref() == Some(kid)));
         let mut fitting = named().filter(|key| key.algorithm == algorithm);

@@ -23,6 +23,7 @@ pub mod verifier;
 pub mod assertion;
 pub mod kept;
 pub mod logout;
+pub mod possession;
 pub mod subject;
 pub mod transaction;
 
@@ -37,6 +38,7 @@ pub use kept::KeptKey;
 pub use keys::{InvalidKeySet, KeySet};
 pub use logout::Logout;
 pub use mint::{Compact, MintError, SigningKey};
+pub use possession::{Possession, prove_possession, verify_possession};
 pub use refresh::{KeyClients, KeyStatus};
 pub use refusal::{Rejection, Seen};
 pub use subject::{DelegatedSubject, SubjectAudiences, UserSubject, VerifiedSubject};

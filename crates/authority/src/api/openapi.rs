@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, grants, sidecars, tasks, withdrawals};
+use super::{agents, enrol, grants, sidecars, tasks, withdrawals};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
@@ -48,7 +48,7 @@ const OPERATIONS: &[Operation] = &[
     },
     read("/v1/sidecars", "Enrolled sidecars, the oldest first", &["status", LIST[0], LIST[1]]),
     make("/v1/sidecars", "Make a token that one sidecar may join by, once", sidecars::invitation_schema),
-    Operation { by: None, ..make("/v1/sidecars/enrol", "Join with a key of one's own", sidecars::joining_schema) },
+    Operation { by: None, ..make("/v1/sidecars/enrol", "Join with a key of one's own", enrol::joining_schema) },
     read("/v1/sidecars/{id}", "One sidecar", &[]),
     write("/v1/sidecars/{id}/remove", "Remove a sidecar", sidecars::reason_schema),
     read("/v1/agents", "Agents, the oldest first", &["status", "owner", "tenant", LIST[0], LIST[1]]),

@@ -1,21 +1,20 @@
-//! `/v1/sidecars`: an administrator makes a token that one sidecar may join by, once; the sidecar joins with its own
-//! key; it is listed, and removed.
+//! `/v1/sidecars`: an administrator makes a token that one sidecar may join by, once (`enrol`); sidecars are listed, and
+//! removed.
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use model::{Id, Principal, Tenant, Tool, duration::ConfigDuration};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
+use secrecy::ExposeSecret;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{Enrolment, NewJoinToken, Serves, Sidecar, SidecarStatus, Writer};
+use store::{NewJoinToken, Serves, Sidecar, SidecarStatus};
 
 use super::{
     Answer, Call,
-    body::{self, text},
+    body::text,
     page::{answer, page},
-    problem::{Code, Problem},
+    problem::Problem,
 };
 use crate::Authority;
 
@@ -35,17 +34,6 @@ struct Invitation {
     agents: Option<BTreeSet<Id<Principal>>>,
     #[serde(default = "one_hour")]
     expires_in: ConfigDuration,
-}
-
-/// A sidecar that joins.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Joining {
-    #[serde(deserialize_with = "secret")]
-    #[schemars(with = "String")]
-    token: SecretString,
-    name: String,
-    jwk: Value,
 }
 
 /// Why something is done, for the record.
@@ -115,39 +103,6 @@ impl Authority {
         self.recorded(committed.position).await?;
         Ok(Answer::ok(shown(&committed.value)).replayed(committed.replayed))
     }
-
-    /// A sidecar joins: its token says that it may, its key is what it signs with from now on.
-    pub(super) async fn enrol(&self, body: &[u8], now: Timestamp) -> Result<Answer, Problem> {
-        let Joining { token, name, jwk } = body::parse(body)?;
-        if !token.expose_secret().starts_with(store::JOIN_TOKEN_PREFIX) {
-            return Err(not_good());
-        }
-        let writer = Writer { by: format!("sidecar:{name}"), reason: None, now, idempotency: None };
-        let enrolled = self.store.enrol(&writer, &Enrolment::JoinToken(token), &name, &jwk).await;
-        let committed = enrolled.map_err(|error| match error {
-            store::StoreError::Conflict(_) => not_good(),
-            error => error.into(),
-        })?;
-        self.recorded(committed.position).await?;
-        let sidecar = &committed.value;
-        let body = json!({
-            "id": sidecar.id,
-            "name": sidecar.name,
-            "subject": format!("{}{}", self.sidecar_prefix(), sidecar.id),
-            "authority": self.settings.issuer,
-            "serves": sidecar.serves,
-        });
-        Ok(Answer::created(body).replayed(committed.replayed))
-    }
-}
-
-/// One answer for all that is wrong with a join token: whoever tries some learns nothing.
-fn not_good() -> Problem {
-    Problem::new(Code::InvalidToken, "The join token is not good: unknown, used, taken back or ended.")
-}
-
-fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D::Error> {
-    String::deserialize(deserializer).map(SecretString::from)
 }
 
 fn sidecar_id(id: &str) -> Result<Id<Sidecar>, Problem> {
@@ -176,11 +131,6 @@ fn shown(sidecar: &Sidecar) -> Value {
 /// What the body may be.
 pub(super) fn invitation_schema(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<Invitation>()
-}
-
-/// What the body may be.
-pub(super) fn joining_schema(generator: &mut SchemaGenerator) -> Schema {
-    generator.subschema_for::<Joining>()
 }
 
 /// What the body may be.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use token::{Algorithm, SigningKey};
+use token::{Algorithm, SigningKey, prove_possession};
 
 use super::world::{ISSUER, World, now};
 
@@ -13,8 +13,14 @@ async fn join_token(world: &World) -> String {
     made["token"].as_str().unwrap().to_owned()
 }
 
+/// What a sidecar sends to join.
+fn joining(token: &str, name: &str, key: &SigningKey) -> Value {
+    let proof = prove_possession(key, token.as_bytes(), ISSUER, net::clock::now()).unwrap();
+    json!({ "token": token, "name": name, "jwk": key.public_jwk(), "proof": proof.expose() })
+}
+
 async fn enrolled(world: &World, key: &SigningKey) -> String {
-    let body = json!({ "token": join_token(world).await, "name": "edge", "jwk": key.public_jwk() });
+    let body = joining(&join_token(world).await, "edge", key);
     world.manage("POST", "sidecars/enrol", "", body).await.done()["id"].as_str().unwrap().to_owned()
 }
 
@@ -33,7 +39,7 @@ async fn a_join_token_is_good_for_one_sidecar_and_one_key() {
     let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
     let token = join_token(&world).await;
     let join = |token: &str, name: &str, key: &SigningKey| {
-        world.manage("POST", "sidecars/enrol", "", json!({ "token": token, "name": name, "jwk": key.public_jwk() }))
+        world.manage("POST", "sidecars/enrol", "", joining(token, name, key))
     };
     assert_eq!(join("countersign-join-nothing", "edge", &key).await.problem(), (401, "invalid_token"));
     assert_eq!(join("nothing", "edge", &key).await.problem(), (401, "invalid_token"));
@@ -53,10 +59,45 @@ async fn a_join_token_is_good_for_one_sidecar_and_one_key() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_not_proved_does_not_join_and_a_proof_is_good_once() {
+    let world = World::new().await;
+    let token = join_token(&world).await;
+    let (key, other) =
+        (SigningKey::generate(Algorithm::EdDsa).unwrap(), SigningKey::generate(Algorithm::EdDsa).unwrap());
+    let join = |body: Value| world.manage("POST", "sidecars/enrol", "", body);
+    let with = |name: &str, value: Value| {
+        let mut body = joining(&token, "edge", &key);
+        body[name] = value;
+        body
+    };
+    let proof = |key: &SigningKey, token: &str, audience: &str| {
+        json!(prove_possession(key, token.as_bytes(), audience, net::clock::now()).unwrap().expose())
+    };
+    // Somebody who saw the token joins with a key that they only saw too, or with a proof made for something else.
+    for hostile in [
+        with("jwk", other.public_jwk().clone()),
+        with("proof", proof(&other, &token, ISSUER)),
+        with("proof", proof(&key, "countersign-join-another", ISSUER)),
+        with("proof", proof(&key, &token, "https://elsewhere.example")),
+        with("proof", json!(assertion(&key, "edge", &json!({})))),
+        with("proof", json!("")),
+    ] {
+        assert_eq!(join(hostile.clone()).await.problem(), (401, "invalid_token"), "{hostile}");
+    }
+    let missing = json!({ "token": token, "name": "edge", "jwk": key.public_jwk() });
+    assert_eq!(join(missing).await.problem(), (400, "invalid"));
+    let right = joining(&token, "edge", &key);
+    let first = join(right.clone()).await.done();
+    assert_eq!(join(right).await.problem(), (401, "invalid_token"), "a proof is good once");
+    assert_eq!(join(joining(&token, "edge", &key)).await.done()["id"], first["id"]);
+    assert_eq!(world.records("sidecar.enrolled").len(), 1);
+}
+
+#[tokio::test]
 async fn whoever_floods_the_door_is_told_to_wait() {
     let world = World::new().await;
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
-    let body = json!({ "token": "countersign-join-guess", "name": "edge", "jwk": key.public_jwk() });
+    let body = joining("countersign-join-guess", "edge", &key);
     let mut codes = Vec::new();
     for _ in 0..60 {
         codes.push(world.manage("POST", "sidecars/enrol", "", body.clone()).await.status.as_u16());

@@ -145,3 +145,13 @@ async fn a_provider_that_is_not_configured_to_tell_of_logouts_is_not_heard() {
     not_taken(&told(&world, &logout_token(&world, "logout+jwt", &json!({}))).await);
     world.first_token().await;
 }
+
+#[tokio::test]
+async fn a_flood_of_what_is_no_logout_is_told_to_wait() {
+    let world = world().await;
+    let mut codes = std::collections::BTreeMap::new();
+    for _ in 0..600 {
+        *codes.entry(told(&world, "nothing").await.status.as_u16()).or_insert(0) += 1;
+    }
+    assert!(codes[&400] >= 200 && codes.contains_key(&429), "{codes:?}");
+}

@@ -10,7 +10,7 @@ use net::{Body, body::collect};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use token::{Algorithm, SigningKey};
+use token::{Algorithm, SigningKey, prove_possession};
 
 use super::configuration::{self, SIDECAR_KEY};
 use super::files::Files;
@@ -52,7 +52,11 @@ impl Parts {
             made.map_err(|error| Failure::because(Exit::Unavailable, "the sidecar's key has no folder", error))?;
         }
         let key = SigningKey::load_or_create(&path, Algorithm::EdDsa).map_err(Failure::configuration)?;
-        let joining = json!({"token": text(&invited, "token")?, "name": "demo", "jwk": key.public_jwk()});
+        let token = text(&invited, "token")?;
+        let proof = prove_possession(&key, token.as_bytes(), &self.world.authority, net::clock::now());
+        let proof =
+            proof.map_err(|error| Failure::because(Exit::Unavailable, "the sidecar's key cannot sign", error))?;
+        let joining = json!({"token": token, "name": "demo", "jwk": key.public_jwk(), "proof": proof.expose()});
         let enrolled = self.ask(None, "/v1/sidecars/enrol", &joining).await?;
         configuration::write_sidecar(files, &self.places, &text(&enrolled, "id")?)
     }

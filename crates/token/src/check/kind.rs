@@ -24,6 +24,16 @@ pub(crate) fn check(header: &Header, accepted: &BTreeSet<TokenType>) -> Checked<
     critical(header)
 }
 
+/// That the token is of one kind, said in `typ`, and of no other (RFC 8725 §3.11).
+pub(crate) fn is(header: &Header, expected: &str) -> Checked<()> {
+    let kind = header.kind.as_deref().map(str::to_ascii_lowercase);
+    if kind.as_deref().map(|kind| kind.strip_prefix("application/").unwrap_or(kind)) != Some(expected) {
+        let internal = format!("`typ` is {:?}, not {expected}", header.kind);
+        return refuse(Code::InvalidToken, "The token's `typ` is not that of what is expected here.", internal);
+    }
+    critical(header)
+}
+
 /// RFC 7515 §4.1.11: what is critical and not understood refuses the token. Nothing is understood.
 pub(crate) fn critical(header: &Header) -> Checked<()> {
     if header.has_critical {

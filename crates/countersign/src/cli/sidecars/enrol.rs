@@ -9,7 +9,7 @@ use std::{
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use token::{Algorithm, SigningKey};
+use token::{Algorithm, SigningKey, prove_possession};
 
 use crate::{
     failure::{Exit, Failure},
@@ -57,8 +57,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     // Kept before it is shown to anybody: an answer that is lost must not leave a key that nobody has.
     let path = args.dir.join("sidecar.pem");
     let key = SigningKey::load_or_create(&path, Algorithm::EdDsa).map_err(Failure::configuration)?;
-    let body = json!({ "token": token.expose_secret(), "name": name, "jwk": key.public_jwk() });
-    let mut enrolled = client.post("/v1/sidecars/enrol", &body)?;
+    let mut enrolled = client.post_anew("/v1/sidecars/enrol", || {
+        // A proof is good once, so that an attempt whose answer was lost needs another.
+        let proof = prove_possession(&key, token.expose_secret().as_bytes(), client.url(), net::clock::now());
+        let proof = proof.map_err(|error| Failure::because(Exit::Unavailable, "the key cannot sign", error))?;
+        Ok(json!({
+            "token": token.expose_secret(), "name": name, "jwk": key.public_jwk(), "proof": proof.expose(),
+        }))
+    })?;
     if let Some(members) = enrolled.as_object_mut() {
         members.insert("key".to_owned(), json!(path));
         members.insert("url".to_owned(), json!(client.url()));
