@@ -29,6 +29,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
+use tokio_util::sync::CancellationToken;
 
 pub use census::Census;
 
@@ -43,6 +44,9 @@ use crate::{Body, Peer, Tasks, clock};
 
 /// How long a connection that was asked to end, and on which nothing happens, may take to do so.
 const PARTING: Duration = Duration::from_secs(5);
+
+/// How long who came while shutdown began may take to say what it wants: it could not know.
+const ARRIVING: Duration = Duration::from_millis(200);
 
 /// How long answers may go on after the client's certificate has ended, or its authority was taken away.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -100,8 +104,8 @@ pub fn share_of(total: usize, percent: u8) -> usize {
     (total.saturating_mul(usize::from(percent)) / 100).clamp(1, total.max(1))
 }
 
-/// Serves until shutdown begins, then lets every connection finish its requests and returns at once;
-/// [`Tasks::drain`] waits for the connections. A panic in `handler` ends only its own connection (HTTP/1.1)
+/// Serves until shutdown begins, and whoever had come by then, or comes in that moment; lets every connection finish its
+/// requests and returns; [`Tasks::drain`] waits for the connections. A panic in `handler` ends only its own connection (HTTP/1.1)
 /// or stream (HTTP/2).
 ///
 /// When a peer goes away, the future that answers it is dropped at its next await; on HTTP/1.1 that may be noticed only
@@ -120,14 +124,17 @@ where
     let mut complaints = Complaints::default();
     let http = settings::builder(&limits, &tasks);
     let server = Arc::new(Server { http, limits, handshakes, tasks, handler });
+    let mut closing = std::pin::pin!(arrived(&soft));
     loop {
         let next = async {
             let room = connections.room().await;
             (room, endpoint.accept(&mut complaints).await)
         };
+        // Who waits in the system's queue when it is closed is cut off, after it was told that it is connected.
         let (room, accepted) = tokio::select! {
+            biased;
             next = next => next,
-            () = soft.cancelled() => return,
+            () = closing.as_mut() => return,
         };
         let sharer = Sharer::at(&address(&accepted));
         let Some(Ok(place)) = room.map(|room| room.give(sharer.clone())) else {
@@ -174,7 +181,7 @@ where
         };
         let ready = tokio::select! {
             ready = tokio::time::timeout(self.limits.header_timeout, ready) => ready,
-            () = soft.cancelled() => return,
+            () = arrived(&soft) => return,
         };
         match ready {
             Ok(Ok(ready)) => self.http(ready).await,
@@ -219,7 +226,7 @@ where
         let mut outcome = tokio::select! {
             biased;
             outcome = connection.as_mut() => Some(outcome),
-            () = soft.cancelled() => None,
+            () = stopping(&soft, &activity) => None,
             () = activity.idle(idle_timeout) => None,
             () = over(standing.as_deref()) => None,
         };
@@ -236,6 +243,20 @@ where
         if let Some(Err(error)) = outcome {
             broke(address, &*error);
         }
+    }
+}
+
+/// Once shutdown began, and who came in that moment had time to arrive.
+async fn arrived(soft: &CancellationToken) {
+    soft.cancelled().await;
+    tokio::time::sleep(ARRIVING).await;
+}
+
+/// Once shutdown began; on a connection that was asked nothing yet, a moment later.
+async fn stopping(soft: &CancellationToken, activity: &Activity) {
+    soft.cancelled().await;
+    if activity.is_fresh() {
+        tokio::time::sleep(ARRIVING).await;
     }
 }
 

@@ -42,6 +42,11 @@ impl Activity {
         self.open.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether none was ever opened.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) == 0
+    }
+
     /// Returns once no request was open for `bound`, or up to a quarter longer.
     pub(super) async fn idle(&self, bound: Duration) {
         let mut seen = self.opened.load(Ordering::Relaxed);

@@ -95,6 +95,28 @@ async fn shutdown_lets_requests_in_flight_finish_and_takes_no_new_connection() {
 }
 
 #[tokio::test]
+async fn who_came_before_shutdown_is_answered_even_if_nobody_had_looked_yet() {
+    let Running { address, tasks, serving } = start(ServeLimits::default(), describe).await;
+    // On one thread, nothing else runs between these: they are in the system's queue, and only one of them has spoken.
+    let (mut spoken, mut silent) = {
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        (connect(), connect())
+    };
+    let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    std::io::Write::write_all(&mut spoken, request).unwrap();
+    tasks.stop();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    std::io::Write::write_all(&mut silent, request).unwrap();
+    for stream in [spoken, silent] {
+        stream.set_nonblocking(true).unwrap();
+        let answer = read_to_close(&mut TcpStream::from_std(stream).unwrap()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    serving.join().await.unwrap();
+    assert!(tasks.drain(PATIENCE).await);
+}
+
+#[tokio::test]
 async fn an_idle_connection_does_not_hold_up_shutdown() {
     let server = start(ServeLimits::default(), describe).await;
     let mut idle = h1(&server).await;
