@@ -46,7 +46,8 @@ impl Client {
         match self.agent.status {
             AgentStatus::Active => Ok(()),
             status @ (AgentStatus::Suspended | AgentStatus::Decommissioned) => {
-                Err(Refused::new(Error::UnauthorizedClient, format!("the agent is {}", status.as_str())))
+                let why = format!("the agent is {}", status.as_str());
+                Err(Refused::new(Error::UnauthorizedClient, why).denied(Code::AgentSuspended))
             }
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{
-    Agent, Id, Principal, Stage, Task,
+    Agent, Code, Id, Principal, Stage, Task,
     withdrawal::{Passage, passages},
 };
 use serde_json::{Value, json};
@@ -110,11 +110,12 @@ impl Authority {
         let session = user.session.as_deref().map(|sid| Passage::Session(issuer, sid));
         let token = user.token.jti.as_deref().map(|jti| Passage::Token(issuer, jti));
         if self.withdrawn.any(session.into_iter().chain(token), None).is_some() {
-            return Err(Refused::request("the user's session, or their token, was withdrawn"));
+            return Err(Refused::request("the user's session, or their token, was withdrawn").denied(Code::Withdrawn));
         }
         let who = [Passage::User(issuer, user.user.id.as_str()), Passage::Tenant(user.tenant.as_str())];
         if self.withdrawn.since(who, user.token.issued_at) {
-            return Err(Refused::request("what is done for the user was withdrawn since their token was issued"));
+            let why = "what is done for the user was withdrawn since their token was issued";
+            return Err(Refused::request(why).denied(Code::Withdrawn));
         }
         let audience = self.audience(form)?;
         let asked = self.asked(form, self.settings.lifetime, at)?;
@@ -241,7 +242,8 @@ impl Authority {
         let Some(standing) = self.store.standing(task).await.map_err(unavailable)? else { return Ok(None) };
         let Standing { task, grant, .. } = standing;
         if grant.status == GrantStatus::Withdrawn {
-            return Err(Refused::request(format!("the grant {} was withdrawn", grant.grant.id)));
+            let why = format!("the grant {} was withdrawn", grant.grant.id);
+            return Err(Refused::request(why).denied(Code::Withdrawn));
         }
         Ok(Some(Registered { task, grant: grant.grant, agents }))
     }
@@ -336,7 +338,7 @@ fn not_handed_over(client: &Client, held: &DelegatedSubject) -> Refused {
 /// RFC 8693 §2.2.2: a subject token that is invalid for any reason is an invalid request.
 fn refused(rejection: &Rejection) -> Refused {
     let refusal = &rejection.refusal;
-    if refusal.code == model::Code::KeysUnavailable {
+    if refusal.code == Code::KeysUnavailable {
         let why = refusal.internal.as_deref().unwrap_or(&refusal.detail);
         return Refused::unavailable("the keys of the subject token's issuer", &why);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Action, Authority, Element, Id, Principal, Scope};
+use model::{Action, Authority, Code, Element, Id, Principal, Scope};
 
 use crate::{
     form::Form,
@@ -133,6 +133,10 @@ impl std::fmt::Display for Limiting<'_> {
 
 impl From<Limiting<'_>> for Refused {
     fn from(limiting: Limiting<'_>) -> Self {
-        Self::new(Error::InvalidScope, format!("nothing is left to issue: {limiting}"))
+        let denial = match limiting {
+            Limiting::User => Code::Entitlement,
+            Limiting::Grant | Limiting::Agent(_) | Limiting::Request => Code::InsufficientScope,
+        };
+        Self::new(Error::InvalidScope, format!("nothing is left to issue: {limiting}")).denied(denial)
     }
 }

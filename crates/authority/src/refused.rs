@@ -1,6 +1,7 @@
 //! Refusals of the token endpoint, as RFC 6749 §5.2 and RFC 8693 §2.2.2 want them.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use model::Code;
 use net::Body;
 use serde_json::json;
 
@@ -14,6 +15,8 @@ pub(crate) struct Refused {
     pub(crate) error: Error,
     /// What is wrong, for the developer of the client. Never another principal's data.
     pub(crate) description: String,
+    /// The denial code that it comes to where the client is a sidecar that asks for an agent.
+    pub(crate) denial: Option<Code>,
 }
 
 /// The codes, with the status each has.
@@ -71,7 +74,13 @@ impl Error {
 
 impl Refused {
     pub(crate) fn new(error: Error, description: impl Into<String>) -> Self {
-        Self { error, description: description.into() }
+        Self { error, description: description.into(), denial: None }
+    }
+
+    /// The same, which comes to `denial` for an agent whose sidecar asks.
+    #[must_use]
+    pub(crate) fn denied(self, denial: Code) -> Self {
+        Self { denial: Some(denial), ..self }
     }
 
     /// `invalid_request`.
@@ -97,7 +106,10 @@ impl Refused {
 
     /// The response.
     pub(crate) fn response(&self) -> Response<Body> {
-        let body = json!({ "error": self.error.as_str(), "error_description": self.sendable() });
+        let mut body = json!({ "error": self.error.as_str(), "error_description": self.sendable() });
+        if let Some(code) = self.denial {
+            body["code"] = code.as_str().into();
+        }
         let mut response = json_response(self.error.status(), &body);
         if self.error == Error::InvalidClient {
             // RFC 9110 §15.5.2 wants a challenge on each 401; the scheme is that of RFC 7523's assertions.

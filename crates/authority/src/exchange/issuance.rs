@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Action, Agent, AgentStatus, Authority, Chain, Grant, Hop, Id, Principal, PrincipalKind, Stage, Task, Tenant,
+    Action, Agent, AgentStatus, Authority, Chain, Code, Grant, Hop, Id, Principal, PrincipalKind, Stage, Task, Tenant,
     chain::Evidence,
     delegation::{TaskClaims, UserClaims},
     registry::TaskStatus,
@@ -80,14 +80,15 @@ impl Registered {
     pub(crate) fn stands(&self, now: Timestamp) -> Result<(), Refused> {
         let Self { task, grant, agents } = self;
         if task.status != TaskStatus::Active || task.expires_at <= now {
-            return Err(Refused::request(format!("the task {} has ended", task.id)));
+            return Err(Refused::request(format!("the task {} has ended", task.id)).denied(Code::TaskEnded));
         }
         if grant.expires_at <= now {
             return Err(Refused::request(format!("the grant {} has expired", grant.id)));
         }
         for Agent { id, status, tenants, .. } in agents {
             if *status != AgentStatus::Active {
-                return Err(Refused::request(format!("the agent {id} is {}", status.as_str())));
+                let why = format!("the agent {id} is {}", status.as_str());
+                return Err(Refused::request(why).denied(Code::AgentSuspended));
             }
             if !tenants.contains(&task.tenant) {
                 return Err(Refused::request(format!("the agent {id} is not registered for the task's tenant")));

@@ -2,7 +2,7 @@
 //! (DESIGN §5.5), and tasks that an agent starts under a grant by itself, at `observe` and no further.
 
 use jiff::{SignedDuration, Timestamp};
-use model::{Grant, Id, Presence, Sensitivity, Stage, Task, Tenant, withdrawal::Passage};
+use model::{Code, Grant, Id, Presence, Sensitivity, Stage, Task, Tenant, registry::TaskStatus, withdrawal::Passage};
 use store::{GrantRecord, GrantStatus, NewTask, StoreError, Writer};
 use token::UserSubject;
 
@@ -20,6 +20,8 @@ use crate::{
 
 /// How long a task lasts that an agent starts by itself.
 const STARTED_BY_AGENT: SignedDuration = SignedDuration::from_hours(1);
+/// The value of `task` that asks for the one for which the user is there.
+const PRESENT: &str = "present";
 /// Parameters of an exchange, which a request without a subject cannot have.
 const OF_A_SUBJECT: [&str; 5] =
     ["subject_token", "subject_token_type", "requested_actor", "actor_token", "requested_token_type"];
@@ -47,7 +49,8 @@ impl Authority {
         let issuer = &grant.user.issuer;
         let session = task.session.as_deref().map(|sid| Passage::Session(issuer, sid));
         if self.withdrawn.any(session, None).is_some() {
-            return Err(Refused::request("the session that the task is bound to has ended"));
+            let why = "the session that the task is bound to has ended";
+            return Err(Refused::request(why).denied(Code::Withdrawn));
         }
         let known = self.store.known_user(issuer, &grant.user.id, &task.tenant).await;
         let known = known.map_err(|error| Refused::unavailable("the store", &error))?;
@@ -71,7 +74,8 @@ impl Authority {
         })
     }
 
-    /// The task that the token is for: the one that the form names, or one that the agent starts by naming a grant.
+    /// The task that the token is for: the one that the form names, the one that goes on with the user there, or one
+    /// that the agent starts by naming a grant.
     pub(super) async fn task_of(
         &self,
         form: &Form,
@@ -79,21 +83,67 @@ impl Authority {
         user: Option<&UserSubject>,
         at: Moment,
     ) -> Result<Id<Task>, Refused> {
-        match (form.value("task_id"), form.value("grant_id")) {
-            (Some(task), None) => Id::new(task).map_err(|_| no_such_task()),
-            (None, Some(grant)) => self.start_by_agent(form, grant, client, user, at).await,
-            (None, None) => Err(Refused::request("the parameter task_id is missing")),
-            (Some(_), Some(_)) => {
-                Err(Refused::request("`grant_id` starts a task, `task_id` goes on with one: not both"))
+        match (form.value("task_id"), form.value("grant_id"), form.value("task")) {
+            (Some(task), None, None) => Id::new(task).map_err(|_| no_such_task()),
+            (None, Some(grant), None) => {
+                let record = self.named_grant(grant, client, user).await?;
+                self.start_by_agent(form, &record, client, user, at).await
             }
+            (None, None, Some(PRESENT)) => self.present(form, client, user, at).await,
+            (None, None, Some(_)) => Err(Refused::request("`task` can be `present` only")),
+            (None, None, None) => Err(Refused::request("the parameter task_id is missing")),
+            _ => Err(Refused::request(
+                "`grant_id` starts a task, `task_id` goes on with one, `task` finds the one that goes on: one of them",
+            )),
         }
+    }
+
+    /// The task that goes on in the session of the user's token: the last one under the grant that they gave the agent
+    /// last. Where there is none, or it came to its end by itself, the agent starts the next.
+    async fn present(
+        &self,
+        form: &Form,
+        client: &Client,
+        user: Option<&UserSubject>,
+        at: Moment,
+    ) -> Result<Id<Task>, Refused> {
+        let Some(user) = user else { return Err(Refused::request("`task=present` needs a token of the user's")) };
+        let unavailable = |error: StoreError| Refused::unavailable("the store", &error);
+        let record = self.store.last_grant(&user.user, &principal(client.agent())).await.map_err(unavailable)?;
+        let Some(record) = record else {
+            return Err(Refused::request("the user has given this agent no grant").denied(Code::Impersonation));
+        };
+        let last = self.store.last_present(&record.grant.id, &user.tenant, user.session.as_deref()).await;
+        match last.map_err(unavailable)? {
+            Some(task) if task.status == TaskStatus::Withdrawn => {
+                let why = format!("the task {} was taken back: a person has to start the next", task.id);
+                Err(Refused::request(why).denied(Code::TaskEnded))
+            }
+            Some(task) if task.status == TaskStatus::Active && task.expires_at > at.now => Ok(task.id),
+            Some(_) | None => self.start_by_agent(form, &record, client, Some(user), at).await,
+        }
+    }
+
+    /// The grant of that name, if it is this agent's, and this user's where there is one.
+    async fn named_grant(
+        &self,
+        grant: &str,
+        client: &Client,
+        user: Option<&UserSubject>,
+    ) -> Result<GrantRecord, Refused> {
+        let no_such_grant = || Refused::request("there is no grant of that name for this user and this agent");
+        let grant = Id::new(grant).map_err(|_| no_such_grant())?;
+        let record = self.store.grant(&grant).await;
+        let record = record.map_err(|error| Refused::unavailable("the store", &error))?.ok_or_else(no_such_grant)?;
+        let own = client.agent().is(&record.grant.agent) && user.is_none_or(|user| record.grant.user.is(&user.user));
+        if own { Ok(record) } else { Err(no_such_grant()) }
     }
 
     /// Starts a task at `observe`: what goes further, a person starts.
     async fn start_by_agent(
         &self,
         form: &Form,
-        grant: &str,
+        record: &GrantRecord,
         client: &Client,
         user: Option<&UserSubject>,
         at: Moment,
@@ -102,15 +152,8 @@ impl Authority {
             return Err(Refused::request("an agent starts tasks at `observe`: what goes further, a person starts"));
         }
         let unavailable = |error: StoreError| Refused::unavailable("the store", &error);
-        let no_such_grant = || Refused::request("there is no grant of that name for this user and this agent");
-        let grant = Id::new(grant).map_err(|_| no_such_grant())?;
-        let record = self.store.grant(&grant).await.map_err(unavailable)?.ok_or_else(no_such_grant)?;
-        let own = client.agent().is(&record.grant.agent) && user.is_none_or(|user| record.grant.user.is(&user.user));
-        if !own {
-            return Err(no_such_grant());
-        }
         if record.status != GrantStatus::Active || record.grant.expires_at <= at.now {
-            return Err(Refused::request(format!("the grant {grant} has ended")));
+            return Err(Refused::request(format!("the grant {} has ended", record.grant.id)));
         }
         let (presence, tenant, session) = match user {
             Some(user) => (Presence::Present, user.tenant.clone(), user.session.clone()),
@@ -130,14 +173,14 @@ impl Authority {
             Passage::Tenant(tenant.as_str()),
         ];
         if self.withdrawn.since(given, record.given) {
-            return Err(Refused::request(
-                "what was given for this user, agent or tenant was withdrawn since: a person has to start the task",
-            ));
+            let why =
+                "what was given for this user, agent or tenant was withdrawn since: a person has to start the task";
+            return Err(Refused::request(why).denied(Code::Withdrawn));
         }
         if self.api.starts(client.id(), at.now).is_err() {
             return Err(Refused::new(Error::TemporarilyUnavailable, "the agent starts more tasks than it may: wait"));
         }
-        let new = new_task(form, &record, client, at.now, (presence, tenant, session));
+        let new = new_task(form, record, client, at.now, (presence, tenant, session));
         let who = principal(client.agent());
         let by = format!("agent:{} of {}", who.id, who.issuer);
         let writer = Writer { by, reason: None, now: at.now, idempotency: None };
