@@ -186,6 +186,7 @@ fn about(kind: &ChangeKind) -> About {
         | ChangeKind::SidecarEnrolled(_)
         | ChangeKind::SidecarChanged(_)
         | ChangeKind::SidecarRemoved { .. }
+        | ChangeKind::LedgerEnrolled { .. }
         | ChangeKind::GenerationBegan { .. } => none,
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     Store,
     engine::{self, Engine, Row, Value},
     error::StoreError,
+    heads::KnownLedger,
     sidecars::{JoinToken, Sidecar},
     writing::{Begun, Committed, Writer, uuid},
 };
@@ -112,6 +113,16 @@ pub enum ChangeKind {
         /// Which.
         id: Id<Sidecar>,
     },
+    /// A sidecar speaks for a ledger.
+    #[serde(rename = "ledger.enrolled")]
+    LedgerEnrolled {
+        /// The ledger.
+        id: Id<KnownLedger>,
+        /// The sidecar.
+        sidecar: Id<Sidecar>,
+        /// The key that signs the ledger's heads.
+        verifying_key: String,
+    },
     /// The database was restored from a backup.
     #[serde(rename = "generation.began")]
     GenerationBegan {
@@ -167,6 +178,7 @@ impl ChangeKind {
             Self::SidecarEnrolled(_) => "sidecar.enrolled",
             Self::SidecarChanged(_) => "sidecar.changed",
             Self::SidecarRemoved { .. } => "sidecar.removed",
+            Self::LedgerEnrolled { .. } => "ledger.enrolled",
             Self::GenerationBegan { .. } => "generation.began",
         }
     }

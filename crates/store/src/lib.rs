@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod file;
 mod grants;
+mod heads;
 mod jwk;
 mod page;
 mod present;
@@ -37,6 +38,7 @@ pub use changes::{Change, ChangeKind, Feed, Head, MAX_FEED};
 pub use error::{OpenError, StoreError};
 pub use file::{Declarations, StoreFile, WrittenAgent, WrittenCredential, WrittenGrant, WrittenPrincipal, WrittenTask};
 pub use grants::{GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
+pub use heads::{AnchoredHead, KnownLedger, MAX_EARLIER_HEADS};
 pub use page::{Listed, MAX_PAGE, Page};
 pub use sidecars::{
     Enrolment, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey, SidecarStatus,

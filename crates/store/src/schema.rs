@@ -10,7 +10,11 @@ use crate::{
 };
 
 /// Every migration, in order. One that was released is never changed: another one follows it.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001.sql"), include_str!("../migrations/0002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001.sql"),
+    include_str!("../migrations/0002.sql"),
+    include_str!("../migrations/0005.sql"),
+];
 
 /// A number that only this program locks by, on a server that others may use too.
 const LOCK: i64 = 0x636F_756E_7465_7273;

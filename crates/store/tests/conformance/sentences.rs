@@ -1,5 +1,6 @@
 //! What holds of every database.
 
+mod heads;
 mod log;
 mod once;
 mod present;
@@ -7,4 +8,4 @@ mod registered;
 mod served;
 mod start;
 
-pub(crate) use self::{log::*, once::*, present::*, registered::*, served::*, start::*};
+pub(crate) use self::{heads::*, log::*, once::*, present::*, registered::*, served::*, start::*};
