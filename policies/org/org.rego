@@ -25,3 +25,12 @@ deny contains {
 	input.task.sensitivity == "high"
 	trim_space(input.agent.owner) == ""
 }
+
+# Asked by the authority before a token is issued, in its own configuration. What is sensitive is not handed from agent to
+# agent.
+delegate contains {"code": "within_grant"} if not hands_on_sensitive
+
+hands_on_sensitive if {
+	input.exchange.from.kind == "agent"
+	input.exchange.task.sensitivity == "high"
+}

@@ -35,3 +35,14 @@ test_an_agent_without_an_owner_writes_nothing_sensitive if {
 	codes(object.union(orphan, {"task": {"sensitivity": "low"}})) == set()
 	codes(object.union(orphan, {"action": {"effect": "read"}})) == set()
 }
+
+issued(given) := {reason.code | some reason in org.delegate with input as given}
+
+test_what_is_sensitive_is_not_handed_on if {
+	by_user := {"exchange": {"from": {"kind": "user"}, "task": {"sensitivity": "high"}}}
+	by_agent := {"exchange": {"from": {"kind": "agent"}, "task": {"sensitivity": "high"}}}
+	harmless := {"exchange": {"from": {"kind": "agent"}, "task": {"sensitivity": "medium"}}}
+	issued(by_user) == {"within_grant"}
+	issued(by_agent) == set()
+	issued(harmless) == {"within_grant"}
+}

@@ -35,15 +35,15 @@ pub(crate) struct Checked {
     pub(crate) packages: Vec<Package>,
     /// Every module in the engine, the library and the generated one included.
     pub(crate) modules: Vec<File>,
-    /// For each package by its name what it reads of the input.
+    /// For each package by its name what it reads of a call's input.
     pub(crate) reads: BTreeMap<String, Part>,
 }
 
 /// The most problems that are reported at once.
 const MAX_PROBLEMS: usize = 50;
 
-/// Checks `sources` against each other, the library and the catalogue.
-pub(crate) fn sources(sources: &[Source], catalogue: &Catalogue) -> Result<Checked, LoadError> {
+/// Checks `sources` against each other, the library and the catalogue, where there is one to check against.
+pub(crate) fn sources(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Checked, LoadError> {
     let owners = owners(sources)?;
     for (source, owner) in sources.iter().zip(&owners) {
         bindings(source, owner, catalogue)?;
@@ -100,12 +100,12 @@ fn owners(sources: &[Source]) -> Result<Vec<Owner>, LoadError> {
     sources.iter().map(owner).collect()
 }
 
-fn bindings(source: &Source, owner: &Owner, catalogue: &Catalogue) -> Result<(), LoadError> {
+fn bindings(source: &Source, owner: &Owner, catalogue: Option<&Catalogue>) -> Result<(), LoadError> {
     let unfit = |reason: String| Err(LoadError::Source { name: source.name.clone(), reason });
     match (owner, &source.tools) {
         (Owner::Team(_), None) => unfit("a team's source names the tools it decides about in `for`".to_owned()),
         (Owner::Org | Owner::Library, Some(_)) => unfit("`org` decides about every tool and has no `for`".to_owned()),
-        (_, tools) => match tools.iter().flatten().find(|tool| catalogue.tool(tool).is_none()) {
+        (_, tools) => match tools.iter().flatten().find(|tool| catalogue.is_some_and(|all| all.tool(tool).is_none())) {
             Some(tool) => unfit(format!("`for` names the tool `{tool}`, which is not configured")),
             None => Ok(()),
         },

@@ -10,6 +10,8 @@ pub(crate) struct Answers {
     pub(crate) deny: Vec<Reason>,
     pub(crate) approval: Vec<Reason>,
     pub(crate) obligations: Vec<Reason>,
+    pub(crate) delegate: Vec<Reason>,
+    pub(crate) manage: Vec<Reason>,
 }
 
 /// Why a package gave no answer.
@@ -37,7 +39,7 @@ pub(crate) fn combine(outcomes: Vec<(&str, Result<Answers, Failure>)>) -> Decisi
             Err(failure) => {
                 let code = failure.code();
                 failed.get_or_insert(code);
-                failures.push(failure.reason(code, package));
+                failures.push(failure.reason(package));
             }
         }
     }
@@ -83,14 +85,15 @@ fn denied(code: Code, reasons: Vec<Reason>) -> Decision {
 }
 
 impl Failure {
-    const fn code(&self) -> Code {
+    pub(crate) const fn code(&self) -> Code {
         match self {
             Self::Error(_) => Code::PolicyError,
             Self::Budget(_) => Code::PolicyBudget,
         }
     }
 
-    fn reason(self, code: Code, package: &str) -> Reason {
+    pub(crate) fn reason(self, package: &str) -> Reason {
+        let code = self.code();
         let (Self::Error(internal) | Self::Budget(internal)) = self;
         Reason {
             code: code.as_str().to_owned(),

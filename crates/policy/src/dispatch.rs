@@ -1,9 +1,10 @@
-//! The questions put to the engine: one generated rule for each package that answers, with constant names only,
-//! naming just the sets that the package declares, since an undeclared one would make the whole object undefined.
+//! The questions put to the engine: one generated rule for each package and each thing that it answers about, with
+//! constant names only, naming just the sets that the package declares, since an undeclared one would make the whole
+//! object undefined.
 
 use std::collections::BTreeSet;
 
-use crate::roots::{Answer, Owner, Path, dotted};
+use crate::roots::{About, Answer, Owner, Path, dotted};
 
 /// The module that the generated rules are in.
 const MODULE: &str = "countersign.dispatch";
@@ -19,7 +20,9 @@ pub(crate) struct Package {
     pub(crate) name: String,
     /// The path of the generated rule.
     pub(crate) rule: String,
-    /// The sets it declares.
+    /// What that asks about.
+    pub(crate) about: About,
+    /// The sets about it that the package declares.
     pub(crate) answers: BTreeSet<Answer>,
 }
 
@@ -27,16 +30,20 @@ pub(crate) struct Package {
 pub(crate) fn generate(declared: Vec<(Owner, Path, BTreeSet<Answer>)>) -> (Vec<Package>, String) {
     let mut text = format!("package {MODULE}\n\nready := true\n");
     let mut packages = Vec::new();
-    for (owner, path, mut answers) in declared {
-        answers.remove(&Answer::Delegate);
-        if answers.is_empty() {
-            continue;
+    for (owner, path, declared) in declared {
+        let name = dotted(&path);
+        for about in About::ALL {
+            let answers: BTreeSet<Answer> = declared.iter().copied().filter(|answer| answer.about() == about).collect();
+            if answers.is_empty() {
+                continue;
+            }
+            let rule = format!("package_{}", packages.len());
+            let sets: Vec<String> =
+                answers.iter().map(|answer| format!("\"{0}\": data.{name}.{0}", answer.name())).collect();
+            text.push_str(&format!("{rule} := {{{}}}\n", sets.join(", ")));
+            let rule = format!("data.{MODULE}.{rule}");
+            packages.push(Package { owner: owner.clone(), name: name.clone(), rule, about, answers });
         }
-        let (name, rule) = (dotted(&path), format!("package_{}", packages.len()));
-        let sets: Vec<String> =
-            answers.iter().map(|answer| format!("\"{0}\": data.{name}.{0}", answer.name())).collect();
-        text.push_str(&format!("{rule} := {{{}}}\n", sets.join(", ")));
-        packages.push(Package { owner, name, rule: format!("data.{MODULE}.{rule}"), answers });
     }
     (packages, text)
 }

@@ -17,11 +17,11 @@ use crate::{
     dispatch::{Package, READY},
     input::{self, InvalidInput},
     member,
-    roots::{Answer, Owner},
+    roots::{About, Answer, Owner},
 };
 
 mod memory;
-mod revision;
+pub(crate) mod revision;
 
 use memory::Memory;
 
@@ -95,13 +95,11 @@ impl Engine {
 
     /// Checks `sources` and prepares them.
     pub fn load_within(sources: &[Source], catalogue: &Catalogue, bounds: Bounds) -> Result<Self, LoadError> {
-        let Checked { mut engine, packages, modules, reads } = check::sources(sources, catalogue)?;
-        let timer = ExecutionTimerConfig { limit: bounds.budget, check_interval: STEPS_BETWEEN_LOOKS };
-        engine.set_execution_timer_config(timer);
-        engine.set_strict_builtin_errors(true);
-        // An engine that has answered once is prepared, and so are its clones.
-        engine.eval_rule(READY.to_owned()).map_err(|error| LoadError::Engine(error.to_string()))?;
-        let revision = revision::of(&modules, sources, catalogue);
+        let Checked { engine, mut packages, modules, reads } = check::sources(sources, Some(catalogue))?;
+        let engine = prepared(engine, bounds.budget)?;
+        packages.retain(|package| package.about == About::Calls);
+        let about = format!("{} {}", input::VERSION, catalogue.revision());
+        let revision = revision::of(&modules, sources, &about);
         let tools = bound(sources, packages, &reads);
         let bundles = sources.iter().map(|source| source.name.clone()).collect();
         Ok(Self { prototype: engine, tools, memory: Memory::of(bounds.remembered), bounds, revision, bundles })
@@ -174,6 +172,15 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+/// `engine` under what bounds it, ready to be cloned and asked.
+pub(crate) fn prepared(mut engine: regorus::Engine, budget: Duration) -> Result<regorus::Engine, LoadError> {
+    engine.set_execution_timer_config(ExecutionTimerConfig { limit: budget, check_interval: STEPS_BETWEEN_LOOKS });
+    engine.set_strict_builtin_errors(true);
+    // An engine that has answered once is prepared, and so are its clones.
+    engine.eval_rule(READY.to_owned()).map_err(|error| LoadError::Engine(error.to_string()))?;
+    Ok(engine)
+}
+
 /// For each tool that a team is bound to, the packages to ask, and what they read together.
 fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Part>) -> BTreeMap<Id<Tool>, Asked> {
     let (org, of_teams): (Vec<_>, Vec<_>) = packages.into_iter().partition(|package| package.owner == Owner::Org);
@@ -197,7 +204,7 @@ fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Pa
 }
 
 /// What `package` answers to the input that `engine` holds.
-fn ask(engine: &mut regorus::Engine, package: &Package) -> Result<Answers, Failure> {
+pub(crate) fn ask(engine: &mut regorus::Engine, package: &Package) -> Result<Answers, Failure> {
     // The engine is code of others that runs on text of agents: its panic is one denied call and nothing more.
     let evaluated = catch_unwind(AssertUnwindSafe(|| engine.eval_rule(package.rule.clone())))
         .map_err(|_| Failure::Error("the policy engine panicked".to_owned()))?;
@@ -219,7 +226,8 @@ fn answers(value: &Value, package: &Package) -> Result<Answers, String> {
             Answer::Deny => &mut answers.deny,
             Answer::Approval => &mut answers.approval,
             Answer::Obligations => &mut answers.obligations,
-            Answer::Delegate => continue,
+            Answer::Delegate => &mut answers.delegate,
+            Answer::Manage => &mut answers.manage,
         };
         for found in members.iter_sorted() {
             reasons.push(member::reason(found, *answer, &package.name)?);
@@ -230,7 +238,7 @@ fn answers(value: &Value, package: &Package) -> Result<Answers, String> {
 }
 
 /// Whether `value` has no more than `bytes` of text, anything else counted as eight.
-fn fits(value: &Value, bytes: usize) -> bool {
+pub(crate) fn fits(value: &Value, bytes: usize) -> bool {
     fn spend(value: &Value, left: usize) -> Option<usize> {
         match value {
             Value::String(text) => left.checked_sub(text.len() + 8),

@@ -9,6 +9,8 @@
 
 mod authority;
 mod engine_value;
+pub mod exchange;
+pub mod management;
 mod quantity;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +20,7 @@ use model::{
     Sensitivity, Stage, Tenant, Tool,
     canonical::{self, Form},
     chain::Evidence,
+    delegation::{TaskClaims, UserClaims},
     fact::Known,
     id::{DecisionMark, Run},
     part::WHOLE,
@@ -237,12 +240,12 @@ impl<'a> Input<'a> {
                 resource: &call.resource,
                 parameters: call.parameters.iter().map(|(name, parameter)| (name, Leaf::of(parameter))).collect(),
             },
-            user: User::of(question),
+            user: User::of(&delegation.chain.user().principal, &delegation.user),
             agent: Agent::of(question),
             chain: delegation.chain.hops().map(|hop| Hop::of(hop, &demand)).collect(),
             delegation: DelegationInput::of(question, &demand),
             limits: question.limits.iter().map(LimitState::of).collect(),
-            task: TaskInput::of(question),
+            task: TaskInput::of(&delegation.task, &delegation.run),
             facts: &question.facts,
             tenant: &delegation.tenant,
             approval: None,
@@ -253,8 +256,7 @@ impl<'a> Input<'a> {
 }
 
 impl<'a> User<'a> {
-    fn of(question: &'a Question) -> Self {
-        let (user, claims) = (&question.delegation.chain.user().principal, &question.delegation.user);
+    fn of(user: &'a Principal, claims: &'a UserClaims) -> Self {
         Self {
             id: &user.id,
             issuer: &user.issuer,
@@ -330,11 +332,10 @@ impl<'a> DelegationInput<'a> {
 }
 
 impl<'a> TaskInput<'a> {
-    fn of(question: &'a Question) -> Self {
-        let task = &question.delegation.task;
+    fn of(task: &'a TaskClaims, run: &'a Id<Run>) -> Self {
         Self {
             id: task.id.as_ref(),
-            run_id: &question.delegation.run,
+            run_id: run,
             use_case: task.use_case.as_deref(),
             initiated_by: task.initiated_by.as_deref(),
             sensitivity: task.sensitivity,
@@ -372,9 +373,14 @@ pub(crate) fn canonical_taking(question: &Question, wanted: &Part) -> Result<(Ve
 
 /// The JSON Schema of the input, from the types above.
 pub fn schema() -> serde_json::Value {
+    schema_of::<Input<'_>>(&format!("Countersign policy input, version {VERSION}"))
+}
+
+/// The JSON Schema of an input.
+fn schema_of<Of: JsonSchema>(title: &str) -> serde_json::Value {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    let mut schema = generator.root_schema_for::<Input<'_>>();
-    schema.insert("title".to_owned(), format!("Countersign policy input, version {VERSION}").into());
+    let mut schema = generator.root_schema_for::<Of>();
+    schema.insert("title".to_owned(), title.into());
     schema.to_value()
 }
 

@@ -18,6 +18,7 @@ mod error;
 mod library;
 mod member;
 mod roots;
+mod steering;
 
 #[cfg(test)]
 #[path = "../benches/fixture.rs"]
@@ -27,3 +28,4 @@ pub use bundle::Source;
 pub use config::PolicySource;
 pub use engine::{Bounds, Engine, Written};
 pub use error::{LoadError, Problem};
+pub use steering::{Ruling, Steering};

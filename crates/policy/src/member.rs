@@ -14,7 +14,7 @@ pub(crate) fn names(answer: Answer) -> &'static [&'static str] {
     match answer {
         // Who may approve and for how long is read by the approval itself, once there is one.
         Answer::Approval => &["code", "message", "internal", "retry", "approvers", "expires"],
-        Answer::Delegate => &["code", "message", "internal"],
+        Answer::Delegate | Answer::Manage => &["code", "message", "internal"],
         Answer::Allow | Answer::Deny | Answer::Obligations => &["code", "message", "internal", "retry"],
     }
 }

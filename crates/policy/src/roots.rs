@@ -10,6 +10,21 @@ pub(crate) const ORG: &str = "org";
 /// A path of names, without the leading `data`.
 pub(crate) type Path = Vec<String>;
 
+/// What packages are asked about. Each question has an input of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum About {
+    /// A call.
+    Calls,
+    /// A token that is about to be issued.
+    Issuance,
+    /// Something that somebody does by the management API.
+    Management,
+}
+
+impl About {
+    pub(crate) const ALL: [Self; 3] = [Self::Calls, Self::Issuance, Self::Management];
+}
+
 /// The sets a decision is made from. The names are reserved in every package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Answer {
@@ -19,10 +34,22 @@ pub(crate) enum Answer {
     Obligations,
     /// Judged where tokens are issued, never in a call's decision.
     Delegate,
+    /// Judged where somebody manages.
+    Manage,
 }
 
 impl Answer {
-    pub(crate) const ALL: [Self; 5] = [Self::Allow, Self::Deny, Self::Approval, Self::Obligations, Self::Delegate];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Allow, Self::Deny, Self::Approval, Self::Obligations, Self::Delegate, Self::Manage];
+
+    /// What it is an answer about.
+    pub(crate) const fn about(self) -> About {
+        match self {
+            Self::Allow | Self::Deny | Self::Approval | Self::Obligations => About::Calls,
+            Self::Delegate => About::Issuance,
+            Self::Manage => About::Management,
+        }
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -31,6 +58,7 @@ impl Answer {
             Self::Approval => "approval",
             Self::Obligations => "obligations",
             Self::Delegate => "delegate",
+            Self::Manage => "manage",
         }
     }
 

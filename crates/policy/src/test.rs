@@ -24,7 +24,7 @@ pub struct Outcome {
 pub fn run(source: &Source, catalogue: &model::Catalogue) -> Result<Vec<Outcome>, LoadError> {
     let owner = Owner::of_source(&source.name)
         .ok_or_else(|| LoadError::Source { name: source.name.clone(), reason: "not a source's name".to_owned() })?;
-    let engine = check::sources(std::slice::from_ref(source), catalogue)?.engine;
+    let engine = check::sources(std::slice::from_ref(source), Some(catalogue))?.engine;
     with(engine, &owner, &source.tests)
 }
 

@@ -35,6 +35,10 @@ pub(super) fn check(module: &Module, rule: &Rule, problems: &mut Vec<Problem>) {
         let hint = "what is allowed is said by the team that the tool belongs to".to_owned();
         problems.push(problem(rule.span(), "`countersign.org` never allows", hint));
     }
+    if matches!(module.owner, Owner::Team(_)) && answer == Answer::Manage {
+        let hint = "write it in `countersign.org`".to_owned();
+        problems.push(problem(rule.span(), "a team does not say who manages", hint));
+    }
 }
 
 /// What can be said of a member by looking at it; the rest is seen when it is there.

@@ -10,7 +10,7 @@ use super::{
     modules::{Module, Rule, import_name},
     walk::{Reference, Uses, reference},
 };
-use crate::roots::Path;
+use crate::roots::{About, Answer, Path};
 
 /// Where a value comes from: the input, or an argument of the function that a rule defines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,10 +56,15 @@ impl<'a> Known<'a> {
         self.own.entry(key).or_default().definition(module, rule, function);
     }
 
-    /// What the rules of the package `package` read of the input, with every rule that they may evaluate.
+    /// What the rules of the package `package` read of a call, with every rule that they may evaluate. The answers about
+    /// other things than calls have another input.
     pub(super) fn of_package(&self, package: &[String]) -> Part {
         let mut reads = Part::default();
-        let mut open: Vec<&Path> = self.own.keys().filter(|path| path.starts_with(package)).copied().collect();
+        let of_calls = |path: &&&Path| {
+            let answer = path.last().and_then(|name| Answer::named(name));
+            path.starts_with(package) && answer.is_none_or(|answer| answer.about() == About::Calls)
+        };
+        let mut open: Vec<&Path> = self.own.keys().filter(of_calls).copied().collect();
         let mut seen: BTreeSet<&Path> = open.iter().copied().collect();
         let mut summaries = BTreeMap::new();
         while let Some(path) = open.pop() {

@@ -1,20 +1,18 @@
 //! The revision of a set of policies: everything that the decisions of an [`super::Engine`] depend on.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use model::Catalogue;
 
-use crate::{Source, bundle::File, input};
+use crate::{Source, bundle::File};
 
 /// The engine that evaluates. A test holds it to the version in the lock file.
 pub(super) const ENGINE: &str = "regorus 0.14.1";
 
-/// The digest over `modules` (library and generated ones included), the sources' data and bindings, the catalogue,
-/// the engine and the input's version.
-pub(super) fn of(modules: &[File], sources: &[Source], catalogue: &Catalogue) -> String {
+/// The digest over `modules` (library and generated ones included), the sources' data and bindings,
+/// the engine and what is asked `about`: the input's version, and the catalogue where there is one.
+pub(crate) fn of(modules: &[File], sources: &[Source], about: &str) -> String {
     let mut digest = Digest(Context::new(&SHA256));
     digest.part(ENGINE);
-    digest.part(&input::VERSION.to_string());
-    digest.part(catalogue.revision());
+    digest.part(about);
     // Where a file lies does not matter to what it decides.
     let mut texts: Vec<&str> = modules.iter().map(|file| file.text.as_str()).collect();
     texts.sort_unstable();

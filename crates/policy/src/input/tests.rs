@@ -229,17 +229,20 @@ fn the_schema_describes_the_input_and_every_declared_member_is_required() {
 
 /// `UPDATE_SCHEMA=1 cargo test -p countersign-policy schema` writes it anew.
 #[test]
-fn the_committed_schema_is_the_generated_one() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../policies/schema/input.json");
-    let generated = format!("{}\n", serde_json::to_string_pretty(&schema()).unwrap());
-    if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        std::fs::write(&path, &generated).unwrap();
+fn the_committed_schemas_are_the_generated_ones() {
+    for (name, schema) in [("input", schema()), ("exchange", exchange::schema()), ("management", management::schema())]
+    {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../policies/schema/{name}.json"));
+        let generated = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            committed == generated,
+            "policies/schema/{name}.json is stale: UPDATE_SCHEMA=1 cargo test -p countersign-policy schema"
+        );
     }
-    let committed = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        committed == generated,
-        "policies/schema/input.json is stale: UPDATE_SCHEMA=1 cargo test -p countersign-policy schema"
-    );
 }
 
 #[test]
