@@ -71,15 +71,32 @@ impl Frontier {
 
     /// Appends a line.
     pub(crate) fn push(&mut self, line: &[u8]) {
-        let mut hash = hash_parts(&[&[0], line]);
-        let mut size = self.size;
-        while size & 1 == 1 {
+        self.push_subtree(0, leaf(line));
+    }
+
+    /// Appends two to the power of `level` lines at once, of which `hash` is the complete subtree; false, and nothing is
+    /// appended, where such a subtree cannot stand there.
+    pub(crate) fn push_subtree(&mut self, level: u32, mut hash: Hash) -> bool {
+        let Some(lines) = 1_u64.checked_shl(level) else { return false };
+        let Some(size) = self.size.checked_add(lines) else { return false };
+        let mut above = self.size >> level;
+        if above << level != self.size {
+            return false;
+        }
+        while above & 1 == 1 {
             let Some(left) = self.subtrees.pop() else { break };
             hash = node(&left, &hash);
-            size >>= 1;
+            above >>= 1;
         }
         self.subtrees.push(hash);
-        self.size += 1;
+        self.size = size;
+        true
+    }
+
+    /// Its complete subtrees from left to right, each with its level.
+    pub(crate) fn levels(&self) -> Vec<(u32, Hash)> {
+        let levels = (0..u64::BITS).rev().filter(|level| self.size >> level & 1 == 1);
+        levels.zip(self.subtrees.iter().copied()).collect()
     }
 
     /// The root of the tree (RFC 6962 §2.1).
@@ -103,7 +120,12 @@ impl WrittenFrontier {
     }
 }
 
-fn node(left: &Hash, right: &Hash) -> Hash {
+/// The hash of one line in the tree.
+pub(crate) fn leaf(line: &[u8]) -> Hash {
+    hash_parts(&[&[0], line])
+}
+
+pub(crate) fn node(left: &Hash, right: &Hash) -> Hash {
     hash_parts(&[&[1], left, right])
 }
 

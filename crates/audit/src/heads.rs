@@ -159,6 +159,11 @@ impl VerifyingKey {
         &self.name
     }
 
+    /// The key itself, as Ed25519 has it.
+    pub(crate) const fn public(&self) -> &[u8; 32] {
+        &self.public
+    }
+
     fn typed(&self) -> Vec<u8> {
         let mut typed = vec![ED25519_TYPE];
         typed.extend_from_slice(&self.public);

@@ -22,6 +22,7 @@ pub mod rebuild;
 pub mod record;
 mod recovery;
 mod segment;
+pub mod ship;
 mod stored;
 pub mod tail;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The ledger's handle: async callers on one side, the writer's thread on the other.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use model::{Id, Verdict, id::DecisionMark};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
@@ -26,6 +28,7 @@ use crate::{
     record::{self, CallDecided, CallSettled, Event},
     recovery,
     segment::{HEAD_FILE, Home},
+    ship,
     values::{Draft, VERSION},
     writer::{Append, Mark, Order, Request, Writer},
 };
@@ -51,6 +54,7 @@ pub struct Ledger {
 struct Inner {
     id: String,
     key: VerifyingKey,
+    signer: Ed25519KeyPair,
     dir: std::path::PathBuf,
     requests: mpsc::Sender<Request>,
     chores: mpsc::Sender<Chore>,
@@ -81,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) seals: AtomicU64,
     /// The ledger is being closed, or nobody has it any more.
     pub(crate) stopping: AtomicBool,
+    /// From which line on the ledger is needed, and by whom.
+    pub(crate) needed: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// Figures for metrics and `/status`.
@@ -165,20 +171,20 @@ impl Ledger {
         let retention = settings.retention;
         // Dropping the task's handle lets it run on.
         drop(tasks.spawn_blocking("ledger writer", move || match begin(settings, told) {
-            Ok((mut writer, lock, id, dir)) => {
+            Ok((mut writer, lock, id, dir, signer)) => {
                 let lock = Arc::new(lock);
                 let key = writer.verifying_key();
-                if ready.send(Ok((id, key, dir, Arc::clone(&lock)))).is_ok() {
+                if ready.send(Ok((id, key, dir, signer, Arc::clone(&lock)))).is_ok() {
                     writer.run(&inbox);
                 }
                 drop(lock);
             }
             Err(error) => drop(ready.send(Err(error))),
         }));
-        let (id, key, dir, lock) = opened.await.map_err(|_| LedgerError::Closed)??;
+        let (id, key, dir, signer, lock) = opened.await.map_err(|_| LedgerError::Closed)??;
         let slots = Arc::new(Semaphore::new(queue));
         let (chores, given) = mpsc::channel();
-        let inner = Arc::new(Inner { id, key, dir, requests, chores, slots, queue, shared });
+        let inner = Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared });
         let (pen, dir, shared) = (Pen(Arc::downgrade(&inner)), inner.dir.clone(), Arc::clone(&inner.shared));
         let keeper = Keeper { dir, pen, shared, interval, compress_after, retention };
         drop(tasks.spawn_blocking("ledger keeper", move || {
@@ -297,8 +303,29 @@ impl Ledger {
 
     /// The newest head that was signed, as it lies on disk; `None` before the first.
     pub fn head(&self) -> Option<Head> {
+        self.newest_head().map(|(head, _)| head)
+    }
+
+    /// The same with its signed note.
+    pub(crate) fn newest_head(&self) -> Option<(Head, String)> {
         let note = fs::read_to_string(self.inner.dir.join(HEAD_FILE)).ok()?;
-        Head::verify(&note, &self.inner.key).ok()
+        Head::verify(&note, &self.inner.key).ok().map(|head| (head, note))
+    }
+
+    /// The folder it lies in.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The ledger key's word that `sidecar` speaks for this ledger.
+    pub(crate) fn prove(&self, sidecar: &str) -> String {
+        ship::anchor::prove(&self.inner.signer, &self.inner.key, sidecar)
+    }
+
+    /// From now on, and until `whom` says this of a later line, retention takes no segment away that holds a line from
+    /// `seq` on.
+    pub(crate) fn needed_from(&self, whom: &'static str, seq: u64) {
+        self.inner.shared.needed.lock().unwrap_or_else(PoisonError::into_inner).insert(whom, seq);
     }
 
     /// Figures for metrics.
@@ -366,7 +393,7 @@ impl Pen {
     }
 }
 
-type Begun = (Writer, File, String, std::path::PathBuf);
+type Begun = (Writer, File, String, std::path::PathBuf, Ed25519KeyPair);
 
 /// Everything that opening does, on the writer's thread because it blocks.
 fn begin(settings: LedgerSettings, shared: Arc<Shared>) -> Result<Begun, LedgerError> {
@@ -376,12 +403,14 @@ fn begin(settings: LedgerSettings, shared: Arc<Shared>) -> Result<Begun, LedgerE
     let lock = lock(&dir)?;
     let key = keys::load_or_create(&settings.key)?;
     let about = about(&dir, &settings, &key)?;
+    // The writer has its own; this one says who speaks for the ledger.
+    let signer = keys::load_or_create(&settings.key)?;
     reserve(&dir.join(RESERVE_FILE), settings.reserve_bytes);
     let home = Home { dir: dir.clone(), origin: about.origin, key };
     let recovered = recovery::recover(&home)?;
     let reserve = dir.join(RESERVE_FILE);
     let writer = Writer::begin(home, settings, &about.id, recovered, reserve, shared)?;
-    Ok((writer, lock, about.id, dir))
+    Ok((writer, lock, about.id, dir, signer))
 }
 
 /// One writer a directory: the lock is the file's, and ends with the process however that ends.
@@ -396,11 +425,7 @@ fn lock(dir: &Path) -> Result<File, LedgerError> {
 }
 
 /// Which ledger this is, decided at its first start; the key must be the one it was begun with.
-fn about(
-    dir: &Path,
-    settings: &LedgerSettings,
-    key: &aws_lc_rs::signature::Ed25519KeyPair,
-) -> Result<About, LedgerError> {
+fn about(dir: &Path, settings: &LedgerSettings, key: &Ed25519KeyPair) -> Result<About, LedgerError> {
     if let Some(about) = About::read(dir)? {
         let own = VerifyingKey::of(&about.origin, key).to_string();
         if own == about.verifying_key {

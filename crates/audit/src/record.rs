@@ -22,7 +22,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use alert::{UsedAfterEnd, WithdrawalFacts};
+pub use alert::{OtherHistory, UsedAfterEnd, WithdrawalFacts};
 pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub use timings::Timings;

@@ -1,5 +1,6 @@
 //! The ledger as its callers see it: written, closed, crashed, damaged, read again.
 
+mod anchoring;
 mod compression;
 mod crash;
 mod erasure;

@@ -3,7 +3,7 @@
 //! A mark, the record, a head over the record, then the files, lines first; the mark goes last. The seal of the last
 //! retired segment stays: the rest begins at it. Whatever step is the last before a crash, the next start finishes.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::PoisonError};
 
 use jiff::Timestamp;
 
@@ -24,6 +24,8 @@ struct Sealed {
     index: u64,
     latest: Option<Timestamp>,
     bytes: u64,
+    /// The number of the first line after it.
+    end: u64,
 }
 
 pub(super) fn retire_due(keeper: &Keeper, now: Timestamp) -> Result<(), LedgerError> {
@@ -31,7 +33,13 @@ pub(super) fn retire_due(keeper: &Keeper, now: Timestamp) -> Result<(), LedgerEr
         return Ok(());
     }
     let (sealed, unsealed_bytes) = sealed_segments(&keeper.dir)?;
+    let needed = keeper.shared.needed.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied();
     for (index, because) in due(&sealed, unsealed_bytes, &keeper.retention, now) {
+        let end = sealed.iter().find(|segment| segment.index == index).map_or(u64::MAX, |segment| segment.end);
+        if needed.is_some_and(|needed| needed < end) {
+            // The next look finds it again: those after it are needed too.
+            break;
+        }
         retire(&keeper.dir, index, because, &keeper.pen)?;
     }
     Ok(())
@@ -44,7 +52,10 @@ fn sealed_segments(dir: &Path) -> Result<(Vec<Sealed>, u64), LedgerError> {
         let bytes = [&paths.lines, &paths.values, &paths.heads, &paths.seal].map(|path| stored::bytes_on_disk(path));
         let bytes = bytes.iter().sum();
         match Seal::read(&paths.seal).map_err(LedgerError::io(&paths.seal))? {
-            Some(seal) => sealed.push(Sealed { index, latest: seal.latest, bytes }),
+            Some(seal) => {
+                let end = seal.first_seq.saturating_add(seal.records);
+                sealed.push(Sealed { index, latest: seal.latest, bytes, end });
+            }
             None => unsealed_bytes += bytes,
         }
     }
@@ -188,6 +199,7 @@ mod tests {
             index: place as u64 + 1,
             latest: Some(at(&format!("2026-03-{day}T12:00:00Z"))),
             bytes: 100,
+            end: place as u64 + 1,
         };
         days.iter().enumerate().map(sealed).collect()
     }

@@ -1,5 +1,5 @@
-//! Alerts about tokens: one that was used after it, or what it was issued for, had been taken back. Somebody still has
-//! it and tries.
+//! Alerts: a token that was used after it, or what it was issued for, had been taken back, because somebody still has it
+//! and tries; a ledger that is not the one whose head was anchored.
 
 use jiff::Timestamp;
 use model::{
@@ -45,6 +45,31 @@ pub struct WithdrawalFacts {
     pub position: u64,
     /// When it was committed.
     pub at: Timestamp,
+}
+
+/// A sidecar's ledger is not the one whose head is anchored: it was cut, or what the head covers was rewritten.
+#[derive(Debug, Clone)]
+pub struct OtherHistory {
+    /// The ledger's id.
+    pub ledger: String,
+    /// The sidecar that speaks for it, by its id.
+    pub sidecar: String,
+    /// Whether it is shorter than it was; otherwise it is another one.
+    pub cut: bool,
+    /// The head that is anchored, as it was signed.
+    pub anchored: String,
+    /// The head that came, as it was signed.
+    pub found: String,
+}
+
+pub(crate) fn other_history(other: &OtherHistory) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", if other.cut { &"ledger_cut" } else { &"ledger_rewritten" })?;
+    draft.plain("ledger", &other.ledger)?;
+    draft.plain("sidecar", &other.sidecar)?;
+    draft.plain("anchored", &other.anchored)?;
+    draft.plain("found", &other.found)?;
+    Ok(draft)
 }
 
 pub(crate) fn used_after_end(used: &UsedAfterEnd) -> Result<Draft, Unrecordable> {

@@ -9,7 +9,7 @@ use model::{
     registry::{Grant, Task},
 };
 
-use super::{AuthorityChange, Component, Started, UsedAfterEnd, alert, change, kind};
+use super::{AuthorityChange, Component, OtherHistory, Started, UsedAfterEnd, alert, change, kind};
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
 /// Something that happened beside calls.
@@ -48,6 +48,8 @@ pub enum Event {
     AuthorityChange(Box<AuthorityChange>),
     /// A token was used after it, or what it was issued for, had been taken back.
     UsedAfterEnd(Box<UsedAfterEnd>),
+    /// A sidecar's ledger is not the one whose head is anchored.
+    OtherHistory(Box<OtherHistory>),
     /// A signing key came into force.
     KeyRotated {
         /// What it signs: `tokens`.
@@ -161,6 +163,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         }
         Event::AuthorityChange(changed) => change::change(changed),
         Event::UsedAfterEnd(used) => alert::used_after_end(used),
+        Event::OtherHistory(other) => alert::other_history(other),
         Event::KeyRotated { purpose, key_id, previous } => {
             let mut draft = Draft::new("key.rotated")?;
             draft.plain("purpose", purpose)?;
