@@ -257,6 +257,28 @@ async fn a_slow_peer_that_stops_sending_gets_all_of_a_large_answer() {
 }
 
 #[tokio::test]
+async fn who_is_answered_in_the_middle_of_its_request_reads_the_answer_and_is_let_go_if_it_never_ends() {
+    use tokio::io::AsyncReadExt;
+
+    let server = start(ServeLimits::default(), |_, _| async { Response::new(Body::full("enough")) }).await;
+    let begin = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000000\r\n\r\n";
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(begin).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"enough") {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{answer:?}");
+        stream.write_all(&[b'x'; 4096]).await.unwrap();
+    }
+    stream.write_all(&[b'x'; 256 * 1024]).await.expect("what is sent still is taken");
+    assert_eq!(stream.read(&mut [0; 1]).await.expect("the connection is closed and not reset"), 0);
+
+    let mut endless = TcpStream::connect(server.address).await.unwrap();
+    endless.write_all(begin).await.unwrap();
+    let sending = async { while endless.write_all(&[b'x'; 4096]).await.is_ok() {} };
+    tokio::time::timeout(PATIENCE, sending).await.expect("it may go on for ever");
+}
+
+#[tokio::test]
 async fn a_peer_that_is_gone_does_not_keep_its_request_running() {
     let (entered, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (inside, told) = (Arc::clone(&entered), Arc::clone(&dropped));
