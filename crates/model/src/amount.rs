@@ -52,6 +52,28 @@ impl Decimal {
         (unscaled.unsigned_abs() <= MAX_SAFE_INTEGER.unsigned_abs()).then_some(unscaled)
     }
 
+    /// The digits without the point at `scale` fraction digits, rounded up where there are more; `None` where that
+    /// overflows.
+    pub(crate) fn scaled_up(&self, scale: u32) -> Option<i128> {
+        let down = self.scaled_down(scale)?;
+        let exact = self.0.normalize().scale() <= scale;
+        if exact { Some(down) } else { down.checked_add(1) }
+    }
+
+    /// The same, rounded down.
+    pub(crate) fn scaled_down(&self, scale: u32) -> Option<i128> {
+        let normal = self.0.normalize();
+        match scale.checked_sub(normal.scale()) {
+            Some(missing) => normal.mantissa().checked_mul(10_i128.checked_pow(missing)?),
+            None => Some(normal.mantissa().div_euclid(10_i128.checked_pow(normal.scale() - scale)?)),
+        }
+    }
+
+    /// `unscaled / 10^scale`, without zeros at the end.
+    pub(crate) fn from_scaled(unscaled: i64, scale: u32) -> Self {
+        Self(rust_decimal::Decimal::from_i128_with_scale(i128::from(unscaled), scale).normalize())
+    }
+
     /// A whole number.
     pub fn from_integer(integer: i64) -> Self {
         Self(rust_decimal::Decimal::from(integer))

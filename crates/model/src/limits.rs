@@ -1,15 +1,20 @@
 //! Limits of an `authorization_details` element: caps on one call's parameters, and cumulative ones over a window.
+//!
+//! `window` is what a window is, `charge` what a call is charged to which sum.
+
+mod charge;
+mod window;
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    fmt,
-    str::FromStr,
 };
 
-use jiff::{SignedDuration, Span, SpanRelativeTo};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+
+pub use charge::{Claim, Holder, LimitKey, MAX_UNITS, claims};
+pub use window::{Period, Window};
 
 use crate::{Amount, Decimal, Money, ParameterValue, Parameters, amount::InvalidAmount};
 
@@ -71,9 +76,10 @@ pub struct Exceeded {
 
 impl Limits {
     /// The first limit that `parameters` are not within. A limit on a value that the call does not carry, or
-    /// that cannot be compared with it, counts as exceeded. Cumulative limits are not judged here.
+    /// that cannot be compared with it, counts as exceeded. Of a cumulative limit it is judged whether this one call
+    /// alone is within it; how much is left is another question.
     pub fn exceeded(&self, parameters: &Parameters) -> Option<Exceeded> {
-        let over = |(name, limit): &(&String, &Limit)| !limit.holds(parameters.value(name));
+        let over = |(name, limit): &(&String, &Limit)| !limit.holds(name, parameters);
         self.0.iter().find(over).map(|(name, limit)| Exceeded { name: name.clone(), limit: limit.clone() })
     }
 
@@ -116,9 +122,10 @@ impl Limits {
 }
 
 impl Limit {
-    fn holds(&self, value: Option<&ParameterValue>) -> bool {
+    fn holds(&self, name: &str, parameters: &Parameters) -> bool {
+        let value = parameters.value(name);
         match self {
-            Self::Cumulative(_) => true,
+            Self::Cumulative(limit) => limit.charge(parameters).is_some_and(|units| units <= limit.ceiling()),
             Self::Max(max) => value.and_then(ParameterValue::amount).is_some_and(|amount| amount.at_most(max)),
             Self::OneOf(allowed) => match value {
                 Some(ParameterValue::String(text) | ParameterValue::Id(text)) => allowed.contains(text),
@@ -151,39 +158,6 @@ impl Limit {
     /// What a refusal may tell the agent of this limit: `{"max": "50.00", "currency": "USD"}`.
     pub fn allowed(&self) -> serde_json::Value {
         serde_json::to_value(WrittenLimit::from(self.clone())).unwrap_or_default()
-    }
-}
-
-/// An ISO 8601 duration of fixed length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Window(SignedDuration);
-
-impl Window {
-    /// Its length.
-    pub const fn length(self) -> SignedDuration {
-        self.0
-    }
-}
-
-impl FromStr for Window {
-    type Err = InvalidLimit;
-
-    fn from_str(text: &str) -> Result<Self, InvalidLimit> {
-        let invalid = || InvalidLimit::Window(text.chars().take(40).collect());
-        let span: Span = text.parse().map_err(|_| invalid())?;
-        if span.get_years() != 0 || span.get_months() != 0 {
-            return Err(invalid());
-        }
-        let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| invalid())?;
-        // Whole seconds only: that is all `Display` writes, and what is written must read back.
-        if length.is_positive() && length.subsec_nanos() == 0 { Ok(Self(length)) } else { Err(invalid()) }
-    }
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        if seconds % 86_400 == 0 { write!(f, "P{}D", seconds / 86_400) } else { write!(f, "PT{seconds}S") }
     }
 }
 
@@ -261,73 +235,4 @@ impl JsonSchema for Limit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ParameterKind;
-
-    fn limits(json: &str) -> Limits {
-        serde_json::from_str(json).unwrap()
-    }
-
-    fn amount(text: &str, currency: &str) -> Parameters {
-        let mut parameters = Parameters::default();
-        parameters.set(
-            "amount",
-            ParameterKind::Money,
-            Some(ParameterValue::Money(Money::from_major(text, currency).unwrap())),
-        );
-        parameters
-    }
-
-    #[test]
-    fn a_call_is_within_a_limit_only_when_that_can_be_shown() {
-        let limits = limits(r#"{"amount": {"max": "50.00", "currency": "USD"}}"#);
-        assert!(limits.exceeded(&amount("50.00", "USD")).is_none());
-        assert!(limits.exceeded(&amount("50.01", "USD")).is_some());
-        assert!(limits.exceeded(&amount("1.00", "EUR")).is_some());
-        assert!(limits.exceeded(&Parameters::default()).is_some());
-    }
-
-    #[test]
-    fn a_limit_that_lost_its_currency_or_gained_an_unknown_member_is_no_limit() {
-        for json in [
-            r#"{"a": {}}"#,
-            r#"{"a": {"max": 50.5}}"#,
-            r#"{"a": {"max": "-1"}}"#,
-            r#"{"a": {"max": "1", "currency": "usd"}}"#,
-            r#"{"a": {"max": "1", "currency": "USD", "window": "P1D"}}"#,
-            r#"{"a": {"max": "1", "window": "P1M"}}"#,
-            r#"{"a": {"max": "1", "window": "P0D"}}"#,
-            r#"{"a": {"max": "1", "window": "PT1.5S"}}"#,
-            r#"{"a": {"max": "1", "per": "day"}}"#,
-            r#"{"a": {"one_of": ["x"], "max": "1"}}"#,
-        ] {
-            assert!(serde_json::from_str::<Limits>(json).is_err(), "{json}");
-        }
-    }
-
-    #[test]
-    fn narrower_limits_have_every_limit_of_the_wider_no_looser() {
-        let wide = limits(
-            r#"{"amount": {"max": "50.00", "currency": "USD"}, "daily": {"sum": "amount", "max": "200", "currency": "USD", "window": "P1D"}}"#,
-        );
-        let narrow = limits(
-            r#"{"amount": {"max": "20.00", "currency": "USD"}, "daily": {"sum": "amount", "max": "200", "currency": "USD", "window": "P1D"}, "queue": {"one_of": ["a"]}}"#,
-        );
-        assert!(narrow.within(&wide) && !wide.within(&narrow) && wide.within(&wide));
-        assert!(!limits("{}").within(&wide) && wide.within(&limits("{}")));
-        assert!(
-            !limits(r#"{"amount": {"max": "5", "currency": "EUR"}}"#)
-                .within(&limits(r#"{"amount": {"max": "50", "currency": "USD"}}"#))
-        );
-        assert_eq!(narrow.intersect(&wide), Some(narrow));
-    }
-
-    #[test]
-    fn limits_survive_their_wire_form() {
-        let all = limits(
-            r#"{"amount": {"max": "50.00", "currency": "USD"}, "n": {"max": "3", "window": "PT1H"}, "q": {"one_of": ["a", "b"]}}"#,
-        );
-        assert_eq!(limits(&serde_json::to_string(&all).unwrap()), all);
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ mod file;
 mod grants;
 mod heads;
 mod jwk;
+mod limits;
 mod page;
 mod present;
 pub mod remote;
@@ -69,6 +70,7 @@ pub struct Store {
     single_use: Arc<single_use::SingleUse>,
     uses: mpsc::Sender<single_use::Use>,
     /// Who may stand in line for the head row: those behind them would keep connections from questions.
+    limits: Arc<limits::Forgetting>,
     line: Arc<Semaphore>,
 }
 
@@ -86,7 +88,8 @@ impl Store {
         let wake = Arc::new(watch::channel(0).0);
         let (uses, queue) = single_use::queue();
         single_use::keep(engine.clone(), queue, tasks);
-        let store = Self { engine, wake, single_use: Arc::default(), uses, line: Arc::new(Semaphore::new(LINE)) };
+        let store =
+            Self { engine, wake, single_use: Arc::default(), limits: Arc::default(), uses, line: Arc::new(Semaphore::new(LINE)) };
         store.watch(tasks);
         Ok(store)
     }

@@ -4,6 +4,7 @@
 //! after a read of the committed head that began after it came. That is what makes an answer say how fresh a view is.
 
 mod follower;
+pub mod limits;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! What holds of every database.
 
 mod heads;
+mod limits;
 mod log;
 mod once;
 mod present;
@@ -8,4 +9,4 @@ mod registered;
 mod served;
 mod start;
 
-pub(crate) use self::{heads::*, log::*, once::*, present::*, registered::*, served::*, start::*};
+pub(crate) use self::{heads::*, limits::*, log::*, once::*, present::*, registered::*, served::*, start::*};
