@@ -9,6 +9,8 @@ pub(crate) mod caller;
 mod changes;
 mod enrol;
 mod grants;
+mod heads;
+mod ledgers;
 mod openapi;
 mod page;
 pub(crate) mod problem;
@@ -53,6 +55,10 @@ const EACH_AT_ONCE: usize = 16;
 const FOLLOW_AT_ONCE: usize = 8_192;
 /// The most of them of one sidecar: it may ask anew before it knows that it was answered.
 const EACH_FOLLOWS: usize = 4;
+/// Things that sidecars tell of their ledgers at once.
+const UPLINKS_AT_ONCE: usize = 128;
+/// The most of them of one sidecar.
+const EACH_UPLINKS: usize = 4;
 /// Tasks that one agent may start by itself in a second, over a while.
 const STARTS_PER_SECOND: u32 = 10;
 /// The longest `Idempotency-Key`, in bytes.
@@ -66,6 +72,9 @@ pub(crate) struct Api {
     quotas: Quotas<String>,
     /// Sidecars' long polls, which take room of their own.
     followers: Shares<Id<Sidecar>>,
+    /// What sidecars tell of their ledgers, likewise.
+    uplinks: Shares<Id<Sidecar>>,
+    forks: heads::Forks,
     /// Tasks that agents start by themselves, by agent.
     starting: Quotas<String>,
     requests: Counter<u64>,
@@ -78,6 +87,8 @@ impl Api {
             own: Shares::new(AT_ONCE, EACH_AT_ONCE),
             quotas: Quotas::new(requests_per_second),
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
+            uplinks: Shares::new(UPLINKS_AT_ONCE, EACH_UPLINKS),
+            forks: heads::Forks::new(),
             starting: Quotas::new(STARTS_PER_SECOND),
             requests: opentelemetry::global::meter("countersign")
                 .u64_counter("countersign_management")
@@ -139,6 +150,7 @@ impl Authority {
             return Ok(response);
         }
         match route {
+            Route::LedgerHeads => return self.anchor(&head.headers, body).await,
             Route::Changes => return self.follow(&head.headers, head.uri.query()).await,
             Route::Description => return Ok(json_response(StatusCode::OK, openapi::document())),
             Route::Enrol => return self.join(peer, &head.headers, body).await,

@@ -51,7 +51,7 @@ impl Authority {
     }
 
     /// The enrolled sidecar whose assertion the request carries.
-    async fn sidecar(&self, headers: &HeaderMap, now: Timestamp) -> Result<Sidecar, Problem> {
+    pub(super) async fn sidecar(&self, headers: &HeaderMap, now: Timestamp) -> Result<Sidecar, Problem> {
         let compact = caller::bearer(headers)?;
         let name =
             peek::payload(compact).and_then(|said| said.member("iss").and_then(Json::as_text).map(str::to_owned));
@@ -90,6 +90,6 @@ fn answer(feed: Feed) -> Response<Body> {
 
 /// Why goes to the log.
 fn not_accepted(why: &str) -> Problem {
-    tracing::info!(why, "a question for changes is refused");
+    tracing::info!(why, "what came as a sidecar's is refused");
     Problem::new(Code::InvalidToken, "The token is not that of a sidecar that is enrolled here.")
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, enrol, grants, sidecars, tasks, withdrawals};
+use super::{agents, enrol, grants, heads, sidecars, tasks, withdrawals};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
@@ -46,6 +46,12 @@ const OPERATIONS: &[Operation] = &[
         by: Some("sidecar"),
         ..read("/v1/changes", "What was withdrawn after a position, as a long poll", &["after", "wait"])
     },
+    Operation {
+        by: Some("sidecar"),
+        ..write("/v1/ledger-heads", "Anchor the newest head of one's ledger", heads::claim_schema)
+    },
+    read("/v1/ledgers", "Ledgers of enrolled sidecars, the oldest first", &LIST),
+    read("/v1/ledgers/{id}", "One ledger, with the heads of it that are anchored", &[]),
     read("/v1/sidecars", "Enrolled sidecars, the oldest first", &["status", LIST[0], LIST[1]]),
     make("/v1/sidecars", "Make a token that one sidecar may join by, once", sidecars::invitation_schema),
     Operation { by: None, ..make("/v1/sidecars/enrol", "Join with a key of one's own", enrol::joining_schema) },
@@ -156,7 +162,7 @@ impl Operation {
         let key = json!({
             "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "minLength": 1, "maxLength": 200 },
         });
-        let key = (self.method == "post" && self.by.is_some()).then_some(key);
+        let key = (self.method == "post" && self.by == USER).then_some(key);
         of_path.chain(of_query).chain(key).collect()
     }
 }

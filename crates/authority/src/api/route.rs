@@ -19,6 +19,12 @@ pub(crate) enum Route {
     Withdrawals,
     /// `/v1/changes`: for enrolled sidecars.
     Changes,
+    /// `/v1/ledger-heads`: for enrolled sidecars.
+    LedgerHeads,
+    /// `/v1/ledgers`
+    Ledgers,
+    /// `/v1/ledgers/{id}`
+    Ledger(String),
     /// `/v1/sidecars`
     Sidecars,
     /// `/v1/sidecars/enrol`: for whoever holds a join token.
@@ -68,6 +74,9 @@ impl Route {
             ["openapi.json"] => Self::Description,
             ["withdrawals"] => Self::Withdrawals,
             ["changes"] => Self::Changes,
+            ["ledger-heads"] => Self::LedgerHeads,
+            ["ledgers"] => Self::Ledgers,
+            ["ledgers", id] => Self::Ledger(owned(id)),
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -98,10 +107,16 @@ impl Route {
             Self::Withdrawals | Self::Sidecars | Self::Agents | Self::Grants | Self::Tasks => {
                 &[Method::GET, Method::POST]
             }
-            Self::Description | Self::Changes | Self::Sidecar(_) | Self::Agent(_) | Self::Grant(_) | Self::Task(_) => {
-                &[Method::GET]
-            }
+            Self::Ledgers
+            | Self::Ledger(_)
+            | Self::Description
+            | Self::Changes
+            | Self::Sidecar(_)
+            | Self::Agent(_)
+            | Self::Grant(_)
+            | Self::Task(_) => &[Method::GET],
             Self::Enrol
+            | Self::LedgerHeads
             | Self::RemoveSidecar(_)
             | Self::StepAgent(..)
             | Self::ChangeAgent(_)
@@ -120,6 +135,9 @@ impl Route {
             Self::Description => "openapi.json",
             Self::Withdrawals => "withdrawals",
             Self::Changes => "changes",
+            Self::LedgerHeads => "ledger-heads",
+            Self::Ledgers => "ledgers",
+            Self::Ledger(_) => "ledgers/{id}",
             Self::Sidecars => "sidecars",
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
@@ -153,6 +171,8 @@ impl Authority {
     async fn read(&self, route: &Route, call: &Call) -> Result<Answer, Problem> {
         match route {
             Route::Withdrawals => self.withdrawals(call).await,
+            Route::Ledgers => self.ledgers(call).await,
+            Route::Ledger(id) => self.show_ledger(id, call).await,
             Route::Sidecars => self.sidecars(call).await,
             Route::Sidecar(id) => self.show_sidecar(id, call).await,
             Route::Agents => self.agents(call).await,
