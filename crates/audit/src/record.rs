@@ -7,6 +7,7 @@ mod amend;
 mod call;
 mod change;
 mod event;
+mod ruling;
 mod timings;
 mod token;
 
@@ -25,10 +26,11 @@ use serde::{Deserialize, Serialize};
 pub use alert::{OtherHistory, UsedAfterEnd, WithdrawalFacts};
 pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
+pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
-    call::{Explanation, WrittenReason, decided, question, settled, settled_unknown},
+    call::{Explanation, Words, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
     token::{delegation, delegation_content, registration, token_seen},
 };

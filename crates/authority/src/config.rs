@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use model::{chain::MAX_AGENTS, duration::ConfigDuration};
 use net::{Plaintext, UrlError, check_operator_url};
+use policy::PolicySource;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -39,6 +40,10 @@ pub struct AuthorityConfig {
     /// Whose tokens open the management API (`/v1`). Without it there is none.
     #[serde(default)]
     pub management: Option<ManagementConfig>,
+    /// Policy that is asked before a token is issued (`delegate`), and who manages (`manage`): the packages that sidecars
+    /// ask about calls, or others. Without it, tokens are issued within grant, entitlement and registration alone.
+    #[serde(default)]
+    pub policy: Vec<PolicySource>,
     /// A file that declares agents, grants and tasks: what is new or changed in it becomes part of the state at start.
     #[serde(default)]
     pub store: Option<PathBuf>,
@@ -230,5 +235,6 @@ mod tests {
             serde_json::json!({ "issuer": "https://countersign.example", "role": "delegation", "tenants": [] });
         let sidecar: token::IssuerConfig = serde_json::from_value(written).unwrap();
         assert_eq!(resolve(|_| ()).unwrap().max_agents, sidecar.max_agents);
+            policy: Vec::new(),
     }
 }

@@ -1,13 +1,14 @@
 //! RFC 8693 token exchange under the binding rules of DESIGN §5.1, as one straight line: who asks, what they hold,
 //! what stands registered, what is left of what they ask for, signed.
 //!
-//! The deciding is in `first` and `next` and pure; here is what has to be read for it. A rule that asks policy
-//! (`delegate`) belongs between the issuance and its signature: it could only narrow.
+//! The deciding is in `first` and `next`, and what policy says of it in `ruled`; all of it is pure, and here is what has to
+//! be read for it.
 
 mod claims;
 mod first;
 mod issuance;
 mod next;
+mod ruled;
 mod task;
 
 use std::time::Duration;
@@ -132,6 +133,7 @@ impl Authority {
             expires_at: user.token.expires_at,
         };
         let issuance = first::first(&subject, client, &registered, &asked)?;
+        let issuance = ruled::ruled(self.policy.as_ref(), issuance, client.agent(), &registered, &asked)?;
         self.user_seen(user).await;
         self.sign(issuance, client, audience, &asked.requested, Some(user.token.digest.clone()))
     }
@@ -165,6 +167,7 @@ impl Authority {
         let actor = self.registered_agent(&self.settings.issuer, &actor).await?.ok_or_else(unknown)?;
         let registered = self.later(form, parent, actor.clone()).await?;
         let issuance = next::hand_over(&parent.delegation, client, &actor, &registered, &asked)?;
+        let issuance = ruled::ruled(self.policy.as_ref(), issuance, &actor, &registered, &asked)?;
         let issuer = &self.settings.issuer;
         let claims = claims::claims(&issuance, issuer, issuer, client.id());
         let ends = parent.delegation.token.expires_at.as_second();
@@ -192,6 +195,7 @@ impl Authority {
         let ends = parent_end(compact)?;
         let parent = &delegated.delegation;
         let issuance = next::take_over(parent, may_act, client, &registered, &asked, ends)?;
+        let issuance = ruled::ruled(self.policy.as_ref(), issuance, client.agent(), &registered, &asked)?;
         self.use_once(client, parent, at.now).await?;
         self.sign(issuance, client, audience, &asked.requested, Some(parent.token.digest.clone()))
     }

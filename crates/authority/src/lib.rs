@@ -36,6 +36,7 @@ use jiff::Timestamp;
 use model::{Id, Tenant, duration::ConfigDuration};
 use net::{Body, BoxError, Peer, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
+use policy::Steering;
 use serde_json::json;
 use store::Store;
 use token::{
@@ -78,6 +79,8 @@ pub struct Authority {
     recorder: Arc<Recorder>,
     withdrawn: Withdrawn,
     tool_keys: ToolKeys,
+    /// What decides about tokens and about who manages, beside everything else; nothing, where none is configured.
+    policy: Option<Steering>,
     /// Where anybody may knock.
     doors: Doors,
     tenants: BTreeSet<Id<Tenant>>,
@@ -95,6 +98,8 @@ pub struct Parts {
     pub store: Store,
     /// What it signs with.
     pub keys: SigningKeys,
+    /// What decides about tokens and about who manages, where it is configured.
+    pub policy: Option<Steering>,
     /// Where issuance and every change are recorded.
     pub ledger: Ledger,
     /// The folder of that.
@@ -127,7 +132,7 @@ impl Authority {
     /// # Errors
     /// When an issuer is not one of users' tokens, or is there twice, or the store does not answer.
     pub async fn new(parts: Parts, clients: &KeyClients, tasks: &Tasks) -> Result<Self, BuildError> {
-        let Parts { settings, mut issuers, store, keys, ledger, ledger_dir } = parts;
+        let Parts { settings, mut issuers, store, keys, policy, ledger, ledger_dir } = parts;
         if let Some(issuer) = issuers.iter().find(|issuer| issuer.role() != Role::Subject) {
             return Err(BuildError::NotSubject(issuer.name().to_owned()));
         }
@@ -174,6 +179,7 @@ impl Authority {
             store,
             keys,
             ledger,
+            policy,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Action, Authority, Code, Element, Id, Principal, Scope};
+use model::{Action, Authority, Code, Element, Id, Principal, Scope, Tool};
 
 use crate::{
     form::Form,
@@ -37,6 +37,8 @@ pub(crate) enum Most<'a> {
     Actions(&'a BTreeSet<Id<Action>>),
     /// Actions with their elements.
     Authority(&'a Authority),
+    /// Tools, whatever is done with them.
+    Tools(&'a BTreeSet<Id<Tool>>),
 }
 
 /// Whose limit left nothing.
@@ -50,6 +52,8 @@ pub(crate) enum Limiting<'a> {
     Agent(&'a Id<Principal>),
     /// The request: what it asks for is not held.
     Request,
+    /// Policy (`delegate`).
+    Policy,
 }
 
 impl Requested {
@@ -95,7 +99,8 @@ pub(crate) fn narrow<'a>(
     let mut left = held.clone();
     for Ceiling { of, is } in ceilings {
         left = match is {
-            Most::Actions(actions) => clip(left, actions),
+            Most::Actions(actions) => clip(left, |element| element.actions.retain(|action| actions.contains(action))),
+            Most::Tools(tools) => clip(left, |element| element.locations.retain(|tool| tools.contains(tool))),
             Most::Authority(authority) => left.intersect(authority),
         };
         if left.is_empty() {
@@ -105,12 +110,12 @@ pub(crate) fn narrow<'a>(
     Ok(left)
 }
 
-/// What is left of `authority` when only `actions` may be done.
-fn clip(mut authority: Authority, actions: &BTreeSet<Id<Action>>) -> Authority {
-    for element in &mut authority.elements {
-        element.actions.retain(|action| actions.contains(action));
+/// What is left of `authority` when each element is clipped.
+fn clip(mut authority: Authority, element: impl Fn(&mut Element)) -> Authority {
+    for each in &mut authority.elements {
+        element(each);
     }
-    authority.elements.retain(|element| !element.actions.is_empty());
+    authority.elements.retain(|element| !element.actions.is_empty() && !element.locations.is_empty());
     authority.scope = authority
         .scope
         .iter()
@@ -127,6 +132,7 @@ impl std::fmt::Display for Limiting<'_> {
             Self::Grant => f.write_str("the grant holds none of it"),
             Self::Agent(id) => write!(f, "the agent {id} is not registered for any of it"),
             Self::Request => f.write_str("what was asked for is not held"),
+            Self::Policy => f.write_str("policy lets none of it be delegated"),
         }
     }
 }
@@ -136,6 +142,7 @@ impl From<Limiting<'_>> for Refused {
         let denial = match limiting {
             Limiting::User => Code::Entitlement,
             Limiting::Grant | Limiting::Agent(_) | Limiting::Request => Code::InsufficientScope,
+            Limiting::Policy => Code::PolicyDenied,
         };
         Self::new(Error::InvalidScope, format!("nothing is left to issue: {limiting}")).denied(denial)
     }

@@ -1,5 +1,6 @@
 //! Refusals of the token endpoint, as RFC 6749 §5.2 and RFC 8693 §2.2.2 want them.
 
+use audit::record::PolicyRuling;
 use http::{HeaderValue, Response, StatusCode, header};
 use model::Code;
 use net::Body;
@@ -17,6 +18,8 @@ pub(crate) struct Refused {
     pub(crate) description: String,
     /// The denial code that it comes to where the client is a sidecar that asks for an agent.
     pub(crate) denial: Option<Code>,
+    /// What policy said, where it is policy that refuses.
+    pub(crate) ruling: Option<Box<PolicyRuling>>,
 }
 
 /// The codes, with the status each has.
@@ -36,6 +39,8 @@ pub(crate) enum Error {
     InvalidTarget,
     /// RFC 9396 §5: the element is not one of ours.
     InvalidAuthorizationDetails,
+    /// RFC 8628 §3.5, as it is used of token exchange: policy does not let it be.
+    AccessDenied,
     /// The body is too large.
     TooLarge,
     /// Something that is needed does not work now: the ledger, the store, an issuer's keys.
@@ -53,6 +58,7 @@ impl Error {
             Self::InvalidScope => "invalid_scope",
             Self::InvalidTarget => "invalid_target",
             Self::InvalidAuthorizationDetails => "invalid_authorization_details",
+            Self::AccessDenied => "access_denied",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
         }
     }
@@ -67,20 +73,27 @@ impl Error {
             | Self::UnsupportedGrantType
             | Self::InvalidScope
             | Self::InvalidTarget
-            | Self::InvalidAuthorizationDetails => StatusCode::BAD_REQUEST,
+            | Self::InvalidAuthorizationDetails
+            | Self::AccessDenied => StatusCode::BAD_REQUEST,
         }
     }
 }
 
 impl Refused {
     pub(crate) fn new(error: Error, description: impl Into<String>) -> Self {
-        Self { error, description: description.into(), denial: None }
+        Self { error, description: description.into(), denial: None, ruling: None }
     }
 
     /// The same, which comes to `denial` for an agent whose sidecar asks.
     #[must_use]
     pub(crate) fn denied(self, denial: Code) -> Self {
         Self { denial: Some(denial), ..self }
+    }
+
+    /// The same, by the word of policy.
+    #[must_use]
+    pub(crate) fn ruled(self, ruling: PolicyRuling) -> Self {
+        Self { ruling: Some(Box::new(ruling)), ..self }.denied(Code::PolicyDenied)
     }
 
     /// `invalid_request`.

@@ -6,6 +6,7 @@ mod follow;
 mod logout;
 mod manage;
 mod next_hop;
+mod policy;
 mod restart;
 mod task;
 mod world;
@@ -90,6 +91,7 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         sidecars: vec![crate::SidecarGroup { audience: world::SIDECAR.to_owned() }],
         subject_audiences: Vec::new(),
         management: None,
+        policy: Vec::new(),
         store: Some(world.folder.path().join("store.yaml")),
         database: None,
     };

@@ -22,6 +22,8 @@ pub(crate) fn documents() -> Vec<Document> {
         Document { path: "schema/authority.json", text: schema::authority() },
         Document { path: "schema/store.json", text: schema::store() },
         Document { path: "schema/policy-input.json", text: schema::policy_input() },
+        Document { path: "schema/policy-exchange.json", text: schema::policy_exchange() },
+        Document { path: "schema/policy-management.json", text: schema::policy_management() },
         Document { path: "reference/config.md", text: configuration::document() },
         Document { path: "reference/denial-codes.md", text: codes::document() },
         Document { path: "reference/policy-input.md", text: input::document() },

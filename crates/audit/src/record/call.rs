@@ -198,10 +198,9 @@ fn decision_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrec
         draft.plain("reasons", &reasons)?;
     }
     let worded = |reason: &Reason| reason.message.is_some() || reason.internal.is_some();
-    let words = |reason: &Reason| Words { message: reason.message.clone(), internal: reason.internal.clone() };
     let mut explanation = Explanation::default();
     if decision.reasons.iter().any(worded) {
-        explanation.reasons = decision.reasons.iter().map(words).collect();
+        explanation.reasons = decision.reasons.iter().map(Words::from).collect();
     }
     if let Some(refusal) = &record.refusal {
         explanation.detail = Some(refusal.detail.clone());
@@ -243,6 +242,12 @@ pub(crate) fn settled_unknown(id: &str) -> Result<Draft, Unrecordable> {
     draft.plain("decision_id", &id)?;
     draft.plain("outcome", &super::Outcome::Unknown)?;
     Ok(draft)
+}
+
+impl From<&Reason> for Words {
+    fn from(reason: &Reason) -> Self {
+        Self { message: reason.message.clone(), internal: reason.internal.clone() }
+    }
 }
 
 impl From<&Reason> for WrittenReason {

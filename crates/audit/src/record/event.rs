@@ -9,7 +9,9 @@ use model::{
     registry::{Grant, Task},
 };
 
-use super::{AuthorityChange, Component, OtherHistory, Started, UsedAfterEnd, alert, change, kind};
+use super::{
+    AuthorityChange, Component, OtherHistory, PolicyRuling, Started, UsedAfterEnd, alert, change, kind, ruling,
+};
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
 /// Something that happened beside calls.
@@ -117,6 +119,8 @@ pub struct TokenIssued {
     pub tenant: Id<Tenant>,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// What policy said of it, where there is one.
+    pub policy: Option<PolicyRuling>,
 }
 
 /// A token the authority did not issue. Who asked is verified; nothing else about the request need be.
@@ -128,6 +132,8 @@ pub struct TokenRefused {
     pub error: &'static str,
     /// What it was told is wrong.
     pub description: String,
+    /// What policy said of it, where it was asked.
+    pub policy: Option<PolicyRuling>,
 }
 
 pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
@@ -159,6 +165,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             draft.plain("agent", &refused.agent)?;
             draft.plain("error", &refused.error)?;
             draft.personal("description", &refused.description)?;
+            ruling::members(&mut draft, refused.policy.as_ref())?;
             Ok(draft)
         }
         Event::AuthorityChange(changed) => change::change(changed),
@@ -208,6 +215,7 @@ fn token_issued(issued: &TokenIssued) -> Result<Draft, Unrecordable> {
     draft.plain("run_id", &issued.run)?;
     draft.plain("tenant", &issued.tenant)?;
     draft.plain("expires_at", &issued.expires_at)?;
+    ruling::members(&mut draft, issued.policy.as_ref())?;
     Ok(draft)
 }
 

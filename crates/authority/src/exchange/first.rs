@@ -62,6 +62,7 @@ pub(crate) fn first(
         jti: asked.jti.clone(),
         issued_at: asked.now,
         position: asked.position,
+        policy: None,
         expires_at: registered.expires_at(asked, subject.expires_at)?,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use audit::record::PolicyRuling;
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Action, Agent, AgentStatus, Authority, Chain, Code, Grant, Hop, Id, Principal, PrincipalKind, Stage, Task, Tenant,
@@ -73,6 +74,17 @@ pub(crate) struct Issuance {
     pub(crate) expires_at: Timestamp,
     /// The position of the change log that it rests on: whatever is withdrawn after that withdraws it too.
     pub(crate) position: u64,
+    /// What policy said of it, once it was asked.
+    pub(crate) policy: Option<Box<PolicyRuling>>,
+}
+
+impl Issuance {
+    /// The same with only what is `left`, in the hop of `to` too, where the chain names it already.
+    pub(crate) fn narrowed(self, left: &Authority, to: &Agent, asked: &Asked) -> Result<Self, Refused> {
+        let last = |hop: Hop| if to.is(&hop.principal) { Hop { authority: Some(left.clone()), ..hop } } else { hop };
+        let hops = self.chain.hops().cloned().map(last).collect();
+        Ok(Self { chain: chain(hops, asked.max_agents)?, authority: left.clone(), ..self })
+    }
 }
 
 impl Registered {

@@ -95,6 +95,7 @@ fn issue(
         jti: asked.jti.clone(),
         issued_at: asked.now,
         position: asked.position,
+        policy: None,
         expires_at: registered.expires_at(asked, parent_ends)?,
     })
 }

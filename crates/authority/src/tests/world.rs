@@ -90,6 +90,7 @@ impl World {
                 }))
                 .unwrap(),
             ),
+            policy: Vec::new(),
             store: Some(path("store.yaml")),
             database: None,
         };
@@ -350,6 +351,12 @@ async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path, began: 
 }
 
 /// The state of `config`, its declarations applied.
+/// The policy that `config` names.
+fn steering(config: &AuthorityConfig) -> Option<policy::Steering> {
+    let sources: Vec<_> = config.policy.iter().map(|source| source.read(Path::new("/")).unwrap()).collect();
+    (!sources.is_empty()).then(|| policy::Steering::load(&sources).unwrap())
+}
+
 pub(super) async fn store(config: &AuthorityConfig, now: Timestamp) -> Store {
     let store = Store::open(&config.database(&|_| None).unwrap(), now, &Tasks::new()).await.unwrap();
     let declared = Declarations::read(config.store.as_ref().unwrap(), ISSUER).await.unwrap();

@@ -69,6 +69,9 @@ impl AuthorityConfig {
             files::place(base, path);
         }
         files::place(base, &mut self.authority.keys.dir);
+        for source in &mut self.authority.policy {
+            files::place(base, &mut source.path);
+        }
         if let Some(path) = &mut self.authority.store {
             files::place(base, path);
         }

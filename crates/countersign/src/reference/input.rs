@@ -3,13 +3,21 @@
 use serde_json::Value;
 
 pub(super) fn document() -> String {
-    let schema = policy::input::schema();
     let mut text = format!(
-        "{}# Policy input\n\nWhat a rule sees as `input`. Objects are there down to every leaf; only leaves are `null`. The \
-         schema is\n`docs/schema/policy-input.json`.\n\n| path | type | meaning |\n|---|---|---|\n",
+        "{}# Policy input\n\nWhat a rule sees as `input`. Objects are there down to every leaf; only leaves are `null`.\n",
         super::GENERATED
     );
-    Paths { schema: &schema, text: &mut text, within: Vec::new() }.members("input", &schema);
+    let parts = [
+        ("Of calls: `allow`, `deny`, `approval`", "policy-input", policy::input::schema()),
+        ("Where a token is issued: `delegate`", "policy-exchange", policy::input::exchange::schema()),
+        ("Where somebody manages: `manage`", "policy-management", policy::input::management::schema()),
+    ];
+    for (title, name, schema) in &parts {
+        text.push_str(&format!(
+            "\n## {title}\n\nThe schema is `docs/schema/{name}.json`.\n\n| path | type | meaning |\n|---|---|---|\n"
+        ));
+        Paths { schema, text: &mut text, within: Vec::new() }.members("input", schema);
+    }
     text
 }
 

@@ -24,6 +24,16 @@ pub(crate) fn policy_input() -> String {
     pretty(&policy::input::schema())
 }
 
+/// Of what policy is asked before a token is issued.
+pub(crate) fn policy_exchange() -> String {
+    pretty(&policy::input::exchange::schema())
+}
+
+/// Of what policy is asked where somebody manages.
+pub(crate) fn policy_management() -> String {
+    pretty(&policy::input::management::schema())
+}
+
 fn pretty(value: &Value) -> String {
     // A `Value` has nothing that could fail to be written.
     let mut text = serde_json::to_string_pretty(value).unwrap_or_default();

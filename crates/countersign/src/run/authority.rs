@@ -5,11 +5,17 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Durat
 use audit::{Event, Ledger, record::Component};
 use authority::{Authority, Parts, SigningKeys, config::AuthorityConfig as AuthoritySection};
 use net::{Body, Roots, ServeLimits, ServerTls, Tasks};
+use policy::{PolicySource, Steering};
 use store::{Declarations, Store, Writer};
 use token::{Issuer, config::Role};
 
 use super::{
-    Process, apart, descriptors, findings::Findings, ledger, listen, prepare, sidecar::key_clients, stop::StopSignals,
+    Process, apart, descriptors,
+    findings::Findings,
+    ledger, listen, prepare,
+    sidecar::{key_clients, packages},
+    stop::StopSignals,
+    trial,
 };
 use crate::{
     config::{authority::AuthorityConfig, document::Document, files},
@@ -26,6 +32,8 @@ const BACKGROUND: Duration = Duration::from_secs(3);
 struct Prepared {
     settings: authority::config::AuthoritySettings,
     issuers: Vec<Issuer>,
+    /// What decides about tokens and who manages, where it is configured.
+    policy: Option<Steering>,
     roots: Roots,
     /// What its listener shows and believes, where it speaks TLS.
     tls: Option<Arc<ServerTls>>,
@@ -81,6 +89,7 @@ fn look(
         prepare::private(&database, findings);
     }
     prepare::private(&config.authority.keys.dir, findings);
+    let policy = steering(&config.authority.policy, findings);
     prepare::ledger(&config.ledger, findings);
     let tls = prepare::server_tls("listen.tls", config.listen.tls.as_ref(), environment, findings);
     let health = config.listen.health.as_ref().and_then(|health| health.tls.as_ref());
@@ -88,8 +97,18 @@ fn look(
     if !findings.problems.is_empty() {
         return None;
     }
-    let prepared = Prepared { settings: settings?, issuers, roots: roots?, tls, health_tls };
+    let prepared = Prepared { settings: settings?, issuers, policy, roots: roots?, tls, health_tls };
     Some((document, prepared))
+}
+
+/// What is asked before a token is issued, tried in a process of its own first.
+fn steering(configured: &[PolicySource], findings: &mut Findings) -> Option<Steering> {
+    let sources = prepare::sources(configured, findings)?;
+    if sources.is_empty() {
+        return None;
+    }
+    findings.take(trial::run_for_authority(&sources))?;
+    findings.take(Steering::load(&sources))
 }
 
 /// What the file of declarations says, if there is one.
@@ -221,12 +240,17 @@ pub(crate) async fn start(
         None => None,
     };
     let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
-    let Prepared { settings, issuers, roots, .. } = prepared;
+    let Prepared { settings, issuers, policy, roots, .. } = prepared;
     let ledger_dir = config.ledger.dir.clone();
-    let parts = Parts { settings, issuers, store, keys, ledger: ledger.clone(), ledger_dir };
+    let parts = Parts { settings, issuers, store, keys, policy, ledger: ledger.clone(), ledger_dir };
     let begun = async {
-        let event = Event::ConfigActivated { revision, catalogue: None };
-        ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
+        let policy = parts.policy.as_ref().map(|policy| Event::PolicyActivated {
+            revision: policy.revision().to_owned(),
+            packages: packages(&section.policy),
+        });
+        for event in [Event::ConfigActivated { revision, catalogue: None }].into_iter().chain(policy) {
+            ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
+        }
         Authority::new(parts, &key_clients(&roots)?, &background).await.map_err(Failure::configuration)
     };
     let authority = match begun.await {

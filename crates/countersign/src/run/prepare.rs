@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode};
 use net::{Roots, ServerTls, ServerTlsConfig};
+use policy::{PolicySource, Source};
 use proxy::{
     Agents, ResolvedTools,
     config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
@@ -260,15 +261,7 @@ fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut 
         findings.problem("policy: there is none, so every call would be refused; name at least one team's directory");
         return None;
     }
-    let mut sources = Vec::new();
-    for source in &config.policy {
-        if source.path.exists() {
-            findings.take(files::check_tree_not_writable(&source.path));
-        }
-        // The paths are absolute by now.
-        sources.push(findings.take(source.read(Path::new("/")).map_err(|error| format!("policy: {error}"))));
-    }
-    let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
+    let sources = sources(&config.policy, findings)?;
     // Without a catalogue nothing can be said about tools and actions that policies name.
     let catalogue = catalogue?;
     // What the trial read is what is loaded here: the text went there from here.
@@ -279,6 +272,19 @@ fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut 
         ));
     }
     findings.take(policy::Engine::load(&sources, catalogue))
+}
+
+/// What the sources of policy hold, which nobody else may write.
+pub(super) fn sources(configured: &[PolicySource], findings: &mut Findings) -> Option<Vec<Source>> {
+    let mut sources = Vec::new();
+    for source in configured {
+        if source.path.exists() {
+            findings.take(files::check_tree_not_writable(&source.path));
+        }
+        // The paths are absolute by now.
+        sources.push(findings.take(source.read(Path::new("/")).map_err(|error| format!("policy: {error}"))));
+    }
+    sources.into_iter().collect()
 }
 
 /// Names that nothing answers to are typing mistakes, and take effect as refusals.

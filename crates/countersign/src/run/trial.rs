@@ -13,7 +13,7 @@ use std::{
 };
 
 use model::{Code, Id, Tenant, Tool};
-use policy::{Engine, Source};
+use policy::{Engine, Source, Steering};
 use proxy::{
     config::{CredentialConfig, ToolConfig},
     resolve_tools,
@@ -39,12 +39,20 @@ const MAX_SAMPLES: usize = 200;
 /// After so many sample calls that spent the time budget, the others are taken to do the same.
 const MAX_SLOW: usize = 3;
 
-/// What is tried: the very text that would decide, and the tools it would decide about.
+/// What is tried: the very text that would decide, and what it would decide about.
 #[derive(Debug, Serialize, Deserialize)]
 struct Subject {
-    tools: BTreeMap<Id<Tool>, ToolConfig>,
-    tenants: BTreeSet<Id<Tenant>>,
     sources: Vec<Source>,
+    about: About,
+}
+
+/// What policies would decide about.
+#[derive(Debug, Serialize, Deserialize)]
+enum About {
+    /// The calls of these tools.
+    Calls { tools: BTreeMap<Id<Tool>, ToolConfig>, tenants: BTreeSet<Id<Tenant>> },
+    /// What an authority issues, and who manages there.
+    Authority,
 }
 
 /// How it went.
@@ -79,13 +87,21 @@ pub(crate) fn run(
     tenants: &BTreeSet<Id<Tenant>>,
     sources: &[Source],
 ) -> Result<Report, TrialError> {
-    let subject = Subject {
-        tools: tools.iter().map(|(id, tool)| (id.clone(), without_credentials(tool))).collect(),
-        tenants: tenants.clone(),
-        sources: sources.to_vec(),
-    };
+    let tools = tools.iter().map(|(id, tool)| (id.clone(), without_credentials(tool))).collect();
+    try_out(&Subject { sources: sources.to_vec(), about: About::Calls { tools, tenants: tenants.clone() } })
+}
+
+/// Tries `sources` as an authority asks them.
+///
+/// # Errors
+/// When they do not load, or when loading or asking them ends the process that does.
+pub(crate) fn run_for_authority(sources: &[Source]) -> Result<(), TrialError> {
+    try_out(&Subject { sources: sources.to_vec(), about: About::Authority }).map(drop)
+}
+
+fn try_out(subject: &Subject) -> Result<Report, TrialError> {
     let untried = |error: String| TrialError::Untried(error);
-    let subject = serde_json::to_vec(&subject).map_err(|error| untried(error.to_string()))?;
+    let subject = serde_json::to_vec(subject).map_err(|error| untried(error.to_string()))?;
     let report = match program() {
         Some(program) => apart(&program, &subject)?,
         None if cfg!(test) => examine(&subject),
@@ -125,9 +141,15 @@ fn program() -> Option<PathBuf> {
 
 fn examine(subject: &[u8]) -> Report {
     let problem = |problem: String| Report { problem: Some(problem), slow: Vec::new() };
-    let Subject { tools, tenants, sources } = match serde_json::from_slice(subject) {
+    let Subject { sources, about } = match serde_json::from_slice(subject) {
         Ok(subject) => subject,
         Err(error) => return problem(format!("policy: cannot be handed over for a trial: {error}")),
+    };
+    let (tools, tenants) = match about {
+        About::Calls { tools, tenants } => (tools, tenants),
+        About::Authority => {
+            return Report { problem: steered(&sources).err().map(|error| error.to_string()), slow: Vec::new() };
+        }
     };
     let tools = match resolve_tools(&tools, &tenants, &|_| None) {
         Ok(tools) => tools,
@@ -151,6 +173,12 @@ fn examine(subject: &[u8]) -> Report {
         }
     }
     Report { problem: None, slow }
+}
+
+/// Asks what an authority asks, whatever is answered.
+fn steered(sources: &[Source]) -> Result<(), Box<dyn std::error::Error>> {
+    let steering = Steering::load(sources)?;
+    sample::steer(&steering, sources.iter().flat_map(|source| source.tools.iter().flatten().cloned()).collect())
 }
 
 /// Examines `subject` in a child, which gets nothing else: no environment, no open file, no argument that says anything.

@@ -144,10 +144,9 @@ fn what_decides_calls_is_not_asked_about_tokens_nor_the_other_way_round() {
     );
     let ruled = ruling(&[team("support", &["orders"], &body)], &fixture::authority());
     assert_eq!(codes(&ruled.reasons), ["fine"]);
-    let body = format!(
-        "allow contains {{\"code\": \"call\"}}\ndelegate contains {{\"code\": \"broken\"}} if time.parse_rfc3339_ns(input.tenant) > 0"
-    );
-    let engine = crate::Engine::load(&[team("support", &["orders"], &body)], &fixture::catalogue(&["orders"])).unwrap();
+    let body = r#"allow contains {"code": "call"}
+        delegate contains {"code": "broken"} if time.parse_rfc3339_ns(input.tenant) > 0"#;
+    let engine = crate::Engine::load(&[team("support", &["orders"], body)], &fixture::catalogue(&["orders"])).unwrap();
     assert_eq!(codes(&engine.decide(&fixture::question()).reasons), ["call"]);
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Action, Agent, AgentStatus, Authority, Catalogue, Chain, Delegation, FactValue, Facts, Hop, Id, Money,
+    Action, Agent, AgentStatus, Authority, Catalogue, Chain, Delegation, FactValue, Facts, Grant, Hop, Id, Money,
     ParameterKind, ParameterValue, Parameters, Presence, Principal, PrincipalKind, Question, Sensitivity, Stage,
     Tenant, Tool,
     catalogue::ParameterDeclaration,
@@ -16,6 +16,13 @@ use model::{
     delegation::{Sender, TaskClaims, TokenFacts, UserClaims},
     parameter::ScaledDecimal,
     question::{Call, Protocol, RequestFacts},
+};
+use policy::{
+    Steering,
+    input::{
+        exchange::Issuance,
+        management::{Management, Named, Object},
+    },
 };
 
 const ISSUER: &str = "https://sample.invalid";
@@ -67,14 +74,7 @@ fn question(
             resource: action.resource.fill(&variables).unwrap_or_default(),
             parameters,
         },
-        agent: Agent {
-            id: Id::new(WORD)?,
-            issuer: ISSUER.to_owned(),
-            owner: WORD.to_owned(),
-            actions: all.clone(),
-            tenants: tenants.clone(),
-            status: AgentStatus::Active,
-        },
+        agent: registered(Id::new(WORD)?, all.clone(), tenants.clone()),
         delegation: Arc::new(delegation(catalogue, all, tenant)?),
         limits: Vec::new(),
         facts: Facts(facts.collect()),
@@ -101,7 +101,12 @@ fn delegation(
     all: BTreeSet<Id<Action>>,
     tenant: Id<Tenant>,
 ) -> Result<Delegation, Box<dyn Error>> {
-    let tools: Vec<&str> = catalogue.tools().iter().map(|tool| tool.id.as_str()).collect();
+    let tools: Vec<&Id<Tool>> = catalogue.tools().iter().map(|tool| &tool.id).collect();
+    held_by(&tools, all, tenant)
+}
+
+/// The same for `all` on `tools`.
+fn held_by(tools: &[&Id<Tool>], all: BTreeSet<Id<Action>>, tenant: Id<Tenant>) -> Result<Delegation, Box<dyn Error>> {
     let authority: Authority = serde_json::from_value(serde_json::json!({
         "scope": all,
         "elements": [{ "type": "urn:countersign:action", "actions": all, "locations": tools }],
@@ -159,4 +164,50 @@ fn delegation(
         position: None,
         sender: Sender::Bearer,
     })
+}
+
+/// Asks `steering` about a token for `tools` that an agent hands on, and about something that somebody manages.
+pub(super) fn steer(steering: &Steering, mut tools: Vec<Id<Tool>>) -> Result<(), Box<dyn Error>> {
+    // One that no team is bound to, so that the platform team's policy is asked whoever else is there.
+    tools.push(Id::new(WORD)?);
+    let tools: Vec<&Id<Tool>> = tools.iter().collect();
+    let delegation = held_by(&tools, [Id::new(WORD)?].into(), Id::new(TENANT)?)?;
+    let (user, agent) = (&delegation.chain.user().principal, &delegation.chain.agent().principal);
+    let grant = Grant {
+        id: Id::new(WORD)?,
+        user: user.clone(),
+        agent: agent.clone(),
+        authority: delegation.authority.clone(),
+        stage: Stage::Supervised,
+        expires_at: delegation.token.expires_at,
+        redelegate: 1,
+    };
+    steering.delegate(&Issuance {
+        chain: delegation.chain.hops().take(2).collect(),
+        to: &registered(agent.id.clone(), delegation.entitlement.clone(), [delegation.tenant.clone()].into()),
+        requested: &delegation.authority,
+        task: &delegation.task,
+        run: &delegation.run,
+        grant: &grant,
+        user: &delegation.user,
+        tenant: &delegation.tenant,
+        expires_at: delegation.token.expires_at,
+        now: delegation.token.issued_at,
+    });
+    let object =
+        Object { kind: "grant", id: Some(WORD.to_owned()), user: Some(Named::from(user)), ..Object::default() };
+    steering.manage(&Management {
+        caller: user,
+        claims: &delegation.user,
+        operation: "grants.show",
+        object: &object,
+        now: delegation.token.issued_at,
+    });
+    Ok(())
+}
+
+/// A registration.
+fn registered(id: Id<Principal>, actions: BTreeSet<Id<Action>>, tenants: BTreeSet<Id<Tenant>>) -> Agent {
+    let (issuer, owner) = (ISSUER.to_owned(), WORD.to_owned());
+    Agent { id, issuer, owner, actions, tenants, status: AgentStatus::Active }
 }

@@ -44,6 +44,23 @@ fn a_policy_that_spends_its_budget_is_named_by_its_actions() {
 }
 
 #[test]
+fn an_authoritys_policy_is_asked_what_an_authority_asks() {
+    let sources = |org: &str| {
+        let folder = Folder::new(|config| config);
+        folder.write("policies/org/org.rego", &format!("package countersign.org\n\n{org}\n"), 0o644);
+        vec![Source::read("org", &folder.path("policies/org"), None).unwrap()]
+    };
+    for org in [
+        "delegate contains {\"code\": \"x\"} if input.exchange.to.id == \"sample\"",
+        "manage contains {\"code\": \"x\"} if time.parse_rfc3339_ns(input.operation) > 0",
+    ] {
+        run_for_authority(&sources(org)).unwrap();
+    }
+    let error = run_for_authority(&sources("delegate := true")).unwrap_err();
+    assert!(matches!(&error, TrialError::Wrong(said) if said.contains("org.rego:")), "{error}");
+}
+
+#[test]
 fn the_child_is_given_no_secret_and_no_name_of_one() {
     let folder = Folder::new(|config| config);
     let config = folder.document().value;
