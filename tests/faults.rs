@@ -6,3 +6,5 @@ mod clock;
 mod disk;
 mod killed;
 mod machine;
+
+pub(crate) use machine::Steered;

@@ -1,7 +1,8 @@
 //! P5: what is withdrawn at the authority is refused at every sidecar that follows it, within the bound, whatever the
 //! network and the authority do meanwhile; and what is under way is ended.
 
-mod planes;
+mod fleet;
+pub(crate) mod planes;
 
 use std::{
     io::Read,

@@ -41,11 +41,11 @@ impl Drop for SmallDisk {
 }
 
 /// The disk and the clock of one sidecar, as tests/parts/faults/faults.c has them.
-pub(super) struct Steered(File);
+pub(crate) struct Steered(File);
 
 impl Steered {
     /// Those of the sidecar that `setup` is about to start.
-    pub(super) fn of(setup: &mut Setup) -> Self {
+    pub(crate) fn of(setup: &mut Setup) -> Self {
         let path = setup.directory().join("faults");
         let file = File::options().create_new(true).read(true).write(true).open(&path).unwrap();
         file.set_len(64).unwrap();
@@ -56,7 +56,7 @@ impl Steered {
     }
 
     /// Moves the clock by so many milliseconds from the true time.
-    pub(super) fn clock(&self, milliseconds: i64) {
+    pub(crate) fn clock(&self, milliseconds: i64) {
         self.0.write_all_at(&milliseconds.to_ne_bytes(), 0).unwrap();
     }
 

@@ -110,6 +110,7 @@ impl Authority {
             "ledger": {"dir": "ledger"},
         });
         change(directory.path(), &mut config);
+        let issuer = config["authority"]["issuer"].as_str().unwrap().to_owned();
         let config = write("authority.yaml", &config);
         let daemon = Self::spawn(&config);
         let mut authority = Self { daemon, port, issuer, directory };
@@ -223,14 +224,7 @@ impl Authority {
 
     /// The same with a client assertion as it stands.
     pub(crate) fn exchange_with(&self, assertion: &str, subject: &str, more: &[(&str, &str)]) -> Answer {
-        let usual = [
-            ("grant_type", EXCHANGE),
-            ("subject_token", subject),
-            ("subject_token_type", ACCESS_TOKEN),
-            ("client_assertion_type", ASSERTION),
-            ("client_assertion", assertion),
-        ];
-        http::post_form(self.port, "/oauth2/token", &[], &[&usual, more].concat())
+        exchange_at(self.port, assertion, subject, more)
     }
 
     /// The token of alice's task for `client`.
@@ -238,6 +232,18 @@ impl Authority {
     pub(crate) fn first(&self, client: &Client, openid: &OpenId) -> String {
         token(&self.exchange(client, &openid.user("alice"), &[("task_id", "ticket-1"), ("audience", AUDIENCE)]))
     }
+}
+
+/// An exchange of `subject` with a client assertion as it stands, at whatever listens on `port`.
+pub(crate) fn exchange_at(port: u16, assertion: &str, subject: &str, more: &[(&str, &str)]) -> Answer {
+    let usual = [
+        ("grant_type", EXCHANGE),
+        ("subject_token", subject),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("client_assertion_type", ASSERTION),
+        ("client_assertion", assertion),
+    ];
+    http::post_form(port, "/oauth2/token", &[], &[&usual, more].concat())
 }
 
 /// The token of an answer that has one.

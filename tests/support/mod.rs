@@ -4,9 +4,10 @@
 pub(crate) mod authority;
 pub(crate) mod changes;
 pub(crate) mod curl;
+pub(crate) mod front;
 pub(crate) mod http;
-pub(crate) mod openid;
 pub(crate) mod joining;
+pub(crate) mod openid;
 pub(crate) mod otlp;
 pub(crate) mod postgres;
 pub(crate) mod process;

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// A sidecar that joins `authority` as `name`, with a key of its own.
-fn enrolled(world: &World, authority: &Authority, name: &str) -> Setup {
+pub(crate) fn enrolled(world: &World, authority: &Authority, name: &str) -> Setup {
     let invited =
         authority.manage(&world.openid, &["platform"], "/v1/sidecars", &json!({"name": name, "tenants": ["acme"]}));
     invited.went(201);
@@ -39,7 +39,7 @@ fn enrolled(world: &World, authority: &Authority, name: &str) -> Setup {
     setup
 }
 
-fn read(sidecar: &Sidecar, token: &str) -> Answer {
+pub(crate) fn read(sidecar: &Sidecar, token: &str) -> Answer {
     sidecar.plain_get("/orders/v1/orders/17", &[("authorization", &format!("Bearer {token}"))])
 }
 
@@ -47,7 +47,7 @@ fn refund(sidecar: &Sidecar, token: &str) -> Answer {
     sidecar.refund("17", token, r#"{"amount": "10.00", "currency": "USD"}"#).send()
 }
 
-fn withdraw(world: &World, authority: &Authority, groups: &[&str], target: &str) -> Value {
+pub(super) fn withdraw(world: &World, authority: &Authority, groups: &[&str], target: &str) -> Value {
     let asked = json!({"target": target, "reason": "the laptop is lost"});
     let answer = authority.manage(&world.openid, groups, "/v1/withdrawals", &asked);
     answer.went(201);
