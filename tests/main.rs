@@ -41,6 +41,8 @@ mod retention;
 mod revoke;
 mod shutdown;
 mod soak;
+mod rotation;
+mod shipping;
 mod state;
 mod support;
 mod telemetry;

@@ -58,9 +58,28 @@ pub struct AuthorityConfig {
 pub struct KeysConfig {
     /// The folder they lie in; it and the key are created on first start, for this user alone.
     pub dir: PathBuf,
-    /// The algorithm of new signatures. A key of the other algorithm in the folder stays published.
+    /// The algorithm of new keys. Another one than that of the key that signs makes a new key, which takes over.
     #[serde(default)]
     pub algorithm: SigningAlgorithm,
+    /// How old a key gets before another one takes over by itself; `null` for never. Sidecars that read the keys from a
+    /// file have to be told before.
+    #[serde(default = "ninety_days")]
+    pub rotate_every: Option<ConfigDuration>,
+    /// How long a new key is published before it signs: longer than verifiers take to fetch keys anew (sidecars' `refresh`).
+    #[serde(default = "ten_minutes")]
+    pub publish_ahead: ConfigDuration,
+}
+
+impl KeysConfig {
+    /// What holds where only the folder is said.
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            algorithm: SigningAlgorithm::default(),
+            rotate_every: ninety_days(),
+            publish_ahead: ten_minutes(),
+        }
+    }
 }
 
 /// The algorithms that the authority signs with.
@@ -117,6 +136,9 @@ pub enum ConfigError {
     /// No agent could be in a chain, or more than any verifier accepts.
     #[error("authority.max_agents: has to be from 1 to {MAX_AGENTS}")]
     MaxAgents,
+    /// A key would sign before anybody could have it, or have to be replaced before it signs.
+    #[error("authority.keys: `publish_ahead` has to be between 1s and 24h, and `rotate_every` longer than twice that")]
+    Rotation,
     /// There is nobody to issue tokens for.
     #[error("authority.sidecars: at least one group of sidecars has to be named")]
     NoSidecars,
@@ -138,6 +160,14 @@ pub enum ConfigError {
     /// Nothing could be asked.
     #[error("authority.management.requests_per_second: has to be at least 1")]
     Requests,
+}
+
+const fn ninety_days() -> Option<ConfigDuration> {
+    Some(ConfigDuration(Duration::from_secs(90 * 24 * 3600)))
+}
+
+const fn ten_minutes() -> ConfigDuration {
+    ConfigDuration::seconds(600)
 }
 
 const fn five_minutes() -> ConfigDuration {
@@ -165,6 +195,11 @@ impl AuthorityConfig {
         }
         if !(1..=MAX_AGENTS).contains(&self.max_agents) {
             return Err(ConfigError::MaxAgents);
+        }
+        let ahead = self.keys.publish_ahead.0;
+        let early = self.keys.rotate_every.is_some_and(|every| every.0 <= ahead * 2);
+        if ahead < Duration::from_secs(1) || ahead > Duration::from_secs(24 * 3600) || early {
+            return Err(ConfigError::Rotation);
         }
         let mut seen = BTreeSet::new();
         for SidecarGroup { audience } in &self.sidecars {
@@ -194,12 +229,13 @@ mod tests {
     fn resolve(change: impl FnOnce(&mut AuthorityConfig)) -> Result<AuthoritySettings, ConfigError> {
         let mut config = AuthorityConfig {
             issuer: "https://countersign.example/acme".to_owned(),
-            keys: KeysConfig { dir: "keys".into(), algorithm: SigningAlgorithm::Es256 },
+            keys: KeysConfig::at("keys"),
             token_lifetime: five_minutes(),
             max_agents: four(),
             sidecars: vec![SidecarGroup { audience: "urn:example:support".to_owned() }],
             subject_audiences: Vec::new(),
             management: None,
+            policy: Vec::new(),
             store: Some("store.yaml".into()),
             database: None,
         };
@@ -211,7 +247,7 @@ mod tests {
     fn a_configuration_that_could_not_be_meant_is_refused_by_the_name_of_its_key() {
         assert_eq!(resolve(|_| ()).unwrap().prefix, "/acme");
         type Change = fn(&mut AuthorityConfig);
-        let cases: [(&str, Change); 10] = [
+        let cases: [(&str, Change); 12] = [
             ("issuer", |config| config.issuer = "http://countersign.example".to_owned()),
             ("issuer", |config| config.issuer.push('/')),
             ("issuer", |config| config.issuer.push_str("?a=b")),
@@ -219,6 +255,8 @@ mod tests {
             ("token_lifetime", |config| config.token_lifetime = ConfigDuration::seconds(0)),
             ("max_agents", |config| config.max_agents = 0),
             ("max_agents", |config| config.max_agents = MAX_AGENTS + 1),
+            ("keys", |config| config.keys.publish_ahead = ConfigDuration::seconds(0)),
+            ("keys", |config| config.keys.rotate_every = Some(ConfigDuration::seconds(1200))),
             ("sidecars", |config| config.sidecars.clear()),
             ("sidecars", |config| config.sidecars.push(config.sidecars[0].clone())),
             ("sidecars", |config| config.sidecars[0].audience = config.issuer.clone()),
@@ -235,6 +273,5 @@ mod tests {
             serde_json::json!({ "issuer": "https://countersign.example", "role": "delegation", "tenants": [] });
         let sidecar: token::IssuerConfig = serde_json::from_value(written).unwrap();
         assert_eq!(resolve(|_| ()).unwrap().max_agents, sidecar.max_agents);
-            policy: Vec::new(),
     }
 }

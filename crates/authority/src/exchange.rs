@@ -173,7 +173,7 @@ impl Authority {
         let ends = parent.delegation.token.expires_at.as_second();
         let claims = HandOverClaims::new(claims, &principal(&actor), ends);
         Ok(Minted {
-            compact: self.keys.sign(&claims)?,
+            compact: self.keys.sign(&claims, issuance.issued_at)?,
             narrowed: asked.requested.is_narrowed_by(&issuance.authority),
             issuance,
             audience: issuer.clone(),
@@ -208,7 +208,8 @@ impl Authority {
         requested: &Requested,
         subject_digest: Option<String>,
     ) -> Result<Minted, Refused> {
-        let compact = self.keys.sign(&claims::claims(&issuance, &self.settings.issuer, &audience, client.id()))?;
+        let claims = claims::claims(&issuance, &self.settings.issuer, &audience, client.id());
+        let compact = self.keys.sign(&claims, issuance.issued_at)?;
         let narrowed = requested.is_narrowed_by(&issuance.authority);
         Ok(Minted { compact, issuance, audience, narrowed, subject_digest, hand_over: false })
     }

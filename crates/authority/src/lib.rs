@@ -72,7 +72,7 @@ pub struct Authority {
     assertion_audiences: BTreeSet<String>,
     verifier: Verifier,
     store: Store,
-    keys: SigningKeys,
+    keys: Arc<SigningKeys>,
     ledger: Ledger,
     exchanges: Counter<u64>,
     api: Api,
@@ -120,6 +120,9 @@ pub enum BuildError {
     /// An issuer cannot be used.
     #[error("issuers: {0}")]
     Issuer(#[from] token::ConfigError),
+    /// There are no keys to sign with.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// It cannot be told where the ledger stopped.
     #[error("the records of what was changed cannot go on: {0}")]
     NotRecorded(#[from] NotRecorded),
@@ -139,7 +142,12 @@ impl Authority {
         check_administrators(&settings, &issuers)?;
         let tenants: BTreeSet<_> = issuers.iter().flat_map(|issuer| issuer.tenants().iter().cloned()).collect();
         let believed = issuers.iter().map(|issuer| (issuer.name().to_owned(), issuer.clone())).collect();
-        issuers.push(own(&settings, tenants.clone())?.with_keys(keys.set()));
+        let now = net::clock::now();
+        keys.join(&store, now).await?;
+        let keys = Arc::new(keys);
+        keys.keep(store.clone(), tasks);
+        let published = keys.lately(&store, now).await.map_err(KeysError::Store)?;
+        issuers.push(own(&settings, tenants.clone())?.with_keys(Arc::clone(published.set())));
         let longest_life = issuers.iter().map(Issuer::longest_life).max().unwrap_or_default();
         let verifier = VerifierSettings {
             issuers,
@@ -210,7 +218,7 @@ impl Authority {
             Endpoint::Revocation => self.revoke(request).await,
             Endpoint::Introspection => self.introspect(request).await,
             Endpoint::Logout => self.logout(&peer, request).await,
-            Endpoint::Keys => public(self.keys.jwks()),
+            Endpoint::Keys => self.published_keys().await,
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
             Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),
             Endpoint::Ready => self.ready(net::clock::now()).await,
@@ -221,6 +229,9 @@ impl Authority {
         let not_ready = |why| problem(StatusCode::SERVICE_UNAVAILABLE, why);
         if !self.ledger.healthy() {
             return not_ready("The ledger cannot be written.");
+        }
+        if !self.keys.can_sign(now) {
+            return not_ready("No key signs yet.");
         }
         let known = match self.withdrawn.head(&self.store, now).await {
             Ok(known) => known,
@@ -233,6 +244,16 @@ impl Authority {
         match Timestamp::from_second(now.as_second()) {
             Ok(second) if second > known.began => json_response(StatusCode::OK, &json!({ "ready": true })),
             _ => not_ready("Its state began in this very second: what is made in it may have been used before."),
+        }
+    }
+
+    async fn published_keys(&self) -> Response<Body> {
+        match self.keys.lately(&self.store, net::clock::now()).await {
+            Ok(keys) => public(keys.jwks()),
+            Err(error) => {
+                tracing::warn!(%error, "which keys are published cannot be read");
+                problem(StatusCode::SERVICE_UNAVAILABLE, "The database does not answer.")
+            }
         }
     }
 
@@ -271,8 +292,11 @@ impl Authority {
     /// Now, with the committed head read before anything else is.
     async fn moment(&self) -> Result<Moment, Refused> {
         let now = net::clock::now();
-        let known = self.withdrawn.head(&self.store, now).await;
-        Ok(Moment { now, known: known.map_err(|error| Refused::unavailable("the store", &error))? })
+        let unavailable = |error| Refused::unavailable("the store", &error);
+        let known = self.withdrawn.head(&self.store, now).await.map_err(unavailable)?;
+        let keys = self.keys.view(&self.store, known.position, now).await.map_err(unavailable)?;
+        self.verifier.replace_keys(&self.settings.issuer, keys.set());
+        Ok(Moment { now, known })
     }
 }
 

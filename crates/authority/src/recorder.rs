@@ -186,6 +186,8 @@ fn about(kind: &ChangeKind) -> About {
         | ChangeKind::SidecarEnrolled(_)
         | ChangeKind::SidecarChanged(_)
         | ChangeKind::SidecarRemoved { .. }
+        | ChangeKind::KeyRotated { .. }
+        | ChangeKind::KeyWithdrawn { .. }
         | ChangeKind::LedgerEnrolled { .. }
         | ChangeKind::GenerationBegan { .. } => none,
     }

@@ -85,7 +85,7 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
             .unwrap();
     let config = crate::AuthorityConfig {
         issuer: ISSUER.to_owned(),
-        keys: crate::KeysConfig { dir: world.folder.path().join("keys"), algorithm: crate::SigningAlgorithm::Es256 },
+        keys: crate::KeysConfig::at(world.folder.path().join("keys")),
         token_lifetime: model::duration::ConfigDuration::seconds(300),
         max_agents: 4,
         sidecars: vec![crate::SidecarGroup { audience: world::SIDECAR.to_owned() }],
@@ -99,7 +99,8 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         settings: config.resolve().unwrap(),
         issuers: vec![issuer.resolve().unwrap()],
         store: world::store(&config, net::clock::now()).await,
-        keys: crate::SigningKeys::open(&config.keys).unwrap(),
+        keys: crate::SigningKeys::open(&config.keys, config.token_lifetime.0).unwrap(),
+        policy: None,
         ledger: world.ledger.clone(),
         ledger_dir: world.folder.path().join("ledger/log"),
     };

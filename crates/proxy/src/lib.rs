@@ -44,4 +44,4 @@ mod testing;
 pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
 pub use sidecar::{Parts, Sidecar};
 pub use snapshot::{Agents, RegisteredTwice, Snapshot, SnapshotParts};
-pub use withdrawals::{Following, News, ViewState, Withdrawals};
+pub use withdrawals::{Following, GoodKeys, News, ViewState, Withdrawals};

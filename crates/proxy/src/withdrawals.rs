@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use model::{Code, Delegation, Effect, Refusal, Withdrawal, withdrawal::Passage};
 use opentelemetry::{KeyValue, global, metrics::Counter};
@@ -50,6 +51,17 @@ pub struct News {
     pub withdrawals: Vec<Withdrawal>,
     /// The moment as of which everything is known ([`net::clock::boottime`]), if it is.
     pub fresh_as_of: Option<Duration>,
+    /// The keys that its own tokens may be signed with; nothing, where it did not say.
+    pub keys: Option<GoodKeys>,
+}
+
+/// The keys of one issuer whose tokens are good: what any other key signed was withdrawn with that key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoodKeys {
+    /// The issuer.
+    pub issuer: String,
+    /// The `kid` of each.
+    pub ids: BTreeSet<String>,
 }
 
 /// What is withdrawn now. Shared by all calls, over every reload.
@@ -61,6 +73,7 @@ pub struct Withdrawals {
     /// When the generation began, in seconds since 1970: tokens issued before are no longer good.
     began: AtomicI64,
     held: RwLock<Held>,
+    keys: ArcSwapOption<GoodKeys>,
     pub(crate) open: open::Open,
     failing: Mutex<Option<String>>,
     late: after::Said,
@@ -90,6 +103,7 @@ impl Default for Withdrawals {
             fresh_as_of: AtomicU64::new(0),
             began: AtomicI64::new(i64::MIN),
             held: RwLock::default(),
+            keys: ArcSwapOption::empty(),
             open: open::Open::default(),
             failing: Mutex::default(),
             late: after::Said::new(&meter),
@@ -107,7 +121,7 @@ impl Withdrawals {
     /// # Errors
     /// When more was lost in restores than can be remembered; nothing was taken then, and the view grows old.
     pub fn hear(&self, news: News, now: Timestamp) -> Result<(), String> {
-        let News { generation, began, position, withdrawals, fresh_as_of } = news;
+        let News { generation, began, position, withdrawals, fresh_as_of, keys } = news;
         let told: Vec<&'static str> = withdrawals.iter().map(|withdrawal| withdrawal.target.kind()).collect();
         let change = {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
@@ -117,6 +131,7 @@ impl Withdrawals {
             self.any.store(!held.is_empty(), Ordering::Release);
             change
         };
+        let change = self.hear_keys(keys) || change;
         for kind in told {
             self.applied.add(1, &[KeyValue::new("kind", kind)]);
         }
@@ -134,6 +149,15 @@ impl Withdrawals {
         }
         *self.failing.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
+    }
+
+    /// Whether keys are others now than before.
+    fn hear_keys(&self, keys: Option<GoodKeys>) -> bool {
+        let others = keys.is_some() && self.keys.load().as_deref() != keys.as_ref();
+        if let (true, Some(keys)) = (others, keys) {
+            self.keys.store(Some(Arc::new(keys)));
+        }
+        others
     }
 
     /// The authority could not be heard.
@@ -168,6 +192,12 @@ impl Withdrawals {
     pub(crate) fn look(&self, delegation: &Delegation, issued: Issued) -> Option<Found> {
         if issued.followed && delegation.token.issued_at.as_second() < self.began.load(Ordering::Acquire) {
             return Some(Found::restored());
+        }
+        let token = &delegation.token;
+        if let Some(keys) = self.keys.load().as_ref().filter(|keys| issued.followed && keys.issuer == token.issuer)
+            && !token.key_id.as_ref().is_some_and(|id| keys.ids.contains(id))
+        {
+            return Some(Found::key());
         }
         self.find(model::withdrawal::passages(delegation), issued.position)
     }

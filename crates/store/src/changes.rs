@@ -17,6 +17,7 @@ use crate::{
     error::StoreError,
     heads::KnownLedger,
     sidecars::{JoinToken, Sidecar},
+    signing_keys::PublishedKey,
     writing::{Begun, Committed, Writer, uuid},
 };
 
@@ -123,6 +124,20 @@ pub enum ChangeKind {
         /// The key that signs the ledger's heads.
         verifying_key: String,
     },
+    /// A signing key of the authority was published.
+    #[serde(rename = "key.rotated")]
+    KeyRotated {
+        /// The key.
+        key: Box<PublishedKey>,
+        /// The one that it takes over from.
+        replaces: Option<String>,
+    },
+    /// Nothing that a signing key of the authority signed is good any more.
+    #[serde(rename = "key.withdrawn")]
+    KeyWithdrawn {
+        /// Which.
+        id: String,
+    },
     /// The database was restored from a backup.
     #[serde(rename = "generation.began")]
     GenerationBegan {
@@ -179,6 +194,8 @@ impl ChangeKind {
             Self::SidecarChanged(_) => "sidecar.changed",
             Self::SidecarRemoved { .. } => "sidecar.removed",
             Self::LedgerEnrolled { .. } => "ledger.enrolled",
+            Self::KeyRotated { .. } => "key.rotated",
+            Self::KeyWithdrawn { .. } => "key.withdrawn",
             Self::GenerationBegan { .. } => "generation.began",
         }
     }

@@ -19,6 +19,7 @@ mod present;
 pub mod remote;
 mod schema;
 mod sidecars;
+mod signing_keys;
 mod single_use;
 mod tasks;
 mod users;
@@ -44,6 +45,7 @@ pub use page::{Listed, MAX_PAGE, Page};
 pub use sidecars::{
     Enrolment, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey, SidecarStatus,
 };
+pub use signing_keys::{NewSigningKey, PublishedKey, SigningKeyList};
 pub use single_use::{MAX_LIVE_IDS, NotUsable};
 pub use tasks::{NewTask, Standing, TaskFilter, TaskRecord};
 pub use users::KnownUser;

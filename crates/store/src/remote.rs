@@ -6,7 +6,7 @@
 mod follower;
 pub mod limits;
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use model::Withdrawal;
@@ -44,6 +44,18 @@ pub struct Answer {
     pub changes: Vec<Listed>,
     /// Whether there is more before `head` than fits one answer.
     pub more: bool,
+    /// The keys that the authority's own tokens may be signed with now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<GoodKeys>,
+}
+
+/// The keys of one issuer whose tokens are good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GoodKeys {
+    /// The issuer.
+    pub issuer: String,
+    /// The `kid` of each.
+    pub ids: BTreeSet<String>,
 }
 
 /// One withdrawal at its place.

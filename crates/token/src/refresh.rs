@@ -230,13 +230,20 @@ impl IssuerKeys {
             fetched = self.fetch() => fetched,
         };
         match fetched {
-            Ok(set) => self.accept(set),
+            Ok(set) => self.accept(Arc::new(set)),
             Err(error) => self.failed(error),
         }
         fetches.ended = Some(net::clock::monotonic());
     }
 
-    fn accept(&self, set: KeySet) {
+    /// Takes keys that are known without a fetch: the authority's own.
+    pub(crate) fn replace(&self, set: &Arc<KeySet>) {
+        if !self.loaded.load().as_ref().is_some_and(|loaded| Arc::ptr_eq(&loaded.set, set)) {
+            self.accept(Arc::clone(set));
+        }
+    }
+
+    fn accept(&self, set: Arc<KeySet>) {
         let before = self.loaded.load_full();
         let generation = match &before {
             Some(before) if before.set.same_keys(&set) => before.generation,
@@ -246,7 +253,7 @@ impl IssuerKeys {
         if before.is_none_or(|before| before.generation != generation) {
             tracing::info!(issuer = self.issuer.name, keys = set.len(), ignored = ?set.ignored(), "issuer's keys changed");
         }
-        self.loaded.store(Some(Arc::new(Loaded::now(Arc::new(set), generation))));
+        self.loaded.store(Some(Arc::new(Loaded::now(set, generation))));
         self.last_error.store(None);
     }
 

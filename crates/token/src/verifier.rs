@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ConfigError, Issuer, KeyClients, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
+    ConfigError, Issuer, KeyClients, KeySet, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
     cache::{Before, Cache, Entry},
     check::{
         shape::{self, Digest, Unverified},
@@ -227,6 +227,13 @@ impl Verifier {
     /// Forgets remembered tokens, so that the next call with one is verified anew.
     pub fn evict(&self, predicate: impl Fn(&Delegation) -> bool) {
         self.0.cache.evict(predicate);
+    }
+
+    /// From now on the keys of `issuer`, which are ours and never fetched, are these.
+    pub fn replace_keys(&self, issuer: &str, set: &Arc<KeySet>) {
+        if let Some(keys) = self.0.keys.get(issuer) {
+            keys.replace(set);
+        }
     }
 
     /// How each issuer's keys stand.

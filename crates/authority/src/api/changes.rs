@@ -10,7 +10,7 @@ use net::Body;
 use serde_json::json;
 use store::{
     ChangeKind, Feed, MAX_FEED, Sidecar, SidecarStatus,
-    remote::{self, Listed, Question},
+    remote::{self, GoodKeys, Listed, Question},
 };
 use token::{KeySet, verify_sidecar_assertion};
 
@@ -41,7 +41,9 @@ impl Authority {
             woken.mark_unchanged();
             let feed = self.store.followed(question.after, tenants, MAX_FEED, now).await?;
             if feed.head > question.after || deadline.is_elapsed() {
-                return Ok(answer(feed));
+                let keys = self.keys.view(&self.store, feed.head, now).await?;
+                let keys = GoodKeys { issuer: self.settings.issuer.clone(), ids: keys.ids(net::clock::now()) };
+                return Ok(answer(feed, Some(keys)));
             }
             tokio::select! {
                 () = &mut deadline => {}
@@ -77,14 +79,14 @@ impl Authority {
     }
 }
 
-fn answer(feed: Feed) -> Response<Body> {
+fn answer(feed: Feed, keys: Option<GoodKeys>) -> Response<Body> {
     let Feed { generation, began, head, changes, more } = feed;
     let listed = |change: store::Change| match change.kind {
         ChangeKind::Withdrawal(withdrawal) => Some(Listed { position: change.position, withdrawal }),
         _ => None,
     };
     let changes = changes.into_iter().filter_map(listed).collect();
-    let answer = remote::Answer { generation, began, head, changes, more };
+    let answer = remote::Answer { generation, began, head, changes, more, keys };
     json_response(StatusCode::OK, &serde_json::to_value(&answer).unwrap_or_default())
 }
 

@@ -16,7 +16,7 @@ use token::{
     VerifierSettings, mint,
 };
 
-use crate::{Authority, AuthorityConfig, KeysConfig, Parts, SidecarGroup, SigningAlgorithm, SigningKeys};
+use crate::{Authority, AuthorityConfig, KeysConfig, Parts, SidecarGroup, SigningKeys};
 
 pub(super) const ISSUER: &str = "https://countersign.example";
 pub(super) const SSO: &str = "https://sso.example";
@@ -78,7 +78,7 @@ impl World {
 
         let mut config = AuthorityConfig {
             issuer: ISSUER.to_owned(),
-            keys: KeysConfig { dir: path("keys"), algorithm: SigningAlgorithm::Es256 },
+            keys: KeysConfig::at(path("keys")),
             token_lifetime: model::duration::ConfigDuration::seconds(300),
             max_agents: 4,
             sidecars: vec![SidecarGroup { audience: SIDECAR.to_owned() }],
@@ -103,8 +103,8 @@ impl World {
         std::fs::create_dir(path("ledger")).unwrap();
         let ledger = Ledger::open(LedgerSettings::new(path("ledger").join("log"), started), &tasks).await.unwrap();
         let parts = parts(&config, &ledger, folder.path(), began).await;
-        std::fs::write(path("own.json"), parts.keys.jwks().to_string()).unwrap();
         let authority = Arc::new(Authority::new(parts, &clients, &tasks).await.unwrap());
+        std::fs::write(path("own.json"), authority.keys.jwks().to_string()).unwrap();
         Self { authority, agents, sso, ledger, folder, config, tasks, clients }
     }
 
@@ -344,19 +344,20 @@ async fn parts(config: &AuthorityConfig, ledger: &Ledger, folder: &Path, began: 
         settings: config.resolve().unwrap(),
         issuers: vec![subject_issuer(&folder.join("sso.json")).resolve().unwrap()],
         store: store(config, began).await,
-        keys: SigningKeys::open(&config.keys).unwrap(),
+        keys: SigningKeys::open(&config.keys, config.token_lifetime.0).unwrap(),
+        policy: steering(config),
         ledger: ledger.clone(),
         ledger_dir: folder.join("ledger/log"),
     }
 }
 
-/// The state of `config`, its declarations applied.
 /// The policy that `config` names.
 fn steering(config: &AuthorityConfig) -> Option<policy::Steering> {
     let sources: Vec<_> = config.policy.iter().map(|source| source.read(Path::new("/")).unwrap()).collect();
     (!sources.is_empty()).then(|| policy::Steering::load(&sources).unwrap())
 }
 
+/// The state of `config`, its declarations applied.
 pub(super) async fn store(config: &AuthorityConfig, now: Timestamp) -> Store {
     let store = Store::open(&config.database(&|_| None).unwrap(), now, &Tasks::new()).await.unwrap();
     let declared = Declarations::read(config.store.as_ref().unwrap(), ISSUER).await.unwrap();

@@ -1,5 +1,7 @@
 //! `countersign authority`.
 
+mod keys;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::json;
@@ -32,6 +34,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Restored(RestoredArgs),
+    Keys(keys::Args),
 }
 
 /// Say that the database was restored from a backup, before the authority runs on it again.
@@ -59,6 +62,9 @@ struct RestoredArgs {
 
 pub(super) fn run(args: &Args, console: &ConsoleArgs, environment: &Environment) -> Result<ExitCode, Failure> {
     let read = |path: &PathBuf| Document::read(path, environment).map_err(Failure::configuration);
+    if let Some(Command::Keys(args)) = &args.command {
+        return keys::run(args, console, environment);
+    }
     if let Some(Command::Restored(args)) = &args.command {
         let document: Document<AuthorityConfig> = read(&args.config)?;
         return run::process(console, environment, "warn", "countersign-authority", |process| async {

@@ -33,7 +33,7 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     (
         "countersign_credential_expiry_timestamp_seconds",
         "kind",
-        "When the first certificate of a kind ends, in seconds since 1970: of a listener's own (agent_listener, health_listener, authority_listener) and of the authorities that its clients are believed by (the same with _clients), and of the client certificate that a tool is shown (tool_ and its name).",
+        "When the first certificate of a kind ends, in seconds since 1970: of a listener's own (agent_listener, health_listener, authority_listener) and of the authorities that its clients are believed by (the same with _clients), of the client certificate that a tool is shown (tool_ and its name), and eight days after the key that signs tokens should be replaced (signing_key).",
     ),
     ("countersign_settled_total", "tool, outcome", "Permitted calls, by how they ended."),
     ("countersign_calls_active", "", "Permitted calls whose response still flows."),

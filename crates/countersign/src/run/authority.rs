@@ -159,6 +159,37 @@ pub(crate) async fn restored(
     Ok(began)
 }
 
+/// The signing keys of an authority, beside it: it may be running.
+pub(crate) struct Keys {
+    /// Where they lie.
+    pub(crate) signing: SigningKeys,
+    /// Which of them signs when.
+    pub(crate) store: Store,
+    tasks: Tasks,
+}
+
+impl Keys {
+    /// Opens what the configuration names.
+    pub(crate) async fn open(document: Document<AuthorityConfig>, process: Process) -> Result<Self, Failure> {
+        let mut findings = Findings::default();
+        let looked = look(document, &process.environment, &mut findings);
+        findings.into_failure()?;
+        let Some((Document { value: config, .. }, _)) = looked else {
+            return Err(Failure::new(Exit::Configuration, "the configuration could not be prepared"));
+        };
+        let section = &config.authority;
+        let store = opened(section, &process.environment, &process.tasks).await?;
+        let signing = SigningKeys::open(&section.keys, section.token_lifetime.0).map_err(Failure::configuration)?;
+        Ok(Self { signing, store, tasks: process.tasks })
+    }
+
+    /// Closes it again.
+    pub(crate) async fn close(self) {
+        self.tasks.drain(BACKGROUND).await;
+        self.store.close().await;
+    }
+}
+
 /// Runs an authority until it is asked to stop.
 pub(crate) async fn run(document: Document<AuthorityConfig>, process: Process) -> Result<ExitCode, Failure> {
     let mut signals =
@@ -232,7 +263,7 @@ pub(crate) async fn start(
     let (requests, background) = (Tasks::new(), Tasks::new());
     let section = &config.authority;
     let store = store(section, environment, &background).await?;
-    let keys = SigningKeys::open(&section.keys).map_err(Failure::configuration)?;
+    let keys = SigningKeys::open(&section.keys, section.token_lifetime.0).map_err(Failure::configuration)?;
     let limits = ServeLimits { max_connections: descriptors::connections()?, ..ServeLimits::default() };
     let (listener, address) = listen::tcp("authority_listener", config.listen.tcp, prepared.tls, &background).await?;
     let health = match &config.listen.health {

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::Withdrawal;
 use net::{HttpClient, Plaintext, Tasks};
 use opentelemetry::global;
-use proxy::{Following, News, Withdrawals};
+use proxy::{Following, GoodKeys, News, Withdrawals};
 use store::remote::{CHANGES_PATH, Follower, FollowerSettings, Heard, MAX_WAIT, NotHeard};
 use token::{SIDECAR_ASSERTION_TYPE, SigningKey, config::Withdrawals as Source};
 
@@ -109,9 +109,10 @@ struct Trouble(Option<String>);
 
 fn tell(view: &Withdrawals, heard: Result<Heard, &NotHeard>, trouble: &mut Trouble) -> Result<(), String> {
     match heard {
-        Ok(Heard { generation, began, position, withdrawals, fresh_as_of, .. }) => {
+        Ok(Heard { generation, began, position, withdrawals, fresh_as_of, keys, .. }) => {
             withdrawals.iter().for_each(say);
-            view.hear(News { generation, began, position, withdrawals, fresh_as_of }, net::clock::now())?;
+            let keys = keys.map(|keys| GoodKeys { issuer: keys.issuer, ids: keys.ids });
+            view.hear(News { generation, began, position, withdrawals, fresh_as_of, keys }, net::clock::now())?;
             if fresh_as_of.is_some() {
                 trouble.over(position);
             }

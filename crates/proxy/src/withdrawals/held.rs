@@ -210,6 +210,11 @@ impl Found {
         Self { code: Code::Withdrawn, withdrawal: None, why: "is from before the authority was restored" }
     }
 
+    /// The key that signed the token was withdrawn, or is published no more.
+    pub(super) const fn key() -> Self {
+        Self { code: Code::Withdrawn, withdrawal: None, why: "was signed with a key that is no longer good" }
+    }
+
     /// What the agent is told, and the operator.
     pub(crate) fn refusal(&self) -> Refusal {
         let detail = match (&self.withdrawal, self.code) {

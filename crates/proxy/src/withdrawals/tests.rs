@@ -38,6 +38,7 @@ fn news(generation: &str, withdrawals: Vec<Withdrawal>) -> News {
         position,
         withdrawals,
         fresh_as_of: Some(net::clock::boottime()),
+        keys: None,
     }
 }
 
@@ -69,6 +70,35 @@ fn a_later_withdrawal_of_the_same_target_takes_the_place_of_the_one_before() {
     view.hear(news("g", vec![withdrawal("w1", "task:t", 50), withdrawal("w2", "task:t", 150)]), now()).unwrap();
     assert_eq!(view.state().held, 1);
     assert!(found(&view, "task:t", ISSUED) && !found(&view, "task:t", Some(150)));
+}
+
+#[test]
+fn a_token_is_good_as_long_as_the_key_that_signed_it_is() {
+    let view = Withdrawals::default();
+    let mut delegation = testing::delegation();
+    delegation.token.key_id = Some("one".to_owned());
+    let looked = |delegation: &Delegation, followed| {
+        view.look(delegation, Issued { followed, position: Some(u64::MAX) }).map(|found| found.code)
+    };
+    let told = |issuer: &str, ids: &[&str]| {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let keys = Some(GoodKeys { issuer: issuer.to_owned(), ids });
+        view.hear(News { keys, ..news("g", vec![]) }, now()).unwrap();
+    };
+    let issuer = delegation.token.issuer.clone();
+    assert_eq!(looked(&delegation, true), None, "an authority that says nothing of keys");
+    told(&issuer, &["one", "two"]);
+    assert_eq!(looked(&delegation, true), None);
+    told(&issuer, &["two"]);
+    assert_eq!((looked(&delegation, true), looked(&delegation, false)), (Some(Code::Withdrawn), None));
+    // An answer that does not say takes nothing back.
+    view.hear(news("g", vec![]), now()).unwrap();
+    assert_eq!(looked(&delegation, true), Some(Code::Withdrawn));
+    delegation.token.key_id = None;
+    told(&issuer, &[]);
+    assert_eq!(looked(&delegation, true), Some(Code::Withdrawn));
+    told("https://another.example", &[]);
+    assert_eq!(looked(&delegation, true), None, "another issuer's keys say nothing of this one's");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use model::Withdrawal;
 use net::{FetchError, FetchRequest, HttpClient, fetch};
 
-use super::{Answer, MAX_WAIT, Question};
+use super::{Answer, GoodKeys, MAX_WAIT, Question};
 
 /// The largest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
@@ -58,6 +58,8 @@ pub struct Heard {
     /// The moment as of which everything is known, if this answer or one before it reached the head that was
     /// committed then.
     pub fresh_as_of: Option<Duration>,
+    /// The keys that the authority's own tokens may be signed with; nothing, where it did not say.
+    pub keys: Option<GoodKeys>,
 }
 
 /// Why a question brought nothing.
@@ -116,12 +118,20 @@ impl Cursor {
     /// # Errors
     /// When it goes backwards, or contradicts itself. Nothing has changed then.
     pub fn take(&mut self, answer: Answer, asked_at: Duration) -> Result<Heard, NotHeard> {
-        let Answer { generation, began, head, changes, more } = answer;
+        let Answer { generation, began, head, changes, more, keys } = answer;
         let same = self.generation.as_ref() == Some(&generation);
         if !same && self.position > 0 {
             // What was asked for is a position of another generation, so the answer may lack the beginning.
             *self = Self { generation: Some(generation.clone()), ..Self::default() };
-            return Ok(Heard { asked_at, generation, began, position: 0, withdrawals: vec![], fresh_as_of: None });
+            return Ok(Heard {
+                asked_at,
+                generation,
+                began,
+                position: 0,
+                withdrawals: vec![],
+                fresh_as_of: None,
+                keys,
+            });
         }
         if head < self.position {
             return Err(NotHeard::Backwards { head, position: self.position });
@@ -149,7 +159,7 @@ impl Cursor {
         self.behind = fresh_as_of.is_none().then_some(behind);
         self.generation = Some(generation.clone());
         self.position = position;
-        Ok(Heard { asked_at, generation, began, position, withdrawals, fresh_as_of })
+        Ok(Heard { asked_at, generation, began, position, withdrawals, fresh_as_of, keys })
     }
 }
 

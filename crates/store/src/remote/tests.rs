@@ -25,6 +25,7 @@ fn answer(generation: &str, head: u64, positions: &[u64], more: bool) -> Answer 
         head,
         changes: positions.iter().map(|position| listed(*position)).collect(),
         more,
+        keys: None,
     }
 }
 

@@ -7,6 +7,7 @@ mod once;
 mod present;
 mod registered;
 mod served;
+mod signed;
 mod start;
 
-pub(crate) use self::{heads::*, limits::*, log::*, once::*, present::*, registered::*, served::*, start::*};
+pub(crate) use self::{heads::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*, start::*};
