@@ -11,6 +11,7 @@ mod enrol;
 mod grants;
 mod heads;
 mod ledgers;
+mod object;
 mod openapi;
 mod page;
 pub(crate) mod problem;
@@ -159,7 +160,7 @@ impl Authority {
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let now = net::clock::now();
         let _room = Arc::clone(&self.api.room).try_acquire_owned().map_err(|_| full())?;
-        let caller = self.caller(&head.headers, now).await?;
+        let caller = self.caller(&head.headers, route.operation(&head.method), now).await?;
         let _place = self.api.own.try_take(caller.key(), 1).map_err(|_| {
             Problem::new(Code::TooMany, format!("More than {EACH_AT_ONCE} of your requests are under way."))
         })?;

@@ -80,7 +80,7 @@ pub struct Authority {
     withdrawn: Withdrawn,
     tool_keys: ToolKeys,
     /// What decides about tokens and about who manages, beside everything else; nothing, where none is configured.
-    policy: Option<Steering>,
+    policy: Option<Arc<Steering>>,
     /// Where anybody may knock.
     doors: Doors,
     tenants: BTreeSet<Id<Tenant>>,
@@ -179,6 +179,7 @@ impl Authority {
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
             withdrawn: Withdrawn::new(longest_life),
             tool_keys: ToolKeys::default(),
+            policy: policy.map(Arc::new),
             doors: Doors::default(),
             recorder,
             tenants,
@@ -187,7 +188,6 @@ impl Authority {
             store,
             keys,
             ledger,
-            policy,
         })
     }
 

@@ -8,6 +8,7 @@ mod manage;
 mod next_hop;
 mod policy;
 mod restart;
+mod roles;
 mod task;
 mod world;
 

@@ -109,6 +109,11 @@ impl Steering {
         ruling
     }
 
+    /// Whether any package says who manages.
+    pub fn says_who_manages(&self) -> bool {
+        !self.managing.is_empty()
+    }
+
     /// Whether the caller may do it to whatever it is, whoever it belongs to: what speaks for it, or why not. `None`
     /// where no package says who manages.
     pub fn manage(&self, management: &Management<'_>) -> Option<Result<Vec<Reason>, Vec<Reason>>> {

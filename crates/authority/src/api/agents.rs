@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use model::{Action, Agent, AgentStatus, Id, Principal, Tenant, duration::ConfigDuration};
+use policy::input::management::Object;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use store::{AgentChange, AgentFilter, Committed, Credential, CredentialKind, New
 use super::{
     Answer, Call,
     body::text,
+    object,
     page::{answer, page},
     problem::Problem,
     sidecars::Reason,
@@ -89,15 +91,15 @@ impl Authority {
     /// Registers an agent.
     pub(super) async fn register(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
-        call.caller.must_administer()?;
-        call.caller.must_be_fresh(call.now)?;
         let Registering { id, owner, description, actions, tenants, credentials } = call.read()?;
+        let issuer = self.settings.issuer.clone();
+        let agent = Agent { id, issuer, owner: text("owner", &owner)?, actions, tenants, status: AgentStatus::Active };
+        call.caller.must_administer(&object::agent(&agent, None))?;
+        call.caller.must_be_fresh(call.now)?;
         if credentials.is_empty() || credentials.len() > MAX_CREDENTIALS {
             return Err(Problem::invalid(format!("an agent needs 1 to {MAX_CREDENTIALS} credentials")));
         }
-        self.known_tenants(&tenants)?;
-        let issuer = self.settings.issuer.clone();
-        let agent = Agent { id, issuer, owner: text("owner", &owner)?, actions, tenants, status: AgentStatus::Active };
+        self.known_tenants(&agent.tenants)?;
         let description = description.map(|it| text("description", &it)).transpose()?;
         let new = NewAgent { agent, description, credentials };
         let committed = self.store.register_agent(&call.writer(None), new).await?;
@@ -116,7 +118,8 @@ impl Authority {
         };
         let tenant = call.query.value("tenant").map(Id::new).transpose();
         let tenant = tenant.map_err(|error| Problem::invalid(format!("`tenant`: {error}")))?;
-        let tenant = match (call.caller.administers, tenant) {
+        let listing = Object { tenants: tenant.iter().cloned().collect(), ..object::all("agent") };
+        let tenant = match (call.caller.administers(&listing), tenant) {
             (true, tenant) => tenant,
             (false, Some(other)) if other != call.caller.tenant => return Err(Problem::not_found()),
             (false, _) => Some(call.caller.tenant.clone()),
@@ -130,7 +133,8 @@ impl Authority {
     pub(super) async fn show_agent(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         let (issuer, id) = self.named(id, call)?;
         let found = self.store.agent(&issuer, &id).await?.ok_or_else(Problem::not_found)?;
-        if !call.caller.administers && !found.agent.tenants.contains(&call.caller.tenant) {
+        let own = found.agent.tenants.contains(&call.caller.tenant);
+        if !own && !call.caller.administers(&object::agent(&found.agent, None)) {
             return Err(Problem::not_found());
         }
         Ok(Answer::ok(self.shown_agent(&found, call)))
@@ -138,8 +142,7 @@ impl Authority {
 
     /// Suspends, reinstates or decommissions an agent.
     pub(super) async fn step_agent(&self, id: &str, step: Step, call: &Call) -> Result<Answer, Problem> {
-        call.caller.must_administer()?;
-        let (issuer, id) = self.named(id, call)?;
+        let Agent { issuer, id, .. } = self.managed_agent(id, None, call).await?.agent;
         let Reason { reason } = call.read()?;
         let status = match step {
             Step::Suspend => AgentStatus::Suspended,
@@ -157,10 +160,9 @@ impl Authority {
 
     /// Changes what stands of an agent. What lessens it also withdraws what was issued before.
     pub(super) async fn change_agent(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
-        call.caller.must_administer()?;
-        call.caller.must_be_fresh(call.now)?;
-        let (issuer, id) = self.named(id, call)?;
         let ChangingAgent { owner, description, actions, tenants, reason } = call.read()?;
+        let Agent { issuer, id, .. } = self.managed_agent(id, tenants.as_ref(), call).await?.agent;
+        call.caller.must_be_fresh(call.now)?;
         if let Some(tenants) = &tenants {
             self.known_tenants(tenants)?;
         }
@@ -174,28 +176,44 @@ impl Authority {
 
     /// Gives an agent another credential, beside those it has for as long as they shall overlap.
     pub(super) async fn add_credential(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
-        call.caller.must_administer()?;
+        let found = self.managed_agent(id, None, call).await?;
         call.caller.must_be_fresh(call.now)?;
-        let (issuer, id) = self.named(id, call)?;
         let Rotating { credential, overlap, reason } = call.read()?;
-        let found = self.store.agent(&issuer, &id).await?.ok_or_else(Problem::not_found)?;
         if found.credentials.iter().filter(|it| is_good(it, call.now)).count() >= MAX_CREDENTIALS {
             return Err(Problem::invalid(format!("an agent has {MAX_CREDENTIALS} credentials at most: remove one")));
         }
         let retires = overlap.map(|overlap| call.now.checked_add(overlap.0).unwrap_or(Timestamp::MAX));
         let writer = call.writer(Some(text("reason", &reason)?));
-        let committed = self.store.add_credential(&writer, (&issuer, &id), credential, retires).await?;
+        let named = (found.agent.issuer.as_str(), &found.agent.id);
+        let committed = self.store.add_credential(&writer, named, credential, retires).await?;
         self.agent_answer(call, committed).await
     }
 
     /// Takes a credential away at once.
     pub(super) async fn remove_credential(&self, id: &str, credential: &str, call: &Call) -> Result<Answer, Problem> {
-        call.caller.must_administer()?;
-        let (issuer, id) = self.named(id, call)?;
+        let Agent { issuer, id, .. } = self.managed_agent(id, None, call).await?.agent;
         let Reason { reason } = call.read()?;
         let writer = call.writer(Some(text("reason", &reason)?));
         let committed = self.store.remove_credential(&writer, (&issuer, &id), credential).await?;
         self.agent_answer(call, committed).await
+    }
+
+    /// The agent that a path means, for whoever administers it, and `tenants` as well. Others are not told whether there
+    /// is one.
+    async fn managed_agent(
+        &self,
+        id: &str,
+        tenants: Option<&BTreeSet<Id<Tenant>>>,
+        call: &Call,
+    ) -> Result<Registration, Problem> {
+        let (issuer, id) = self.named(id, call)?;
+        let found = self.store.agent(&issuer, &id).await?;
+        let object = match &found {
+            Some(found) => object::agent(&found.agent, tenants),
+            None => object::all("agent"),
+        };
+        call.caller.must_administer(&object)?;
+        found.ok_or_else(Problem::not_found)
     }
 
     async fn agent_answer(&self, call: &Call, committed: Committed<Registration>) -> Result<Answer, Problem> {
@@ -231,7 +249,7 @@ impl Authority {
             "registered_at": registered,
             "last_seen_at": last_seen,
         });
-        if call.caller.administers
+        if call.caller.administers(&object::agent(agent, None))
             && let Some(members) = shown.as_object_mut()
         {
             let max_age = self.settings.management.as_ref().map(|it| it.credential_max_age);

@@ -3,11 +3,15 @@
 //! Its audience is its own and stands beside none that an exchange takes; it comes from a listed client; it names
 //! nobody who acts. So nothing an agent can hold opens `/v1`, and what opens `/v1` gives an agent nothing.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::{HeaderMap, header};
 use jiff::{SignedDuration, Timestamp};
 use model::{Action, Id, Principal, Tenant, delegation::UserClaims};
+use policy::{
+    Steering,
+    input::management::{Management as Asked, Object},
+};
 use token::{Rejection, SubjectAudiences, UserSubject, VerifiedSubject};
 
 use super::problem::{Code, Problem};
@@ -35,10 +39,18 @@ pub(crate) struct Caller {
     pub(crate) claims: UserClaims,
     /// Their session there.
     pub(crate) session: Option<String>,
-    /// Whether they administer.
-    pub(crate) administers: bool,
+    role: Role,
     /// The longest ago that a fresh login is.
     fresh: SignedDuration,
+}
+
+/// What they may do to what is not their own.
+#[derive(Debug, Clone)]
+enum Role {
+    /// Everything or nothing, by their groups.
+    Groups { administers: bool },
+    /// What policy says (`manage`), of what they do now.
+    Policy { steering: Arc<Steering>, operation: &'static str, now: Timestamp },
 }
 
 impl Caller {
@@ -54,14 +66,35 @@ impl Caller {
         format!("user:{} of {}", self.user.id, self.user.issuer)
     }
 
+    /// Whether they may do what they do to `object`, whoever it belongs to.
+    pub(crate) fn administers(&self, object: &Object) -> bool {
+        let (steering, operation, now) = match &self.role {
+            Role::Groups { administers } => return *administers,
+            Role::Policy { steering, operation, now } => (steering, *operation, *now),
+        };
+        let asked = Asked { caller: &self.user, claims: &self.claims, operation, object, now };
+        match steering.manage(&asked) {
+            Some(Ok(_)) => true,
+            // A policy that fails gives nobody anything; what is their own stays theirs.
+            Some(Err(reasons)) => {
+                let why = reasons.iter().find_map(|reason| reason.internal.as_deref());
+                if let Some(why) = why {
+                    tracing::warn!(operation, why, "the policy of management gave no answer");
+                }
+                false
+            }
+            None => false,
+        }
+    }
+
     /// For what only administrators do.
-    pub(crate) fn must_administer(&self) -> Result<(), Problem> {
-        if self.administers { Ok(()) } else { Err(Problem::forbidden("Only an administrator may do this.")) }
+    pub(crate) fn must_administer(&self, object: &Object) -> Result<(), Problem> {
+        if self.administers(object) { Ok(()) } else { Err(Problem::forbidden("Only an administrator may do this.")) }
     }
 
     /// For what is `whose`, or an administrator's business. Otherwise it is not there.
-    pub(crate) fn must_own(&self, whose: &Principal) -> Result<(), Problem> {
-        if self.administers || whose.is(&self.user) { Ok(()) } else { Err(Problem::not_found()) }
+    pub(crate) fn must_own(&self, whose: &Principal, object: &Object) -> Result<(), Problem> {
+        if whose.is(&self.user) || self.administers(object) { Ok(()) } else { Err(Problem::not_found()) }
     }
 
     /// For what widens authority: the user logged in just now (RFC 9470).
@@ -83,8 +116,13 @@ impl Caller {
 }
 
 impl Authority {
-    /// The user whose management token the request carries.
-    pub(crate) async fn caller(&self, headers: &HeaderMap, now: Timestamp) -> Result<Caller, Problem> {
+    /// The user whose management token the request for `operation` carries.
+    pub(crate) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        operation: &'static str,
+        now: Timestamp,
+    ) -> Result<Caller, Problem> {
         // Without the section there is no management API.
         let Some(management) = &self.settings.management else { return Err(Problem::not_found()) };
         let compact = bearer(headers)?;
@@ -93,10 +131,23 @@ impl Authority {
         match verified.map_err(|rejection| refused(&rejection))? {
             VerifiedSubject::User(user) => {
                 self.is_for_management(compact, management, &user)?;
-                Ok(caller(*user, management))
+                let role = self.role(&user, management, operation, now);
+                Ok(caller(*user, management, role))
             }
             VerifiedSubject::Delegated(_) => Err(not_accepted("a delegated token")),
         }
+    }
+
+    /// Policy says who manages; where none does, the groups that are configured.
+    fn role(&self, user: &UserSubject, management: &Management, operation: &'static str, now: Timestamp) -> Role {
+        if let Some(steering) = self.policy.as_ref().filter(|steering| steering.says_who_manages()) {
+            return Role::Policy { steering: Arc::clone(steering), operation, now };
+        }
+        let administers = management.administrators.as_ref().is_some_and(|administrators| {
+            let AdministratorsConfig { issuer, groups } = administrators;
+            issuer.as_ref().is_none_or(|issuer| *issuer == user.user.issuer) && !groups.is_disjoint(&user.claims.groups)
+        });
+        Role::Groups { administers }
     }
 
     /// What a management token is besides a valid token of a user.
@@ -127,13 +178,9 @@ impl Authority {
     }
 }
 
-fn caller(user: UserSubject, management: &Management) -> Caller {
-    let administers = management.administrators.as_ref().is_some_and(|administrators| {
-        let AdministratorsConfig { issuer, groups } = administrators;
-        issuer.as_ref().is_none_or(|issuer| *issuer == user.user.issuer) && !groups.is_disjoint(&user.claims.groups)
-    });
+fn caller(user: UserSubject, management: &Management, role: Role) -> Caller {
     Caller {
-        administers,
+        role,
         fresh: SignedDuration::try_from(management.fresh).unwrap_or(SignedDuration::ZERO),
         tenant: user.tenant,
         entitlement: user.entitlement,

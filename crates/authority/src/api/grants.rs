@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use model::{
     Authority as Held, Element, Grant, Id, Presence, Principal, PrincipalKind, Scope, Stage, duration::ConfigDuration,
 };
+use policy::input::management::{Named as Name, Object};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use super::{
     Answer, Call,
     body::text,
     caller::Caller,
+    object,
     page::{answer, page},
     problem::{Code, Problem},
     sidecars::Reason,
@@ -83,13 +85,14 @@ impl Authority {
         call.query.only(&[])?;
         call.caller.must_be_fresh(call.now)?;
         let giving: Giving = call.read()?;
-        let user = self.giver(&call.caller, giving.user)?;
+        let agent = self.agent_named(giving.agent);
+        let user = giver(&call.caller, giving.user, &agent)?;
         let asked = held(giving.scope, giving.authorization_details)?;
         let authority = clip(&call.caller, &user, &asked)?;
         let clipped: Vec<_> = asked.scope.iter().filter(|action| !authority.scope.contains(action)).cloned().collect();
         let new = NewGrant {
             id: None,
-            agent: self.agent_named(giving.agent),
+            agent,
             user,
             authority,
             stage: giving.stage,
@@ -112,7 +115,7 @@ impl Authority {
             Some(_) => return Err(Problem::invalid("`status` has to be `active` or `withdrawn`")),
         };
         let agent = call.query.value("agent").map(|text| named(text, &self.settings.issuer)).transpose()?;
-        let filter = GrantFilter { user: self.whose(call)?, agent, status };
+        let filter = GrantFilter { user: self.whose("grant", call)?, agent, status };
         let listed = self.store.grants(&filter, page(&call.query)?).await?;
         Ok(Answer::ok(answer("grants", &listed, |record| shown(record, call.now))))
     }
@@ -182,38 +185,25 @@ impl Authority {
     pub(super) async fn own_grant(&self, id: &str, caller: &Caller) -> Result<GrantRecord, Problem> {
         let id: Id<Grant> = Id::new(id).map_err(|_| Problem::not_found())?;
         let record = self.store.grant(&id).await?.ok_or_else(Problem::not_found)?;
-        caller.must_own(&record.grant.user)?;
+        let Grant { id, user, agent, .. } = &record.grant;
+        caller.must_own(user, &object::grant(Some(id), user, agent))?;
         Ok(record)
     }
 
     /// The user whose things a list shows: the caller, or whom an administrator names; nobody in particular, for one
     /// who names none.
-    pub(super) fn whose(&self, call: &Call) -> Result<Option<(String, Id<Principal>)>, Problem> {
+    pub(super) fn whose(&self, kind: &'static str, call: &Call) -> Result<Option<(String, Id<Principal>)>, Problem> {
         let own = (call.caller.user.issuer.clone(), call.caller.user.id.clone());
         let asked = match call.query.value("user") {
             None => None,
             Some("me") => Some(own.clone()),
             Some(text) => Some(named(text, &call.caller.user.issuer)?),
         };
-        match (call.caller.administers, asked) {
+        let user = asked.as_ref().map(|(issuer, id)| Name { id: id.clone(), issuer: issuer.clone() });
+        match (call.caller.administers(&Object { user, ..object::all(kind) }), asked) {
             (true, asked) => Ok(asked),
             (false, Some(other)) if other != own => Err(Problem::not_found()),
             (false, _) => Ok(Some(own)),
-        }
-    }
-
-    /// Who gives: the caller, or whom an administrator gives for.
-    fn giver(&self, caller: &Caller, user: Option<Named>) -> Result<Principal, Problem> {
-        let (issuer, id) = match user {
-            None => return Ok(Principal { tenant: None, ..caller.user.clone() }),
-            Some(Named::Id(id)) => (caller.user.issuer.clone(), id),
-            Some(Named::Whole { issuer, id }) => (issuer, id),
-        };
-        let user = Principal { kind: PrincipalKind::User, id, issuer, tenant: None };
-        if user.is(&caller.user) || caller.administers {
-            Ok(user)
-        } else {
-            Err(Problem::forbidden("Only an administrator makes a grant for somebody else."))
         }
     }
 
@@ -223,6 +213,21 @@ impl Authority {
             Named::Whole { issuer, id } => (issuer, id),
         };
         Principal { kind: PrincipalKind::Agent, id, issuer, tenant: None }
+    }
+}
+
+/// Who gives: the caller, or whom an administrator gives for.
+fn giver(caller: &Caller, user: Option<Named>, agent: &Principal) -> Result<Principal, Problem> {
+    let (issuer, id) = match user {
+        None => return Ok(Principal { tenant: None, ..caller.user.clone() }),
+        Some(Named::Id(id)) => (caller.user.issuer.clone(), id),
+        Some(Named::Whole { issuer, id }) => (issuer, id),
+    };
+    let user = Principal { kind: PrincipalKind::User, id, issuer, tenant: None };
+    if user.is(&caller.user) || caller.administers(&object::grant(None, &user, agent)) {
+        Ok(user)
+    } else {
+        Err(Problem::forbidden("Only an administrator makes a grant for somebody else."))
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use store::KnownLedger;
 
 use super::{
-    Answer, Call,
+    Answer, Call, object,
     page::{answer, page},
     problem::Problem,
 };
@@ -15,7 +15,7 @@ impl Authority {
     /// The ledgers, the oldest first.
     pub(super) async fn ledgers(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&["limit", "cursor"])?;
-        call.caller.must_administer()?;
+        call.caller.must_administer(&object::all("ledger"))?;
         let listed = self.store.ledgers(page(&call.query)?).await?;
         Ok(Answer::ok(answer("ledgers", &listed, shown)))
     }
@@ -23,7 +23,7 @@ impl Authority {
     /// One ledger, with the heads of it that are anchored here, the newest last.
     pub(super) async fn show_ledger(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
-        call.caller.must_administer()?;
+        call.caller.must_administer(&object::all("ledger"))?;
         let id = Id::new(id).map_err(|_| Problem::not_found())?;
         let ledger = self.store.ledger(&id).await?.ok_or_else(Problem::not_found)?;
         let mut body = shown(&ledger);

@@ -133,6 +133,41 @@ impl Route {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Description => "openapi.json",
+    /// What is done there by `method`, as policy knows it (`manage`).
+    pub(crate) fn operation(&self, method: &Method) -> &'static str {
+        match (self, method == Method::POST) {
+            (Self::Withdrawals, true) => "withdrawals.create",
+            (Self::Withdrawals, false) => "withdrawals.list",
+            (Self::Ledgers, _) => "ledgers.list",
+            (Self::Ledger(_), _) => "ledgers.show",
+            (Self::Sidecars, true) => "sidecars.invite",
+            (Self::Sidecars, false) => "sidecars.list",
+            (Self::Sidecar(_), _) => "sidecars.show",
+            (Self::RemoveSidecar(_), _) => "sidecars.remove",
+            (Self::Agents, true) => "agents.register",
+            (Self::Agents, false) => "agents.list",
+            (Self::Agent(_), _) => "agents.show",
+            (Self::StepAgent(_, Step::Suspend), _) => "agents.suspend",
+            (Self::StepAgent(_, Step::Reinstate), _) => "agents.reinstate",
+            (Self::StepAgent(_, Step::Decommission), _) => "agents.decommission",
+            (Self::ChangeAgent(_), _) => "agents.change",
+            (Self::AddCredential(_), _) => "agents.credentials.add",
+            (Self::RemoveCredential(..), _) => "agents.credentials.remove",
+            (Self::Grants, true) => "grants.create",
+            (Self::Grants, false) => "grants.list",
+            (Self::Grant(_), _) => "grants.show",
+            (Self::ChangeGrant(_), _) => "grants.change",
+            (Self::WithdrawGrant(_), _) => "grants.withdraw",
+            (Self::Tasks, true) => "tasks.start",
+            (Self::Tasks, false) => "tasks.list",
+            (Self::Task(_), _) => "tasks.show",
+            (Self::EndTask(_), _) => "tasks.end",
+            (Self::StageTask(_), _) => "tasks.stage",
+            // What nobody's management token is for.
+            _ => self.name(),
+        }
+    }
+
             Self::Withdrawals => "withdrawals",
             Self::Changes => "changes",
             Self::LedgerHeads => "ledger-heads",

@@ -13,6 +13,7 @@ use store::{NewJoinToken, Serves, Sidecar, SidecarStatus};
 use super::{
     Answer, Call,
     body::text,
+    object,
     page::{answer, page},
     problem::Problem,
 };
@@ -51,15 +52,16 @@ impl Authority {
     /// Makes a join token, shown this once.
     pub(super) async fn invite(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
-        call.caller.must_administer()?;
-        call.caller.must_be_fresh(call.now)?;
         let Invitation { name, tenants, tools, agents, expires_in } = call.read()?;
+        let serves = Serves { tenants, tools, agents };
+        call.caller.must_administer(&object::sidecar(None, &serves))?;
+        call.caller.must_be_fresh(call.now)?;
         if expires_in.0 > LONGEST {
             return Err(Problem::invalid("`expires_in` may be 7d at most"));
         }
-        self.known_tenants(&tenants)?;
+        self.known_tenants(&serves.tenants)?;
         let expires = call.now.checked_add(expires_in.0).unwrap_or(call.now);
-        let new = NewJoinToken { name, serves: Serves { tenants, tools, agents }, expires };
+        let new = NewJoinToken { name, serves, expires };
         let committed = self.store.create_join_token(&call.writer(None), new).await?;
         self.recorded(committed.position).await?;
         let store::MadeJoinToken { token, secret } = &committed.value;
@@ -74,7 +76,7 @@ impl Authority {
     /// The sidecars, the oldest first.
     pub(super) async fn sidecars(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&["status", "limit", "cursor"])?;
-        call.caller.must_administer()?;
+        call.caller.must_administer(&object::all("sidecar"))?;
         let status = match call.query.value("status") {
             None => None,
             Some("enrolled") => Some(SidecarStatus::Enrolled),
@@ -88,20 +90,30 @@ impl Authority {
     /// One sidecar.
     pub(super) async fn show_sidecar(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
-        call.caller.must_administer()?;
-        let sidecar = self.store.sidecar(&sidecar_id(id)?).await?.ok_or_else(Problem::not_found)?;
+        let sidecar = self.managed_sidecar(id, call).await?;
         Ok(Answer::ok(shown(&sidecar)))
     }
 
     /// Removes a sidecar: it may follow, ask and sign no more.
     pub(super) async fn remove_sidecar(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
-        call.caller.must_administer()?;
+        let sidecar = self.managed_sidecar(id, call).await?;
         let Reason { reason } = call.read()?;
         let writer = call.writer(Some(text("reason", &reason)?));
-        let committed = self.store.remove_sidecar(&writer, &sidecar_id(id)?).await?;
+        let committed = self.store.remove_sidecar(&writer, &sidecar.id).await?;
         self.recorded(committed.position).await?;
         Ok(Answer::ok(shown(&committed.value)).replayed(committed.replayed))
+    }
+
+    /// The sidecar called `id`, for whoever administers it. Others are not told whether there is one.
+    async fn managed_sidecar(&self, id: &str, call: &Call) -> Result<Sidecar, Problem> {
+        let sidecar = self.store.sidecar(&sidecar_id(id)?).await?;
+        let object = match &sidecar {
+            Some(sidecar) => object::sidecar(Some(id), &sidecar.serves),
+            None => object::all("sidecar"),
+        };
+        call.caller.must_administer(&object)?;
+        sidecar.ok_or_else(Problem::not_found)
     }
 }
 

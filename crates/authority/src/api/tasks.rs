@@ -12,6 +12,7 @@ use super::{
     body::text,
     caller::Caller,
     grants::ends,
+    object,
     page::{answer, page},
     problem::Problem,
 };
@@ -72,10 +73,12 @@ impl Authority {
     pub(super) async fn start(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
         let starting: Starting = call.read()?;
-        let grant = self.own_grant(starting.grant.as_str(), &call.caller).await?;
-        let justification = justified(call, starting.stage, starting.justification)?;
         let tenant = starting.tenant.unwrap_or_else(|| call.caller.tenant.clone());
-        if tenant != call.caller.tenant && !call.caller.administers {
+        let grant = self.store.grant(&starting.grant).await?.ok_or_else(Problem::not_found)?;
+        let object = object::task(starting.id.as_ref(), &tenant, &grant.grant);
+        call.caller.must_own(&grant.grant.user, &object)?;
+        let justification = justified(call, starting.stage, starting.justification)?;
+        if tenant != call.caller.tenant && !call.caller.administers(&object) {
             return Err(Problem::not_found());
         }
         self.known_tenants(&[tenant.clone()].into())?;
@@ -111,7 +114,7 @@ impl Authority {
             grant: id(call, "grant")?,
             run: id(call, "run")?,
             tenant: id(call, "tenant")?,
-            user: self.whose(call)?,
+            user: self.whose("task", call)?,
             status,
         };
         let listed = self.store.tasks(&filter, page(&call.query)?).await?;
@@ -154,7 +157,8 @@ impl Authority {
     pub(super) async fn own_task(&self, id: &str, caller: &Caller) -> Result<TaskRecord, Problem> {
         let id = Id::new(id).map_err(|_| Problem::not_found())?;
         let record = self.store.task(&id).await?.ok_or_else(Problem::not_found)?;
-        self.own_grant(record.task.grant.as_str(), caller).await?;
+        let grant = self.store.grant(&record.task.grant).await?.ok_or_else(Problem::not_found)?.grant;
+        caller.must_own(&grant.user, &object::task(Some(&record.task.id), &record.task.tenant, &grant))?;
         Ok(record)
     }
 }

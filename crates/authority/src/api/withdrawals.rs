@@ -10,6 +10,7 @@ use super::{
     Answer, Call,
     body::text,
     caller::Caller,
+    object,
     page::{answer, page},
     problem::Problem,
 };
@@ -51,7 +52,8 @@ impl Authority {
     pub(super) async fn withdrawals(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&["target", "kind", "in_force", "limit", "cursor"])?;
         let target = call.query.value("target").map(|text| self.target(text, &call.caller)).transpose()?;
-        if !call.caller.administers {
+        let listing = target.as_ref().map_or_else(|| object::all("withdrawal"), object::withdrawal);
+        if !call.caller.administers(&listing) {
             // Of a list of everybody's, nothing could be shown; of one thing of theirs, all.
             let Some(target) = &target else {
                 return Err(Problem::forbidden(
@@ -82,7 +84,7 @@ impl Authority {
 
     /// Whether it is the caller's to take back: administrators anything, users what is done for them.
     async fn may_withdraw(&self, caller: &Caller, target: &Target) -> Result<(), Problem> {
-        if caller.administers {
+        if caller.administers(&object::withdrawal(target)) {
             return Ok(());
         }
         let own = match target {

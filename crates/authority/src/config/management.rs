@@ -23,7 +23,7 @@ pub struct ManagementConfig {
     /// The OAuth clients (`azp` or `client_id`) that users may manage with: the console and the command line. Never
     /// one that an agent runs.
     pub clients: BTreeSet<String>,
-    /// Who administers. Other users see and touch what is their own.
+    /// Who administers, where no policy says it. Other users see and touch what is their own.
     #[serde(default)]
     pub administrators: Option<AdministratorsConfig>,
     /// How recent the user's login (`auth_time`) has to be for what widens authority: registering an agent, making a
@@ -38,8 +38,8 @@ pub struct ManagementConfig {
     pub requests_per_second: u32,
 }
 
-/// Administrators, by what one issuer says of its users. Roles by policy (Rego) are not there yet: an administrator
-/// administers everything this authority has, all tenants of it.
+/// Administrators, by what one issuer says of its users: they administer everything this authority has, all tenants of
+/// it. Where `authority.policy` says who manages (`manage`), that counts instead.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdministratorsConfig {

@@ -13,7 +13,7 @@ const OWNERS: [(&str, &str, Option<&str>); 3] = [
 ];
 
 /// A world with the policies `bodies`, by owner, and a grant that is good for orders and mail.
-async fn ruled(bodies: &[(&str, &str)]) -> (World, tempfile::TempDir) {
+pub(super) async fn ruled(bodies: &[(&str, &str)]) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut configured = Vec::new();
     for (name, package, tool) in OWNERS {
