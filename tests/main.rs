@@ -23,6 +23,7 @@ mod corpus;
 mod demo;
 mod differential;
 mod examples;
+mod exchanged;
 mod faults;
 mod house;
 mod hybrid;

@@ -1,7 +1,7 @@
 //! Both planes together: a sidecar that enrolled itself follows a real authority, and whatever is taken back there, by
 //! anybody who may, is refused here; what is left, or begun anew, goes on.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -35,23 +35,13 @@ pub(crate) fn planes_with(world: &World, change: impl FnOnce(&mut Value)) -> Pla
     let (agent, helper) = (Client::new("support-v9"), Client::new("refund-v9"));
     let authority = Authority::start_with(&world.openid, &[&agent, &helper], |_, config| change(config));
     let folder = tempfile::tempdir().unwrap();
-    let root = world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}));
-    let alice = world.openid.manager("alice");
-    let join = folder.path().join("join.token");
-    let place = ["--authority", &authority.issuer()].map(str::to_owned);
-    let mut invite = process::countersign();
-    invite.args(["sidecars", "invite", "--tenants", "acme", "--out"]).arg(&join).args(&place);
-    process::run(invite.env("COUNTERSIGN_TOKEN", &root)).well();
-    let mut enrol = process::countersign();
-    enrol.args(["sidecar", "enrol", "--name", "edge", "--json", "--token"]).arg(&join);
-    enrol.arg("--dir").arg(folder.path().join("enrolled")).args(&place);
-    let enrolled = process::run(&mut enrol).lines().remove(0);
+    let (root, alice) = (administrator(world), world.openid.manager("alice"));
+    let enrolled = enrol(&authority, &root, folder.path());
 
     let issuer = authority.issuer();
     let sidecar = Setup::new(&world.openid, &world.tool)
         .with(|config| {
-            config["authority"] =
-                json!({"url": enrolled["url"], "credential": {"key": enrolled["key"], "id": enrolled["id"]}});
+            config["authority"] = enrolled;
             config["issuers"] = json!([
                 {"issuer": issuer, "role": "delegation", "tenants": ["acme"], "withdrawals": "changes"},
                 {"issuer": world.openid.issuer(), "role": "subject", "tenants": ["acme"], "claims": {"tenant": "tenant"}, "entitlements": entitlements()},
@@ -64,6 +54,26 @@ pub(crate) fn planes_with(world: &World, change: impl FnOnce(&mut Value)) -> Pla
         })
         .start();
     Planes { authority, agent, helper, sidecar, alice, root, folder }
+}
+
+/// The management token of somebody who manages the authority.
+pub(crate) fn administrator(world: &World) -> String {
+    world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}))
+}
+
+/// Enrols a sidecar by a join token of `root`'s, with its key below `folder`: the section of its configuration that
+/// says whom it follows.
+pub(crate) fn enrol(authority: &Authority, root: &str, folder: &Path) -> Value {
+    let join = folder.join("join.token");
+    let place = ["--authority", &authority.issuer()].map(str::to_owned);
+    let mut invite = process::countersign();
+    invite.args(["sidecars", "invite", "--tenants", "acme", "--out"]).arg(&join).args(&place);
+    process::run(invite.env("COUNTERSIGN_TOKEN", root)).well();
+    let mut enrol = process::countersign();
+    enrol.args(["sidecar", "enrol", "--name", "edge", "--json", "--token"]).arg(&join);
+    enrol.arg("--dir").arg(folder.join("enrolled")).args(&place);
+    let enrolled = process::run(&mut enrol).lines().remove(0);
+    json!({"url": enrolled["url"], "credential": {"key": enrolled["key"], "id": enrolled["id"]}})
 }
 
 impl Planes {

@@ -267,6 +267,8 @@ pub struct Revisions {
 pub enum EntryMode {
     /// By a delegated token that names user and agent.
     Delegated,
+    /// By one that the sidecar obtained: the agent by its connection, the user by a token of their own or by their task.
+    Exchanged,
 }
 
 /// Whether decisions are enforced.

@@ -7,6 +7,7 @@ pub(crate) mod apart;
 mod descriptors;
 pub(crate) mod findings;
 mod follow;
+mod identities;
 mod ledger;
 mod listen;
 mod prepare;

@@ -128,6 +128,7 @@ fn snapshot(tool: &str, key: &SigningKey, tasks: &Tasks) -> Snapshot {
         config_revision: None,
         following: None,
         signer: None,
+        identities: None,
     })
 }
 

@@ -40,6 +40,16 @@ pub(crate) async fn admit(
     now: Timestamp,
 ) -> Result<Admitted, Box<Rejection>> {
     let compact = credential(incoming).map_err(|refusal| Box::new(Rejection { refusal: *refusal, seen: None }))?;
+    present(compact, incoming, snapshot, now).await
+}
+
+/// Verifies `compact` as the token of the request.
+pub(crate) async fn present(
+    compact: &str,
+    incoming: &Incoming,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Admitted, Box<Rejection>> {
     let bearer_allowed = snapshot.listener.bearer != Bearer::Refuse;
     let certificate = incoming.arrival().peer.certificate.as_ref();
     let proof = certificate.map_or(Proof::None, |certificate| Proof::Certificate(certificate.x5t_s256));
@@ -49,7 +59,7 @@ pub(crate) async fn admit(
 }
 
 /// The token of `Authorization: Bearer` (RFC 6750 §2.1); there is no other place for one.
-fn credential(incoming: &Incoming) -> Result<&str, Box<Refusal>> {
+pub(crate) fn credential(incoming: &Incoming) -> Result<&str, Box<Refusal>> {
     let in_query = incoming.query().unwrap_or_default().split('&').any(|pair| {
         let key = pair.split('=').next().unwrap_or_default();
         percent_decode_str(key).decode_utf8_lossy() == "access_token"

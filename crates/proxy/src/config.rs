@@ -1,6 +1,7 @@
 //! The sections of the configuration that the sidecar's calls depend on (DESIGN §5.6): the agent listener and
 //! the tools. Parsed without side effects here; [`tools::resolve`] says what they mean.
 
+mod entry;
 mod limits;
 mod listener;
 pub mod tools;
@@ -12,6 +13,7 @@ use net::{ClientTlsConfig, SecretSource};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use entry::{Connects, EntryConfig, EntryError, ExchangedAgentConfig, ExchangedConfig, TaskChoice};
 pub use limits::{LimitsConfig, PeerShare};
 pub use listener::{AgentListenerConfig, Bearer, ClaimedTrace, InputHeader, ListenAddress, ListenerError, SocketMode};
 

@@ -297,7 +297,7 @@ fn own_header(name: &str) -> Result<HeaderName, CredentialError> {
 
 impl Sidecar {
     /// Looks every second whether a credential changed, or what a tool is shown over TLS, or the key that signs
-    /// assertions, so that no call has to.
+    /// assertions or for an agent, so that no call has to.
     pub fn watch_credentials(self: &Arc<Self>, tasks: &Tasks) {
         let sidecar = Arc::downgrade(self);
         keep_looking(tasks, "credentials", LOOK, move || {
@@ -306,6 +306,9 @@ impl Sidecar {
             snapshot.upstreams.values().for_each(|upstream| upstream.credentials.look());
             if let Some(signer) = &snapshot.signer {
                 signer.look(net::clock::now());
+            }
+            if let Some(identities) = &snapshot.identities {
+                identities.look(net::clock::now());
             }
         });
     }

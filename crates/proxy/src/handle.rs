@@ -98,7 +98,10 @@ impl Sidecar {
         trace.accepted(&incoming);
 
         trail.enter("admit");
-        let admitted = admit(&incoming, snapshot, trail.arrival.time).await?;
+        let admitted = match &snapshot.identities {
+            None => admit(&incoming, snapshot, trail.arrival.time).await?,
+            Some(identities) => Box::pin(self.exchanged(identities, &incoming, snapshot, trail)).await?,
+        };
         trail.delegation = Some(Arc::clone(admitted.delegation()));
         trace.admitted(admitted.delegation());
         if let Some(under_way) = &mut trail.under_way {

@@ -9,6 +9,7 @@ mod approve;
 mod assertion;
 mod credential;
 mod decide;
+mod exchanged;
 mod facts;
 mod forward;
 mod guard;
@@ -42,6 +43,7 @@ pub mod fuzz;
 mod testing;
 
 pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
+pub use exchanged::{ExchangeState, Identities, IdentitiesParts, Identity};
 pub use sidecar::{Parts, Sidecar};
 pub use snapshot::{Agents, RegisteredTwice, Snapshot, SnapshotParts};
 pub use withdrawals::{Following, GoodKeys, News, ViewState, Withdrawals};

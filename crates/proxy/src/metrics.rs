@@ -34,6 +34,7 @@ pub(crate) struct Metrics {
     stages: [(&'static str, BoundHistogram<f64>); STAGES.len()],
     fact: Histogram<f64>,
     tool: Histogram<f64>,
+    exchange: Histogram<f64>,
     shed: Counter<u64>,
     folded: Counter<u64>,
     panics: Counter<u64>,
@@ -79,6 +80,7 @@ impl Metrics {
             stages: STAGES.map(|name| (name, stage.bind(&[KeyValue::new("stage", name)]))),
             fact: seconds("countersign_facts", "Time a fact's read took, kept answers not counted"),
             tool: seconds("countersign_tool_response", "Time until the head of the tool's response"),
+            exchange: seconds("countersign_entry_exchange", "Time that exchanges for agents took, kept ones not counted"),
             shed: meter.u64_counter("countersign_shed").with_description("Calls refused for want of room").build(),
             folded: meter
                 .u64_counter("countersign_refusals_folded")
@@ -120,6 +122,11 @@ impl Metrics {
 
     pub(crate) fn tool(&self, tool: &str, took: Duration) {
         self.tool.record(took.as_secs_f64(), &[KeyValue::new("tool", tool.to_owned())]);
+    }
+
+    pub(crate) fn exchange(&self, renewal: bool, outcome: &'static str, took: Duration) {
+        let kind = if renewal { "renewal" } else { "first" };
+        self.exchange.record(took.as_secs_f64(), &[KeyValue::new("kind", kind), KeyValue::new("outcome", outcome)]);
     }
 
     pub(crate) fn sent(&self) {

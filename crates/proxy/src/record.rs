@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use audit::{
     CallDecided, Event, LedgerError, Receipt,
-    record::{Digest, EntryMode, Mode, Outcome, Partial, Revisions, Subject},
+    record::{Digest, Mode, Outcome, Partial, Revisions, Subject},
 };
 use jiff::Timestamp;
 use model::{Code, Decision, Reason, Refusal, Verdict};
@@ -185,7 +185,7 @@ fn decided(
             binary: sidecar.version.clone(),
         },
         identity_mode: trail.identity_mode,
-        entry: EntryMode::Delegated,
+        entry: trail.entry,
         mode: Mode::Enforce,
         timings: trail.timings.clone(),
     }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use net::{Census, HttpClient, Tasks};
 
 use crate::{
+    exchanged::Exchanged,
     facts::Reader,
     fold::{self, Folding},
     metrics::{self, Metrics},
@@ -33,6 +34,8 @@ pub struct Sidecar {
     pub(crate) quiet: Quiet,
     /// What was withdrawn, where an authority is followed.
     pub(crate) withdrawals: Option<Arc<Withdrawals>>,
+    /// What was obtained for agents whose identities are held.
+    pub(crate) exchanged: Exchanged,
     census: Census,
 }
 
@@ -64,6 +67,7 @@ impl Sidecar {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger,
             facts: Reader::new(client.clone(), Arc::clone(&metrics)),
+            exchanged: Exchanged::new(&client),
             client,
             tasks,
             version,

@@ -14,6 +14,7 @@ use crate::{
         tools::{ResolvedTools, Upstream},
     },
     decide::Lanes,
+    exchanged::Identities,
     withdrawals::Following,
 };
 
@@ -30,6 +31,7 @@ pub struct Snapshot {
     pub(crate) config_revision: Option<String>,
     pub(crate) following: Option<Following>,
     pub(crate) signer: Option<Arc<token::TransactionSigner>>,
+    pub(crate) identities: Option<Arc<Identities>>,
     pub(crate) lanes: Lanes,
 }
 
@@ -54,13 +56,25 @@ pub struct SnapshotParts {
     pub following: Option<Following>,
     /// What signs what tools with `identity: hybrid` are told, where the sidecar is enrolled.
     pub signer: Option<Arc<token::TransactionSigner>>,
+    /// The agents whose identities are held, where the entry is `exchanged`.
+    pub identities: Option<Arc<Identities>>,
 }
 
 impl Snapshot {
     /// Puts the parts together.
     pub fn new(parts: SnapshotParts) -> Self {
-        let SnapshotParts { tools, policy, verifier, agents, tenants, listener, config_revision, following, signer } =
-            parts;
+        let SnapshotParts {
+            tools,
+            policy,
+            verifier,
+            agents,
+            tenants,
+            listener,
+            config_revision,
+            following,
+            signer,
+            identities,
+        } = parts;
         let ResolvedTools { catalogue, upstreams } = tools;
         Self {
             catalogue,
@@ -73,6 +87,7 @@ impl Snapshot {
             config_revision,
             following,
             signer,
+            identities,
             lanes: Lanes::default(),
         }
     }

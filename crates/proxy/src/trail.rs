@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use audit::record::{Body, Digest, Partial, Subject, Timings, Trace};
+use audit::record::{Body, Digest, EntryMode, Partial, Subject, Timings, Trace};
 use jiff::Timestamp;
 use model::{Agent, Delegation, Question, catalogue::IdentityMode, question, question::RequestFacts};
 use token::Seen;
@@ -30,6 +30,7 @@ pub(crate) struct Trail {
     question: Option<Arc<Question>>,
     pub(crate) input_digest: Option<Digest>,
     pub(crate) identity_mode: Option<IdentityMode>,
+    pub(crate) entry: EntryMode,
     request: Option<RequestFacts>,
     call: Option<question::Call>,
     recognised: Option<Known>,
@@ -61,6 +62,7 @@ impl Trail {
             question: None,
             input_digest: None,
             identity_mode: None,
+            entry: EntryMode::Delegated,
             request: None,
             call: None,
             recognised: None,

@@ -217,6 +217,13 @@ impl Compact {
     }
 }
 
+impl From<SecretString> for Compact {
+    /// A token that somebody else signed, and that is kept as carefully as one of our own.
+    fn from(compact: SecretString) -> Self {
+        Self(compact)
+    }
+}
+
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.id)

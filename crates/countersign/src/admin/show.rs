@@ -49,6 +49,12 @@ pub(crate) fn text(status: &Value) -> String {
         effects => format!("good for: {effects}"),
     };
     text.push_str(&format!("agents         {}; plain bearer {bearer}\n", at("/listeners/agent/address")));
+    for agent in list(status, "/listeners/agent/exchanged/agents") {
+        text.push_str(&format!("  {} with the key {}\n", word(agent.get("agent")), word(agent.get("key"))));
+    }
+    if let Some(error) = status.pointer("/listeners/agent/exchanged/last_error").filter(|error| !error.is_null()) {
+        text.push_str(&format!("  NO TOKEN could be obtained for them the last time: {}\n", word(Some(error))));
+    }
     text
 }
 
@@ -103,7 +109,9 @@ mod tests {
             "catalogue": {"revision": "ghi", "tools": ["orders", "customers"]},
             "ledger": {"dir": "/var/ledger", "writable": false, "head": null},
             "issuers": [{"issuer": "https://a.example", "keys": 0, "last_error": "connection refused"}],
-            "listeners": {"agent": {"address": "127.0.0.1:8690", "plain_bearer": ["read"]}},
+            "listeners": {"agent": {"address": "127.0.0.1:8690", "plain_bearer": ["read"], "exchanged": {
+                "agents": [{"agent": "support-v2", "key": "k-1"}], "last_error": "no route",
+            }}},
         });
         let text = text(&status);
         for part in [
@@ -116,6 +124,8 @@ mod tests {
             "NOT WRITABLE",
             "connection refused",
             "plain bearer good for: read",
+            "support-v2 with the key k-1",
+            "NO TOKEN could be obtained for them the last time: no route",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

@@ -177,4 +177,26 @@ pub(crate) struct AgentListener {
     pub(crate) tls: bool,
     /// The effects of calls that are let through with a token that nothing binds to its sender.
     pub(crate) plain_bearer: &'static [&'static str],
+    /// The agents whose identities are held, where its entry is `exchanged`.
+    pub(crate) exchanged: Option<ExchangedStatus>,
+}
+
+/// How tokens are obtained for agents whose identities are held.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ExchangedStatus {
+    /// The agents.
+    pub(crate) agents: Vec<ExchangedAgent>,
+    /// How many answers of the authority are kept.
+    pub(crate) kept: usize,
+    /// Why it could not be asked the last time, if so.
+    pub(crate) last_error: Option<String>,
+}
+
+/// An agent whose identity is held.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ExchangedAgent {
+    /// Its id.
+    pub(crate) agent: String,
+    /// The `kid` of the key that is signed with for it.
+    pub(crate) key: String,
 }

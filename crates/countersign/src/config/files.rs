@@ -61,6 +61,7 @@ pub(super) fn place_listener(base: &Path, listener: &mut AgentListenerConfig) {
     if let Some(tls) = &mut listener.tls {
         tls.place(base);
     }
+    listener.entry.place(base);
 }
 
 pub(super) fn place_credential(base: &Path, credential: &mut CredentialConfig) {

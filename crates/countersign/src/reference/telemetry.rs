@@ -51,6 +51,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_facts_seconds", "fact", "Time that reads of facts took; kept answers are not counted."),
     ("countersign_tool_response_seconds", "tool", "Time until the head of the tool's response."),
     (
+        "countersign_entry_exchange_seconds",
+        "kind, outcome",
+        "Time that exchanges for agents whose identities are held took, by whether a call waited (first) or had a token that still held (renewal), and by what came of them: issued, refused or unavailable (the authority could not be asked).",
+    ),
+    (
         "countersign_authority_staleness_seconds",
         "",
         "How old the view of what the authority withdrew is. Absent before it was whole once. Near one second while all is well.",

@@ -8,7 +8,7 @@ use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode};
 use net::{Roots, ServerTls, ServerTlsConfig};
 use policy::{PolicySource, Source};
 use proxy::{
-    Agents, ResolvedTools,
+    Agents, Identities, ResolvedTools,
     config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
     resolve_tools,
 };
@@ -17,7 +17,7 @@ use token::{
     config::{KeysConfig, Role, Withdrawals},
 };
 
-use super::{findings::Findings, trial};
+use super::{findings::Findings, identities, trial};
 use crate::{
     config::{files, sidecar::SidecarConfig},
     environment::Environment,
@@ -41,6 +41,8 @@ pub(crate) struct Prepared {
     pub(crate) health_tls: Option<Arc<ServerTls>>,
     /// What it proves to the authority with who it is, where it follows one.
     pub(crate) enrolled: Option<Arc<SigningKey>>,
+    /// The agents whose identities it holds.
+    pub(crate) identities: Option<Identities>,
 }
 
 /// The shortest age that a view of the authority may be held to: a question and its answer take a part of it.
@@ -61,6 +63,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
         names(config, &tools.catalogue, findings);
     }
     let enrolled = followed(config, findings).map(Arc::new);
+    let identities = identities::prepare(config, findings);
     identity_modes(config, findings);
     warnings(config, findings);
     if !findings.problems.is_empty() {
@@ -75,6 +78,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
         listener_tls,
         health_tls,
         enrolled,
+        identities,
     })
 }
 

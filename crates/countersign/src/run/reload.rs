@@ -45,8 +45,8 @@ const MOST_PATIENCE: u32 = 30;
 const KEYS: Duration = Duration::from_secs(5);
 
 /// The settings of the agents' listener that each call reads anew. The others are part of the open socket.
-const LIVE_LISTENER_SETTINGS: [&str; 6] =
-    ["hosts", "bearer", "claimed_trace", "max_body_bytes", "body_timeout", "input_headers"];
+const LIVE_LISTENER_SETTINGS: [&str; 7] =
+    ["hosts", "bearer", "entry", "claimed_trace", "max_body_bytes", "body_timeout", "input_headers"];
 
 /// What takes changes.
 pub(super) struct Reloader {

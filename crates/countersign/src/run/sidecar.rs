@@ -243,7 +243,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
 
 /// What calls see of a configuration.
 pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepared, verifier: Verifier) -> Snapshot {
-    let Prepared { tools, policy, agents, enrolled, .. } = prepared;
+    let Prepared { tools, policy, agents, enrolled, identities, .. } = prepared;
     Snapshot::new(SnapshotParts {
         tools,
         policy: Arc::new(policy),
@@ -254,6 +254,7 @@ pub(super) fn snapshot(config: &SidecarConfig, revision: &str, prepared: Prepare
         config_revision: Some(revision.to_owned()),
         following: follow::following(config),
         signer: signer(config, enrolled),
+        identities: identities.map(Arc::new),
     })
 }
 

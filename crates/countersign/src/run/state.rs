@@ -12,14 +12,14 @@ use std::{
 use audit::Ledger;
 use jiff::Timestamp;
 use net::LocalAddress;
-use proxy::{Sidecar, ViewState, config::Bearer};
+use proxy::{ExchangeState, Sidecar, ViewState, config::Bearer};
 use token::{KeyStatus, Verifier};
 
 use super::reload::Standing;
 use crate::{
     admin::status::{
-        AgentListener, AuthorityStatus, Configuration, HeadStatus, IssuerStatus, LedgerStatus, Listeners, Policies,
-        Status, Tools,
+        AgentListener, AuthorityStatus, Configuration, ExchangedAgent, ExchangedStatus, HeadStatus, IssuerStatus,
+        LedgerStatus, Listeners, Policies, Status, Tools,
     },
     config::sidecar::SidecarConfig,
     health::{Check, Readiness},
@@ -151,6 +151,7 @@ impl About {
                     address: self.agent.to_string(),
                     tls: self.tls,
                     plain_bearer: effects(in_force.bearer),
+                    exchanged: seen.sidecar.exchange_state().map(exchanged),
                 },
                 health: self.health.to_string(),
                 admin: self.admin.clone(),
@@ -188,6 +189,12 @@ impl About {
 fn issuer(status: KeyStatus) -> IssuerStatus {
     let KeyStatus { issuer, age, keys, ignored, last_error } = status;
     IssuerStatus { issuer, keys, age_seconds: age.map(|age| age.as_secs()), ignored, last_error }
+}
+
+fn exchanged(state: ExchangeState) -> ExchangedStatus {
+    let ExchangeState { agents, kept, failing } = state;
+    let agents = agents.into_iter().map(|(agent, key)| ExchangedAgent { agent: agent.to_string(), key }).collect();
+    ExchangedStatus { agents, kept, last_error: failing }
 }
 
 /// What plain bearer may do.

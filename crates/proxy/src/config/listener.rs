@@ -11,7 +11,7 @@ use net::ServerTlsConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
-use super::LimitsConfig;
+use super::{EntryConfig, LimitsConfig};
 use crate::headers;
 
 /// The most that may be read of a body for its parameters: what a record holds has to be readable.
@@ -47,6 +47,9 @@ pub struct AgentListenerConfig {
     /// What a token may do that nothing binds to its sender (plain bearer).
     #[serde(default)]
     pub bearer: Bearer,
+    /// How the delegation of a call comes to be: `delegated`, or `exchanged` with the agents whose identities are held.
+    #[serde(default)]
+    pub entry: EntryConfig,
     /// What becomes of the trace that a request claims to belong to (`traceparent`).
     #[serde(default)]
     pub claimed_trace: ClaimedTrace,

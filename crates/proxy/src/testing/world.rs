@@ -337,6 +337,7 @@ fn snapshot(directory: &std::path::Path, tool: &Value, key: &SigningKey, tasks: 
         config_revision: None,
         following: None,
         signer: None,
+        identities: None,
     })
 }
 
