@@ -26,6 +26,7 @@ fn record(ledger: &Ledger, delegation: &Arc<Delegation>) -> CallDecided {
         body: Body::Unseen,
         revisions: Revisions::default(),
         identity_mode: Some(IdentityMode::ServiceAccount),
+        charge: None,
         entry: EntryMode::Delegated,
         mode: Mode::Enforce,
         timings: Timings::from([("decide", 80)]),

@@ -6,6 +6,7 @@ mod alert;
 mod amend;
 mod call;
 mod change;
+mod charge;
 mod event;
 mod ruling;
 mod timings;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use alert::{OtherHistory, UsedAfterEnd, WithdrawalFacts};
 pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
+pub use charge::{ChargeFate, Charged, ChargedLimit};
 pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {
@@ -77,6 +79,8 @@ pub struct CallDecided {
     /// Whether the decision is enforced.
     pub mode: Mode,
     /// Microseconds each stage took.
+    /// What was charged against cumulative limits.
+    pub charge: Option<Charged>,
     pub timings: Timings,
 }
 
@@ -160,6 +164,8 @@ pub struct CallSettled {
     /// Bytes of the request's body that went to the tool.
     pub request_bytes: u64,
     /// Bytes of the response's body that went to the agent.
+    /// What became of what it was charged.
+    pub charge: Option<ChargeFate>,
     pub response_bytes: u64,
     /// The digest of a request body that streamed.
     pub body: Option<Digest>,

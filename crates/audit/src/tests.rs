@@ -9,6 +9,7 @@ mod large;
 mod long;
 mod lossless;
 mod retention;
+mod shipping;
 mod tamper;
 mod whole;
 
@@ -110,6 +111,7 @@ fn permitted(question: Question) -> CallDecided {
         body: Body::Read(Digest::of(br#"{"amount":"20.00","currency":"USD"}"#)),
         revisions: revisions(),
         identity_mode: Some(IdentityMode::ServiceAccount),
+        charge: None,
         entry: EntryMode::Delegated,
         mode: Mode::Enforce,
         timings: ["accept", "admit", "resolve", "guard", "facts", "decide", "approve", "reserve", "credential"]
@@ -144,6 +146,7 @@ fn completed(id: &Id<model::id::DecisionMark>) -> CallSettled {
         status: Some(201),
         code: None,
         sent: true,
+        charge: None,
         altered: false,
         request_bytes: 35,
         response_bytes: 512,

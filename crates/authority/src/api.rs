@@ -11,6 +11,7 @@ mod enrol;
 mod grants;
 mod heads;
 mod ledgers;
+mod limits;
 mod object;
 mod openapi;
 mod page;
@@ -76,6 +77,9 @@ pub(crate) struct Api {
     /// What sidecars tell of their ledgers, likewise.
     uplinks: Shares<Id<Sidecar>>,
     forks: heads::Forks,
+    /// Questions for slices of limits, which take room of their own.
+    leasing: Shares<Id<Sidecar>>,
+    leases: Quotas<Id<Sidecar>>,
     /// Tasks that agents start by themselves, by agent.
     starting: Quotas<String>,
     requests: Counter<u64>,
@@ -90,6 +94,8 @@ impl Api {
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
             uplinks: Shares::new(UPLINKS_AT_ONCE, EACH_UPLINKS),
             forks: heads::Forks::new(),
+            leasing: Shares::new(limits::AT_ONCE, limits::EACH_AT_ONCE),
+            leases: Quotas::new(limits::PER_SECOND),
             starting: Quotas::new(STARTS_PER_SECOND),
             requests: opentelemetry::global::meter("countersign")
                 .u64_counter("countersign_management")
@@ -152,6 +158,7 @@ impl Authority {
         }
         match route {
             Route::LedgerHeads => return self.anchor(&head.headers, body).await,
+            Route::Limits => return self.lease(&head.headers, body).await,
             Route::Changes => return self.follow(&head.headers, head.uri.query()).await,
             Route::Description => return Ok(json_response(StatusCode::OK, openapi::document())),
             Route::Enrol => return self.join(peer, &head.headers, body).await,

@@ -9,6 +9,7 @@ pub(crate) mod findings;
 mod follow;
 mod identities;
 mod ledger;
+mod limits;
 mod listen;
 mod prepare;
 mod reload;

@@ -36,6 +36,7 @@ pub enum Code {
     PolicyDenied,
     ObligationUnknown,
     ApprovalRequired,
+    Velocity,
     Malformed,
     BodyTooLarge,
     NoPolicy,
@@ -85,7 +86,7 @@ const fn entry(status: u16, title: &'static str, meaning: &'static str, retry: R
 
 impl Code {
     /// Every code, in the order of the table in the documentation.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::NoCredential,
         Self::InvalidToken,
         Self::Expired,
@@ -110,6 +111,7 @@ impl Code {
         Self::PolicyDenied,
         Self::ObligationUnknown,
         Self::ApprovalRequired,
+        Self::Velocity,
         Self::Malformed,
         Self::BodyTooLarge,
         Self::NoPolicy,
@@ -215,7 +217,7 @@ impl Code {
             Self::LimitExceeded => entry(
                 403,
                 "Limit exceeded",
-                "A parameter is over a limit that a principal in the chain holds; `allowed` and `limiting_hop` say which.",
+                "A parameter is over a limit that a principal in the chain holds, or over what is left of one within its window; `allowed` and `limiting_hop` say which.",
                 AfterChange,
             ),
             Self::Stage => entry(403, "Stage too low", "The task's stage does not reach this effect.", AfterChange),
@@ -244,6 +246,12 @@ impl Code {
             Self::ApprovalRequired => {
                 entry(403, "Approval required", "A person has to approve the call first.", AfterApproval)
             }
+            Self::Velocity => entry(
+                429,
+                "Too many calls",
+                "As many calls were made within a window as a principal in the chain may make; `limiting_hop` says whose limit it is, `allowed` until when.",
+                After,
+            ),
             Self::Malformed => entry(
                 400,
                 "Malformed request",
@@ -326,6 +334,7 @@ impl Code {
             Self::PolicyDenied => "policy_denied",
             Self::ObligationUnknown => "obligation_unknown",
             Self::ApprovalRequired => "approval_required",
+            Self::Velocity => "velocity",
             Self::Malformed => "malformed",
             Self::BodyTooLarge => "body_too_large",
             Self::NoPolicy => "no_policy",
@@ -361,6 +370,8 @@ pub struct Refusal {
     pub internal: Option<String>,
     /// Whether to try again.
     pub retry: Retry,
+    /// In how many seconds, where that is known.
+    pub retry_after: Option<u64>,
     /// The rules behind it; their `internal` never reaches the agent.
     pub reasons: Vec<Reason>,
     /// The principal whose authority falls short, as people write it.
@@ -379,6 +390,7 @@ impl Refusal {
             detail: detail.into(),
             internal: None,
             retry: code.entry().retry,
+            retry_after: None,
             reasons: Vec::new(),
             limiting_hop: None,
             allowed: None,

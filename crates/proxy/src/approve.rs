@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::{Code, Decision, Question, Refusal, Retry};
+use model::{Code, Decision, Question, Refusal, Retry, limits::Claim};
 
 use crate::{decide::Decided, resolve::Call};
 
@@ -12,6 +12,7 @@ use crate::{decide::Decided, resolve::Call};
 pub(crate) struct Permit<'a> {
     call: Call<'a>,
     question: Arc<Question>,
+    claims: Vec<Claim>,
     decision: Decision,
 }
 
@@ -22,6 +23,11 @@ impl<'a> Permit<'a> {
 
     pub(crate) fn question(&self) -> &Arc<Question> {
         &self.question
+    }
+
+    /// What the call is charged against cumulative limits.
+    pub(crate) fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
     pub(crate) fn decision(&self) -> &Decision {
@@ -46,5 +52,6 @@ pub(crate) fn approve<'a>(call: Call<'a>, decided: &Decided) -> Result<Permit<'a
         refused.reasons.clone_from(&decided.decision().reasons);
         return Err(Box::new(refused));
     }
-    Ok(Permit { call, question: Arc::clone(decided.question()), decision: decided.decision().clone() })
+    let (question, decision) = (Arc::clone(decided.question()), decided.decision().clone());
+    Ok(Permit { call, question, claims: decided.claims().to_vec(), decision })
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{
-    Agent, Code, Decision, Delegation, Element, Facts, Question, Refusal, Verdict, fact::Known, question::LimitState,
+    Agent, Code, Decision, Delegation, Element, Facts, Limits, Principal, Question, Refusal, Verdict, fact,
+    limits::{Claim, claims},
+    question::LimitState,
 };
 use policy::{Engine, Written};
 
@@ -15,6 +17,7 @@ use crate::{
     admit::Admitted,
     facts::Read,
     guard::{Bounds, Candidates},
+    reserve,
     resolve::Call,
     snapshot::Snapshot,
 };
@@ -25,6 +28,7 @@ pub(crate) use lane::Lanes;
 #[derive(Debug)]
 pub(crate) struct Decided {
     question: Arc<Question>,
+    claims: Vec<Claim>,
     decision: Decision,
     needs_approval: bool,
 }
@@ -33,6 +37,11 @@ impl Decided {
     /// Everything the decision rests on.
     pub(crate) fn question(&self) -> &Arc<Question> {
         &self.question
+    }
+
+    /// What the call is charged against cumulative limits.
+    pub(crate) fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
     /// What policy said: permit, or approval required.
@@ -50,6 +59,7 @@ impl Decided {
 #[derive(Debug)]
 pub(crate) struct Asked {
     question: Arc<Question>,
+    claims: Vec<Claim>,
     written: Written,
     unproven: Option<Box<Refusal>>,
 }
@@ -62,7 +72,7 @@ impl Asked {
 
     #[cfg(test)]
     pub(crate) fn in_test(question: Question, policy: &Engine) -> Self {
-        Self { written: policy.write(&question), question: Arc::new(question), unproven: None }
+        Self { written: policy.write(&question), question: Arc::new(question), claims: Vec::new(), unproven: None }
     }
 
     /// The same as the record commits to it.
@@ -72,8 +82,8 @@ impl Asked {
 
     /// The question as policy may be asked it.
     pub(crate) fn proved(self) -> Result<Proved, Box<Refusal>> {
-        let Self { question, written, unproven } = self;
-        unproven.map_or(Ok(Proved { question, written }), Err)
+        let Self { question, claims, written, unproven } = self;
+        unproven.map_or(Ok(Proved { question, claims, written }), Err)
     }
 }
 
@@ -81,22 +91,36 @@ impl Asked {
 #[derive(Debug)]
 pub(crate) struct Proved {
     question: Arc<Question>,
+    claims: Vec<Claim>,
     written: Written,
 }
 
+/// What a question is put with, besides the call itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) policy: &'a Engine,
+    /// What is held of cumulative limits, where an authority counts them.
+    pub(crate) limits: Option<&'a reserve::Limits>,
+    pub(crate) now: Timestamp,
+}
+
 /// Puts the question together, proving the relations of one element for each authority.
-pub(crate) fn ask(
-    admitted: &Admitted,
-    call: &Call<'_>,
-    bounds: &Bounds<'_>,
-    facts: &Read,
-    policy: &Engine,
-    now: Timestamp,
-) -> Asked {
+pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds<'_>, facts: &Read, known: Known<'_>) -> Asked {
+    let Known { policy, limits, now } = known;
     let delegation = admitted.delegation();
-    let (limits, unproven) = match proved(delegation, bounds.candidates(), facts.facts()) {
-        Ok(limits) => (limits, None),
+    let authority = limits.map(reserve::Limits::authority);
+    let charged = proved(delegation, bounds.candidates(), facts.facts())
+        .and_then(|held| claims(delegation, held, &call.facts.parameters, authority).map_err(uncountable));
+    let (claims, unproven) = match charged {
+        Ok(claims) => (claims, None),
         Err(refusal) => (Vec::new(), Some(refusal)),
+    };
+    let state = |claim: &Claim| LimitState {
+        name: claim.key.name.clone(),
+        max: claim.limit.max.clone(),
+        used: limits.and_then(|limits| limits.used(claim, now)).map(|units| claim.limit.amount(units)),
+        window: claim.limit.window,
+        hop: claim.hop,
     };
     let question = Question {
         id: call.outgoing.arrival.id.clone(),
@@ -105,11 +129,11 @@ pub(crate) fn ask(
         call: call.facts.clone(),
         delegation: Arc::clone(delegation),
         agent: Agent::clone(bounds.agent()),
-        limits,
+        limits: claims.iter().map(state).collect(),
         facts: facts.facts().clone(),
     };
     let written = policy.write(&question);
-    Asked { question: Arc::new(question), written, unproven }
+    Asked { question: Arc::new(question), claims, written, unproven }
 }
 
 /// Asks policy.
@@ -118,7 +142,7 @@ pub(crate) async fn decide(
     bounds: &Bounds<'_>,
     snapshot: &Snapshot,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
-    let Proved { question, written } = proved;
+    let Proved { question, claims, written } = proved;
     let decision = match snapshot.policy.recall(&written) {
         Some(known) => known,
         None => {
@@ -132,21 +156,21 @@ pub(crate) async fn decide(
     match (decision.verdict, decision.code) {
         (Verdict::Deny, code) => Err((denied(code.unwrap_or(Code::PolicyDenied), &decision), decision)),
         (Verdict::Permit | Verdict::ApprovalRequired, _) => {
-            Ok(Decided { question, decision, needs_approval: bounds.needs_approval() })
+            Ok(Decided { question, claims, decision, needs_approval: bounds.needs_approval() })
         }
     }
 }
 
 /// For each authority, one element all of whose relations the facts prove. Of several the one that charges no
-/// cumulative limit is taken. Returns the limits that the call would charge.
-pub(crate) fn proved(
+/// cumulative limit is taken. Returns the limits of those that have some, with whose they are.
+pub(crate) fn proved<'d>(
     delegation: &Delegation,
-    candidates: &[Candidates<'_>],
+    candidates: &[Candidates<'d>],
     facts: &Facts,
-) -> Result<Vec<LimitState>, Box<Refusal>> {
+) -> Result<Vec<(usize, &'d Principal, &'d Limits)>, Box<Refusal>> {
     let chain = &delegation.chain;
     let first = chain.agents().next().unwrap_or_else(|| chain.agent());
-    let known = |agent| Known { user: &chain.user().principal, agent, tenant: delegation.tenant.as_str() };
+    let known = |agent| fact::Known { user: &chain.user().principal, agent, tenant: delegation.tenant.as_str() };
     let mut charged = Vec::new();
     for candidate in candidates {
         // `$agent` is whoever holds the authority, and for the user's grant the agent it was given to: a helper is
@@ -160,15 +184,16 @@ pub(crate) fn proved(
             .filter(holds)
             .min_by_key(|element| element.limits.cumulative().count())
             .ok_or_else(|| unproven(candidate))?;
-        charged.extend(element.limits.cumulative().map(|(name, limit)| LimitState {
-            name: name.to_owned(),
-            max: limit.max.clone(),
-            used: None,
-            window: limit.window,
-            hop: candidate.hop,
-        }));
+        if element.limits.cumulative().next().is_some() {
+            charged.push((candidate.hop, candidate.principal, &element.limits));
+        }
     }
     Ok(charged)
+}
+
+/// The guard has seen that each element can be charged.
+fn uncountable((_, name): (usize, String)) -> Box<Refusal> {
+    Box::new(Refusal::new(Code::LimitExceeded, format!("The call cannot be charged to the limit `{name}`.")))
 }
 
 fn unproven(candidate: &Candidates<'_>) -> Box<Refusal> {

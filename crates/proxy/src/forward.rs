@@ -1,5 +1,5 @@
-//! forward: sends what was decided, once, and streams the answer back. Consumes permit, charge, credential and
-//! receipt: without each of them there is nothing to send. No redirect is followed; where `Location` and `Link` lead
+//! forward: sends what was decided, once, and streams the answer back. Consumes permit, credential, receipt and the
+//! settlement that holds the charge: without each of them there is nothing to send. No redirect is followed; where `Location` and `Link` lead
 //! to a tool, the agent is led to it through here.
 
 mod body;
@@ -27,7 +27,6 @@ use crate::{
     credential::{Credential, Secrets},
     headers,
     refuse::DECISION_ID,
-    reserve::Charge,
     resolve::{CallBody, Outgoing},
     settle::{Flow, Settlement},
     sidecar::Sidecar,
@@ -53,7 +52,6 @@ pub(crate) struct Unanswered {
 /// What may go: everything the stages before this one proved.
 pub(crate) struct Cleared<'a> {
     pub(crate) permit: Permit<'a>,
-    pub(crate) charge: Charge,
     pub(crate) credential: Credential,
     pub(crate) receipt: Receipt,
     /// What ends the call when it is taken back, where an authority is followed.
@@ -75,7 +73,7 @@ pub(crate) async fn forward(
     trace: &Traced,
     mut settlement: Settlement,
 ) -> Result<Response<Body>, Unanswered> {
-    let Cleared { permit, charge: Charge { .. }, credential, receipt, watch } = cleared;
+    let Cleared { permit, credential, receipt, watch } = cleared;
     let call = permit.into_call();
     if receipt.verdict() != Verdict::Permit || *receipt.id() != call.outgoing.arrival.id {
         settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);

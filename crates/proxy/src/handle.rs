@@ -16,7 +16,7 @@ use crate::{
     admit::admit,
     approve::approve,
     assertion::credential,
-    decide::{ask, decide},
+    decide::{Known, ask, decide},
     fold::Fate,
     forward::{Cleared, Unanswered, Way, forward},
     guard::guard,
@@ -134,7 +134,8 @@ impl Sidecar {
         let facts = self.facts.read(&admitted, &call, &bounds, upstream, snapshot.catalogue.revision()).await?;
 
         trail.enter("decide");
-        let asked = ask(&admitted, &call, &bounds, &facts, &snapshot.policy, now);
+        let known = Known { policy: &snapshot.policy, limits: self.limits.as_deref(), now };
+        let asked = ask(&admitted, &call, &bounds, &facts, known);
         trail.asked(&asked);
         let decided = decide(asked.proved()?, &bounds, snapshot).await?;
 
@@ -142,19 +143,19 @@ impl Sidecar {
         let permit = approve(call, &decided)?;
 
         trail.enter("reserve");
-        let charge = reserve(&permit)?;
+        let charge = reserve(&permit, self.limits.as_ref()).await?;
 
         trail.enter("credential");
         let chosen = credential(&permit, admitted.delegation(), upstream, snapshot)?;
 
         trail.enter("record");
-        let (receipt, mut settlement) = record(self, &permit, snapshot, trail, trace).await?;
+        let (receipt, mut settlement) = record(self, &permit, charge, snapshot, trail, trace).await?;
         trail.enter("forward");
         self.note(trail, trace, Verdict::Permit, None);
 
         let credential = chosen.present(&permit, admitted.delegation(), upstream, &mut settlement)?;
         let watch = look.map(|look| look.watch(admitted.delegation()));
-        let cleared = Cleared { permit, charge, credential, receipt, watch };
+        let cleared = Cleared { permit, credential, receipt, watch };
         let way = Way { tenant: &admitted.delegation().tenant, upstream, snapshot };
         Ok(forward(cleared, way, self, trace, settlement).await?)
     }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use model::{Code, Decision, Reason, Refusal, Verdict};
 use tokio::sync::watch;
 
-use crate::{approve::Permit, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
+use crate::{approve::Permit, reserve::Charge, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
 
 /// How often refusals without a principal are summed up.
 pub(crate) const SUMMARY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);
@@ -21,12 +21,14 @@ pub(crate) const SUMMARY_INTERVAL: std::time::Duration = std::time::Duration::fr
 pub(crate) async fn record(
     sidecar: &Arc<Sidecar>,
     permit: &Permit<'_>,
+    charge: Charge,
     snapshot: &Snapshot,
     trail: &Trail,
     trace: &Traced,
 ) -> Result<(Receipt, Settlement), Box<Refusal>> {
-    let record = decided(permit.decision().clone(), None, snapshot, trail, sidecar);
-    let settlement = Settlement::new(sidecar, trail, trace);
+    let mut record = decided(permit.decision().clone(), None, snapshot, trail, sidecar);
+    record.charge = charge.record();
+    let settlement = Settlement::new(sidecar, trail, trace, charge);
     let ledger = sidecar.ledger.clone();
     let writing = Box::pin(async move { ledger.decided(record).await });
     let mut waiting = Waiting { sidecar, unwritten: Some(Unwritten { writing, settlement }) };
@@ -185,6 +187,7 @@ fn decided(
             binary: sidecar.version.clone(),
         },
         identity_mode: trail.identity_mode,
+        charge: None,
         entry: trail.entry,
         mode: Mode::Enforce,
         timings: trail.timings.clone(),

@@ -91,7 +91,11 @@ pub(crate) fn response(refusal: &Refusal, about: About<'_>) -> Response<Body> {
         fields.insert(DECISION_ID, id);
     }
     if refusal.retry == Retry::After {
-        let wait = if refusal.code == Code::Overloaded { RETRY_SOON } else { RETRY_AFTER };
+        let wait = match refusal.retry_after {
+            Some(seconds) => HeaderValue::from(seconds),
+            None if refusal.code == Code::Overloaded => RETRY_SOON,
+            None => RETRY_AFTER,
+        };
         fields.insert(header::RETRY_AFTER, wait);
     }
     if let Some(challenge) = challenge(refusal).and_then(|text| HeaderValue::from_str(&text).ok()) {

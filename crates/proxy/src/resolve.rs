@@ -34,6 +34,8 @@ pub(crate) struct Call<'a> {
     pub(crate) facts: question::Call,
     pub(crate) request: RequestFacts,
     pub(crate) variables: Variables,
+    /// What the caller calls it, where the action says where that is: the same again is the same call.
+    pub(crate) idempotency: Option<String>,
     pub(crate) outgoing: Outgoing,
 }
 
@@ -105,7 +107,7 @@ pub(crate) async fn resolve<'a>(
         (CallBody::Unseen(body), None)
     };
     let request = Request { action, variables: &variables, query: query.as_deref(), headers: &headers, json };
-    let parameters = request.parameters()?;
+    let (parameters, idempotency) = request.parameters()?;
     let facts = question::Call {
         tool: tool.id.clone(),
         action: action.id.clone(),
@@ -120,7 +122,7 @@ pub(crate) async fn resolve<'a>(
         headers: input_headers(&headers, listener),
     };
     let outgoing = Outgoing { arrival, method, version, path: rest, query, headers, body };
-    Ok(Call { tool, action, facts, request, variables, outgoing })
+    Ok(Call { tool, action, facts, request, variables, idempotency, outgoing })
 }
 
 /// The fields that policy and the record may see, where the request has them as text.
@@ -144,7 +146,7 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn parameters(&self) -> Result<Parameters, Box<Refusal>> {
+    fn parameters(&self) -> Result<(Parameters, Option<String>), Box<Refusal>> {
         let open = self.action.additional || self.action.effect == Effect::Read;
         let sources: Vec<&Source> = self.sources().collect();
         let declared_query: Vec<&str> = sources
@@ -162,9 +164,10 @@ impl Request<'_> {
             });
             body::closed(json, pointers, open)?;
         }
-        if let Some(source) = &self.action.idempotency {
-            self.raw(source, &query)?;
-        }
+        let idempotency = match &self.action.idempotency {
+            Some(source) => self.raw(source, &query)?.and_then(|raw| parameter::name(&raw)),
+            None => None,
+        };
         let mut parameters = Parameters::default();
         for (name, declaration) in &self.action.parameters {
             let raw = self.raw(&declaration.value, &query)?;
@@ -176,7 +179,7 @@ impl Request<'_> {
             let value = parameter::read(name, declaration, raw.as_ref(), currency.as_deref())?;
             parameters.set(name, declaration.kind, value);
         }
-        Ok(parameters)
+        Ok((parameters, idempotency))
     }
 
     /// Every place that something declared is read from.

@@ -11,11 +11,11 @@ use std::{
 
 use audit::{
     CallSettled, LedgerError,
-    record::{Digest, Outcome, Timings},
+    record::{ChargeFate, Digest, Outcome, Timings},
 };
 use model::{Code, Id, id::DecisionMark};
 
-use crate::{overload::UnderWay, sidecar::Sidecar, trace::Traced, trail::Trail};
+use crate::{overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail};
 
 /// A permitted call whose end is not known yet.
 pub(crate) struct Settlement {
@@ -37,6 +37,7 @@ struct Open {
     sent: bool,
     answered: Option<Instant>,
     began: Instant,
+    charge: Charge,
     /// Its room is free again once its end is in the ledger's queue, which has its own bound.
     #[expect(dead_code, reason = "held: the call is under way for as long as it is here")]
     under_way: Option<UnderWay>,
@@ -84,7 +85,7 @@ impl Flow {
 }
 
 impl Settlement {
-    pub(crate) fn new(sidecar: &Arc<Sidecar>, trail: &Trail, call: &Traced) -> Self {
+    pub(crate) fn new(sidecar: &Arc<Sidecar>, trail: &Trail, call: &Traced, charge: Charge) -> Self {
         let open = Open {
             sidecar: Arc::clone(sidecar),
             id: trail.arrival.id.clone(),
@@ -100,6 +101,7 @@ impl Settlement {
             sent: false,
             answered: None,
             began: net::clock::monotonic(),
+            charge,
             under_way: trail.under_way.clone(),
         };
         Self { open: Some(open) }
@@ -178,10 +180,12 @@ impl Settlement {
 impl Drop for Settlement {
     /// The end of a call is handed to the ledger without waiting: whoever waited for the response may be gone.
     fn drop(&mut self) {
-        let Some(open) = self.open.take().filter(|open| open.armed) else { return };
+        // What was charged for a call that is not on record goes back with it.
+        let Some(mut open) = self.open.take().filter(|open| open.armed) else { return };
         #[cfg(any(test, feature = "bench"))]
         let began = net::clock::monotonic();
-        let record = open.record();
+        let fate = std::mem::take(&mut open.charge).settle(open.sent, open.outcome);
+        let record = open.record(fate);
         open.sidecar.metrics.settled(&open.tool, open.outcome);
         tracing::event!(
             name: "countersign.call.settled",
@@ -226,7 +230,7 @@ impl Open {
         }
     }
 
-    fn record(&self) -> CallSettled {
+    fn record(&self, charge: Option<ChargeFate>) -> CallSettled {
         let microseconds = |from: Instant, to: Instant| {
             u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
         };
@@ -244,6 +248,7 @@ impl Open {
             status: self.status,
             code: self.code,
             sent: self.sent,
+            charge,
             altered: false,
             request_bytes: self.flow.up.load(Ordering::Relaxed),
             response_bytes: self.flow.down.load(Ordering::Relaxed),

@@ -13,6 +13,7 @@ use crate::{
     overload::Gate,
     quiet::Quiet,
     record::{self, Unrecorded},
+    reserve::Limits,
     snapshot::Snapshot,
     trace::Spans,
     withdrawals::{self, Withdrawals},
@@ -36,6 +37,8 @@ pub struct Sidecar {
     pub(crate) withdrawals: Option<Arc<Withdrawals>>,
     /// What was obtained for agents whose identities are held.
     pub(crate) exchanged: Exchanged,
+    /// What is held of cumulative limits, where an authority counts them.
+    pub(crate) limits: Option<Arc<Limits>>,
     census: Census,
 }
 
@@ -53,16 +56,18 @@ pub struct Parts {
     pub version: String,
     /// What was withdrawn, where an authority is followed: whoever follows it tells this.
     pub withdrawals: Option<Arc<Withdrawals>>,
+    /// What is held of cumulative limits, where an authority counts them: without it, calls they apply to are refused.
+    pub limits: Option<Arc<Limits>>,
 }
 
 impl Sidecar {
     /// Puts the parts together and begins to sum up refusals. Metrics and spans go to the providers
     /// that are global now.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { snapshot, ledger, client, tasks, version, withdrawals } = parts;
+        let Parts { snapshot, ledger, client, tasks, version, withdrawals, limits } = parts;
         let metrics = Arc::new(Metrics::new());
         // A change of these needs a restart: what is under way was counted against the old ones.
-        let limits = snapshot.listener.limits.clone();
+        let most = snapshot.listener.limits.clone();
         let sidecar = Arc::new(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             ledger,
@@ -73,10 +78,11 @@ impl Sidecar {
             version,
             spans: Spans::global(),
             unrecorded: Unrecorded::new(),
-            folding: Folding::new(limits.refusals_per_minute.get()),
-            gate: Gate::new(&limits, Arc::clone(&metrics)),
+            folding: Folding::new(most.refusals_per_minute.get()),
+            gate: Gate::new(&most, Arc::clone(&metrics)),
             quiet: Quiet::default(),
             withdrawals,
+            limits,
             census: Census::default(),
             metrics,
         });

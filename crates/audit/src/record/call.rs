@@ -10,7 +10,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Body, CallDecided, CallSettled, Digest, Partial, Subject, kind};
+use super::{Body, CallDecided, CallSettled, Digest, Partial, Subject, charge::WrittenCharge, kind};
 use crate::{canonical::Unrecordable, values::Draft};
 
 /// What is said of a refusal, in words that may name anything. Personal.
@@ -71,7 +71,7 @@ pub(crate) struct WrittenLimit {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenAmount {
+pub(super) struct WrittenAmount {
     text: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     currency: Option<String>,
@@ -88,6 +88,9 @@ pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
     if let Some(trace) = &record.trace {
         draft.plain("trace_id", &trace.trace_id)?;
         draft.plain("span_id", &trace.span_id)?;
+    }
+    if let Some(charge) = &record.charge {
+        draft.plain("charge", &WrittenCharge::from(charge))?;
     }
     digest_members(&mut draft, record)?;
     draft.plain("revisions", &record.revisions)?;
@@ -222,6 +225,7 @@ pub(crate) fn settled(record: &CallSettled) -> Result<Draft, Unrecordable> {
     draft.optional("status", record.status.as_ref())?;
     draft.optional("code", record.code.as_ref())?;
     draft.plain("sent", &record.sent)?;
+    draft.optional("charge", record.charge.as_ref())?;
     if record.altered {
         draft.plain("altered", &true)?;
     }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, enrol, grants, heads, sidecars, tasks, withdrawals};
+use super::{agents, enrol, grants, heads, limits, sidecars, tasks, withdrawals};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
@@ -49,6 +49,14 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         by: Some("sidecar"),
         ..write("/v1/ledger-heads", "Anchor the newest head of one's ledger", heads::claim_schema)
+    },
+    Operation {
+        by: Some("sidecar"),
+        ..write(
+            "/v1/limits",
+            "Lease a slice of a cumulative limit, say what was spent of it, give it back",
+            limits::question_schema,
+        )
     },
     read("/v1/ledgers", "Ledgers of enrolled sidecars, the oldest first", &LIST),
     read("/v1/ledgers/{id}", "One ledger, with the heads of it that are anchored", &[]),

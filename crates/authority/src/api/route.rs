@@ -25,6 +25,8 @@ pub(crate) enum Route {
     Ledgers,
     /// `/v1/ledgers/{id}`
     Ledger(String),
+    /// `/v1/limits`: for enrolled sidecars.
+    Limits,
     /// `/v1/sidecars`
     Sidecars,
     /// `/v1/sidecars/enrol`: for whoever holds a join token.
@@ -74,6 +76,7 @@ impl Route {
             ["openapi.json"] => Self::Description,
             ["withdrawals"] => Self::Withdrawals,
             ["changes"] => Self::Changes,
+            ["limits"] => Self::Limits,
             ["ledger-heads"] => Self::LedgerHeads,
             ["ledgers"] => Self::Ledgers,
             ["ledgers", id] => Self::Ledger(owned(id)),
@@ -116,6 +119,7 @@ impl Route {
             | Self::Grant(_)
             | Self::Task(_) => &[Method::GET],
             Self::Enrol
+            | Self::Limits
             | Self::LedgerHeads
             | Self::RemoveSidecar(_)
             | Self::StepAgent(..)
@@ -129,10 +133,6 @@ impl Route {
         }
     }
 
-    /// Its name in logs and metrics.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::Description => "openapi.json",
     /// What is done there by `method`, as policy knows it (`manage`).
     pub(crate) fn operation(&self, method: &Method) -> &'static str {
         match (self, method == Method::POST) {
@@ -168,8 +168,13 @@ impl Route {
         }
     }
 
+    /// Its name in logs and metrics.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Description => "openapi.json",
             Self::Withdrawals => "withdrawals",
             Self::Changes => "changes",
+            Self::Limits => "limits",
             Self::LedgerHeads => "ledger-heads",
             Self::Ledgers => "ledgers",
             Self::Ledger(_) => "ledgers/{id}",

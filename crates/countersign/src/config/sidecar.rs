@@ -11,7 +11,7 @@ use audit::LedgerConfig;
 use model::{Agent, Id, Tenant, Tool, duration::ConfigDuration};
 use net::ServerTlsConfig;
 use policy::PolicySource;
-use proxy::config::{AgentListenerConfig, ToolConfig};
+use proxy::config::{AgentListenerConfig, PeerShare, ToolConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use token::{IssuerConfig, verifier::Defaults};
@@ -123,6 +123,9 @@ pub(crate) struct FollowedAuthority {
     /// with `withdrawals: none` may themselves be no older than this.
     #[serde(default)]
     pub(crate) staleness: StalenessSection,
+    /// How cumulative limits are shared with other sidecars. A change needs a restart.
+    #[serde(default)]
+    pub(crate) limits: LimitsSection,
 }
 
 /// How an enrolled sidecar proves to the authority who it is.
@@ -143,6 +146,25 @@ pub(crate) struct StalenessSection {
     pub(crate) read: ConfigDuration,
     /// For drafts and writes.
     pub(crate) write: ConfigDuration,
+}
+
+/// How slices of cumulative limits are leased from the authority.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    /// How much is leased at a time beyond what a call needs, in percent of the limit. More means fewer questions, and
+    /// more of the limit that other sidecars cannot use meanwhile, or nobody when this one is killed.
+    pub(crate) slice: PeerShare,
+    /// How long a slice is used without asking again; what is left of it then is given back. At most `5m`.
+    pub(crate) lease: ConfigDuration,
+    /// How long a call waits for the authority when its slice is spent, before it is refused `limit_unavailable`.
+    pub(crate) timeout: ConfigDuration,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { slice: PeerShare::SLICE, lease: ConfigDuration::seconds(30), timeout: ConfigDuration::seconds(1) }
+    }
 }
 
 impl Default for StalenessSection {

@@ -70,6 +70,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "code",
         "Calls with a verified token that had been taken back, or whose task had ended, by what they were refused with.",
     ),
+    (
+        "countersign_limit_lease_failures_total",
+        "",
+        "Calls that needed a slice of a cumulative limit and could not have one, because the authority gave no answer or refused.",
+    ),
     ("countersign_jwks_age_seconds", "issuer", "How long ago an issuer's keys were last fetched."),
     (
         "countersign_policy_info",

@@ -76,7 +76,7 @@ struct Signer {
 }
 
 /// Signs who asks, anew before the last one ends.
-fn assertions(base: String, authority: &FollowedAuthority, key: Arc<SigningKey>) -> store::remote::Authorise {
+pub(super) fn assertions(base: String, authority: &FollowedAuthority, key: Arc<SigningKey>) -> store::remote::Authorise {
     let name = format!("{base}/sidecars/{}", authority.credential.id);
     let path = authority.credential.key.clone();
     let signer = Mutex::new(Signer { key, made: None });
@@ -176,6 +176,7 @@ mod tests {
             url: "https://countersign.example".to_owned(),
             credential: serde_json::from_value(credential).unwrap(),
             staleness,
+            limits: crate::config::sidecar::LimitsSection::default(),
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Prepared {
     pub(crate) identities: Option<Identities>,
 }
 
+/// How long a slice of a limit may be used, and how long the authority may take to lease one.
+const LEASE_BOUNDS: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=store::remote::limits::MAX_LEASE;
 /// The shortest age that a view of the authority may be held to: a question and its answer take a part of it.
 const SHORTEST_BOUND: Duration = Duration::from_millis(500);
 
@@ -206,6 +208,11 @@ fn followed(config: &SidecarConfig, findings: &mut Findings) -> Option<SigningKe
     for (name, bound) in [("read", authority.staleness.read), ("write", authority.staleness.write)] {
         if bound.0 < SHORTEST_BOUND {
             findings.problem(format!("authority.staleness.{name}: may not be shorter than {SHORTEST_BOUND:?}"));
+        }
+    }
+    for (name, time) in [("lease", authority.limits.lease), ("timeout", authority.limits.timeout)] {
+        if !LEASE_BOUNDS.contains(&time.0) {
+            findings.problem(format!("authority.limits.{name}: has to be between `50ms` and `5m`"));
         }
     }
     let (read, write) = (authority.staleness.read, authority.staleness.write);

@@ -349,7 +349,8 @@ async fn warm_up(verifier: &Verifier) {
 
 /// Which authority is followed, and as whom. How closely may change.
 fn followed(config: &SidecarConfig) -> String {
-    format!("{:?}", config.authority.as_ref().map(|authority| (&authority.url, &authority.credential)))
+    let of = config.authority.as_ref().map(|authority| (&authority.url, &authority.credential, &authority.limits));
+    format!("{of:?}")
 }
 
 #[cfg(test)]

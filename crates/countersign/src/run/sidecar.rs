@@ -23,7 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     Process, apart, descriptors,
     findings::Findings,
-    follow, ledger, listen,
+    follow, ledger, limits, listen,
     prepare::{Prepared, prepare},
     reload::{self, Contents, InForce, Reloader, Standing, Watched},
     state::{About, Seen},
@@ -190,6 +190,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),
+    let leased = limits::begin(&config, prepared.enrolled.clone(), &client, &background)?;
         ledger: ledger.clone(),
         client: client.clone(),
         tasks: calls.clone(),
@@ -197,6 +198,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         withdrawals,
     });
     gauges(&sidecar);
+        limits: leased,
     sidecar.watch_credentials(&background);
     let max_connections = connections.min(limits.max_connections);
     let limits = ServeLimits { max_connections, census: sidecar.census().clone(), ..limits };

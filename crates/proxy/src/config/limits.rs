@@ -63,6 +63,9 @@ impl Default for LimitsConfig {
 pub struct PeerShare(#[schemars(range(min = 1, max = 100))] u8);
 
 impl PeerShare {
+    /// What a slice of a cumulative limit holds beyond what is needed, unless the operator says otherwise.
+    pub const SLICE: Self = Self(5);
+
     /// In percent.
     pub const fn percent(self) -> u8 {
         self.0

@@ -84,9 +84,10 @@ fn a_cumulative_limit_is_charged_unless_another_element_needs_none() {
     let daily = json!({ "daily": { "sum": "amount", "max": "200", "currency": "USD", "window": "P1D" } });
     let delegation = delegation();
     let charged = [element(&json!({}), &daily)];
-    let limits = proved(&delegation, &[candidates(&delegation, &charged)], &facts(None)).unwrap();
-    assert_eq!((limits.len(), limits[0].hop, limits[0].name.as_str()), (1, 1, "daily"));
-    assert_eq!(limits[0].used, None);
+    let limits = [candidates(&delegation, &charged)];
+    let limits = proved(&delegation, &limits, &facts(None)).unwrap();
+    let [(1, _, limits)] = limits[..] else { panic!("{limits:?}") };
+    assert_eq!(limits.cumulative().map(|(name, _)| name).collect::<Vec<_>>(), ["daily"]);
     let free = [element(&json!({}), &daily), element(&json!({}), &json!({}))];
     assert_eq!(proved(&delegation, &[candidates(&delegation, &free)], &facts(None)).unwrap().len(), 0);
 }

@@ -110,6 +110,11 @@ fn text<'a>(raw: &Raw<'a>) -> Option<&'a str> {
     }
 }
 
+/// A name, where it is one.
+pub(super) fn name(raw: &Raw<'_>) -> Option<String> {
+    id(raw)
+}
+
 /// A name. Tools also count their things, so a whole JSON number is one.
 fn id(raw: &Raw<'_>) -> Option<String> {
     let name = match raw {

@@ -200,6 +200,7 @@ impl World {
             tasks: tasks.clone(),
             version: "0.0.0".into(),
             withdrawals: Some(Arc::default()),
+            limits: None,
         };
         Self { sidecar: Sidecar::new(parts), ledger, tool: received, tasks, key, directory }
     }

@@ -1,0 +1,105 @@
+//! Which calls were charged already: a call that is sent again under the same idempotency key, and is the same to the
+//! last byte, is charged once. What is not remembered is charged again, which is never too little.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use jiff::Timestamp;
+use model::{Id, id::DecisionMark};
+
+use super::charge::{Charge, Held, Part};
+use crate::{approve::Permit, resolve::CallBody};
+
+/// The most calls that are remembered.
+const MAX_REMEMBERED: usize = 65_536;
+/// The longest that one is remembered; tools remember keys no longer either.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// A call under its idempotency key.
+pub(super) type Repeat = [u8; 32];
+
+/// The calls that were charged.
+#[derive(Debug, Default)]
+pub(super) struct Repeats(Mutex<HashMap<Repeat, Remembered>>);
+
+#[derive(Debug)]
+struct Remembered {
+    held: Arc<Held>,
+    /// By [`net::clock::boottime`].
+    until: Duration,
+}
+
+impl Repeats {
+    /// The charge of a call that was charged before.
+    pub(super) fn join(&self, repeat: &Repeat, boottime: Duration) -> Option<Charge> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(repeat).filter(|known| boottime < known.until)?.held.charge(true)
+    }
+
+    /// The charge of a call that `parts` were taken for. Where the same call was charged meanwhile, it is that charge, and
+    /// `parts` go back.
+    pub(super) fn charge(
+        &self,
+        id: &Id<DecisionMark>,
+        parts: Vec<Part>,
+        repeat: Option<Repeat>,
+        now: Timestamp,
+    ) -> Charge {
+        let ends = parts.iter().filter_map(Part::slice).map(|slice| slice.period.ends).min();
+        let lasts = ends.and_then(|ends| Duration::try_from(ends.duration_since(now)).ok()).unwrap_or_default();
+        let held = Held::new(id, parts);
+        if let Some(repeat) = repeat {
+            let boottime = net::clock::boottime();
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = known.get(&repeat).filter(|known| boottime < known.until);
+            if let Some(charge) = before.and_then(|known| known.held.charge(true)) {
+                return charge;
+            }
+            if known.len() >= MAX_REMEMBERED {
+                known.retain(|_, known| boottime < known.until);
+            }
+            if known.len() < MAX_REMEMBERED {
+                let until = boottime + lasts.min(LONGEST);
+                known.insert(repeat, Remembered { held: Arc::clone(&held), until });
+            }
+        }
+        held.charge(false).unwrap_or_default()
+    }
+}
+
+/// What makes a call the same one again: who, under which grant, what, and every byte of it. `None` where it has no key,
+/// or its body streams by unseen.
+pub(super) fn digest(permit: &Permit<'_>) -> Option<Repeat> {
+    let call = permit.call();
+    let key = call.idempotency.as_deref()?;
+    let CallBody::Read(body) = &call.outgoing.body else { return None };
+    let delegation = &permit.question().delegation;
+    let parameters = serde_json::to_vec(&call.facts.parameters).ok()?;
+    let chain: Vec<String> = delegation.chain.hops().map(|hop| hop.principal.to_string()).collect();
+    let issuers: Vec<&str> = delegation.chain.hops().map(|hop| hop.principal.issuer.as_str()).collect();
+    let fixed = [
+        key.as_bytes(),
+        delegation.tenant.as_str().as_bytes(),
+        delegation.token.issuer.as_bytes(),
+        delegation.grant.as_ref().map(Id::as_str).unwrap_or_default().as_bytes(),
+        call.facts.tool.as_str().as_bytes(),
+        call.facts.action.as_str().as_bytes(),
+        call.outgoing.method.as_str().as_bytes(),
+        call.outgoing.path.as_str().as_bytes(),
+        call.outgoing.query.as_deref().unwrap_or_default().as_bytes(),
+        parameters.as_slice(),
+        body.as_ref(),
+    ];
+    let mut digest = Context::new(&SHA256);
+    let parts =
+        fixed.into_iter().chain(chain.iter().map(String::as_bytes)).chain(issuers.into_iter().map(str::as_bytes));
+    for part in parts {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finish().as_ref().try_into().ok()
+}
