@@ -37,6 +37,16 @@ impl Store {
         Ok(Some(KnownUser { claims: row.json(0)?, as_of: row.moment(1)? }))
     }
 
+    /// What was last known of the user that `issuer` calls `id`, in each of their tenants.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn known_in_tenants(&self, issuer: &str, id: &Id<Principal>) -> Result<Vec<KnownUser>, StoreError> {
+        let sql = "SELECT claims, as_of FROM users WHERE issuer = $1 AND id = $2 ORDER BY tenant";
+        let rows = self.engine.rows("reading a user", sql, vec![issuer.into(), id.into()]).await?;
+        rows.iter().map(|row| Ok(KnownUser { claims: row.json(0)?, as_of: row.moment(1)? })).collect()
+    }
+
     /// Notes what a verified token, issued at `as_of`, says of `user`. An older token changes nothing; one that says the
     /// same is noted at most once a minute.
     ///

@@ -3,12 +3,13 @@
 
 use jiff::Timestamp;
 use model::{
-    Authority as Held, Element, Grant, Id, Presence, Principal, PrincipalKind, Scope, Stage, duration::ConfigDuration,
+    Action, Authority as Held, Element, Grant, Id, Presence, Principal, PrincipalKind, Scope, Stage,
+    duration::ConfigDuration,
 };
 use policy::input::management::{Named as Name, Object};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::{Committed, GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
 
 use super::{
@@ -79,6 +80,35 @@ struct ChangingGrant {
     reason: String,
 }
 
+/// What was left out of a grant because its user may not do it themselves.
+struct Clipped {
+    left_out: Vec<Id<Action>>,
+    known: Known,
+}
+
+/// How it is known what a user may do themselves.
+enum Known {
+    /// Their own token says it now.
+    ByToken,
+    /// A token of theirs said it, the last of them then.
+    AsOf(Timestamp),
+    /// It is not known.
+    Not,
+}
+
+impl Clipped {
+    fn tell(&self, answer: &mut Map<String, Value>) {
+        if !self.left_out.is_empty() {
+            answer.insert("clipped".to_owned(), json!(self.left_out));
+        }
+        match self.known {
+            Known::ByToken => None,
+            Known::AsOf(last) => answer.insert("entitlement_as_of".to_owned(), json!(last)),
+            Known::Not => answer.insert("clipped_at_exchange".to_owned(), json!(true)),
+        };
+    }
+}
+
 impl Authority {
     /// Makes a grant.
     pub(super) async fn give(&self, call: &Call) -> Result<Answer, Problem> {
@@ -88,8 +118,7 @@ impl Authority {
         let agent = self.agent_named(giving.agent);
         let user = giver(&call.caller, giving.user, &agent)?;
         let asked = held(giving.scope, giving.authorization_details)?;
-        let authority = clip(&call.caller, &user, &asked)?;
-        let clipped: Vec<_> = asked.scope.iter().filter(|action| !authority.scope.contains(action)).cloned().collect();
+        let (authority, clipped) = self.clip(&call.caller, &user, &asked).await?;
         let new = NewGrant {
             id: None,
             agent,
@@ -102,7 +131,7 @@ impl Authority {
         };
         let reason = giving.reason.map(|reason| text("reason", &reason)).transpose()?;
         let committed = self.store.create_grant(&call.writer(reason), new).await?;
-        self.grant_answer(committed, &clipped).await.map(Answer::for_new)
+        self.grant_answer(committed, Some(&clipped)).await.map(Answer::for_new)
     }
 
     /// The grants: a user's own, or everybody's for an administrator.
@@ -132,13 +161,13 @@ impl Authority {
         call.query.only(&[])?;
         let before = self.own_grant(id, &call.caller).await?;
         let changing: ChangingGrant = call.read()?;
-        let mut clipped = Vec::new();
+        let mut clipped = None;
         let authority = match (changing.scope, changing.authorization_details) {
             (None, None) => None,
             (scope, elements) => {
                 let asked = held(scope, elements.unwrap_or_else(|| before.grant.authority.elements.to_vec()))?;
-                let authority = clip(&call.caller, &before.grant.user, &asked)?;
-                clipped = asked.scope.iter().filter(|it| !authority.scope.contains(it)).cloned().collect();
+                let (authority, left_out) = self.clip(&call.caller, &before.grant.user, &asked).await?;
+                clipped = Some(left_out);
                 Some(authority)
             }
         };
@@ -155,7 +184,7 @@ impl Authority {
         }
         let writer = call.writer(Some(text("reason", &changing.reason)?));
         let committed = self.store.change_grant(&writer, &before.grant.id, change).await?;
-        self.grant_answer(committed, &clipped).await
+        self.grant_answer(committed, clipped.as_ref()).await
     }
 
     /// Withdraws a grant, and ends every task under it.
@@ -165,18 +194,18 @@ impl Authority {
         let Reason { reason } = call.read()?;
         let writer = call.writer(Some(text("reason", &reason)?));
         let committed = self.store.withdraw_grant(&writer, &before.grant.id).await?;
-        self.grant_answer(committed, &[]).await
+        self.grant_answer(committed, None).await
     }
 
     async fn grant_answer(
         &self,
         committed: Committed<GrantRecord>,
-        clipped: &[Id<model::Action>],
+        clipped: Option<&Clipped>,
     ) -> Result<Answer, Problem> {
         self.recorded(committed.position).await?;
         let mut body = shown(&committed.value, committed.value.given);
-        if let (false, Some(members)) = (clipped.is_empty(), body.as_object_mut()) {
-            members.insert("clipped".to_owned(), json!(clipped));
+        if let (Some(clipped), Some(members)) = (clipped, body.as_object_mut()) {
+            clipped.tell(members);
         }
         Ok(Answer::ok(body).replayed(committed.replayed))
     }
@@ -205,6 +234,30 @@ impl Authority {
             (false, Some(other)) if other != own => Err(Problem::not_found()),
             (false, _) => Ok(Some(own)),
         }
+    }
+
+    /// What of it the user may do themselves: by their own token, or of another user by the last that was seen here. Of
+    /// one who was never seen, only their next token says; it is clipped at each exchange, as every grant is.
+    async fn clip(&self, caller: &Caller, user: &Principal, asked: &Held) -> Result<(Held, Clipped), Problem> {
+        let own = user.is(&caller.user);
+        let (entitlement, known) = if own {
+            (caller.entitlement.clone(), Known::ByToken)
+        } else {
+            let seen = self.store.known_in_tenants(&user.issuer, &user.id).await?;
+            match (self.issuers.get(&user.issuer), seen.iter().map(|seen| seen.as_of).max()) {
+                (Some(issuer), Some(last)) => {
+                    (seen.iter().flat_map(|seen| issuer.entitlement(&seen.claims)).collect(), Known::AsOf(last))
+                }
+                _ => return Ok((asked.clone(), Clipped { left_out: Vec::new(), known: Known::Not })),
+            }
+        };
+        let ceiling = Ceiling { of: Limiting::User, is: Most::Actions(&entitlement) };
+        let left = narrow(asked, [ceiling]).map_err(|limiting| {
+            Problem::new(Code::Beyond, format!("There would be nothing in the grant: {limiting}."))
+                .with("limiting_hop", if own { &caller.user } else { user }.to_string())
+        })?;
+        let left_out = asked.scope.iter().filter(|action| !left.scope.contains(action)).cloned().collect();
+        Ok((left, Clipped { left_out, known }))
     }
 
     fn agent_named(&self, agent: Named) -> Principal {
@@ -244,19 +297,6 @@ fn held(scope: Option<Scope>, elements: Vec<Element>) -> Result<Held, Problem> {
     }
     let named = || elements.iter().flat_map(|element| element.actions.iter().cloned()).collect();
     Ok(Held { scope: scope.unwrap_or_else(named), elements: elements.into() })
-}
-
-/// What of it the user may do themselves. Of another user, only their next token says: it is clipped at each
-/// exchange, as every grant is.
-fn clip(caller: &Caller, user: &Principal, asked: &Held) -> Result<Held, Problem> {
-    if !user.is(&caller.user) {
-        return Ok(asked.clone());
-    }
-    let entitlement = Ceiling { of: Limiting::User, is: Most::Actions(&caller.entitlement) };
-    narrow(asked, [entitlement]).map_err(|limiting| {
-        Problem::new(Code::Beyond, format!("There would be nothing in the grant: {limiting}."))
-            .with("limiting_hop", caller.user.to_string())
-    })
 }
 
 pub(super) fn ends(now: Timestamp, within: ConfigDuration) -> Result<Timestamp, Problem> {

@@ -225,6 +225,31 @@ async fn a_grant_is_clipped_to_its_user_narrowed_and_withdrawn() {
 }
 
 #[tokio::test]
+async fn a_grant_for_somebody_else_is_clipped_to_what_their_last_token_said() {
+    let world = World::new().await;
+    let admin = world.admin_token();
+    let asked = |actions: Value| {
+        let element = json!({ "type": "urn:countersign:action", "actions": actions, "locations": ["orders"] });
+        json!({ "agent": "support", "user": { "issuer": SSO, "id": "alice" }, "authorization_details": [element], "expires_in": "1h" })
+    };
+    let unknown = world.manage("POST", "grants", &admin, asked(json!(["orders.read", "payroll.read"]))).await.done();
+    assert_eq!((&unknown["scope"], &unknown["clipped"]), (&json!(["orders.read", "payroll.read"]), &Value::Null));
+    assert_eq!(unknown["clipped_at_exchange"], true);
+    world.first_token().await;
+    let known = world.manage("POST", "grants", &admin, asked(json!(["orders.read", "payroll.read"]))).await.done();
+    assert_eq!((&known["scope"], &known["clipped"]), (&json!(["orders.read"]), &json!(["payroll.read"])), "{known}");
+    assert!(known["entitlement_as_of"].is_string() && known.get("clipped_at_exchange").is_none(), "{known}");
+    let beyond = world.manage("POST", "grants", &admin, asked(json!(["payroll.read"]))).await;
+    assert_eq!(beyond.problem(), (403, "beyond"));
+    assert_eq!(beyond.body["limiting_hop"], "user:alice");
+    // Nor is one widened past them.
+    let path = format!("grants/{}/change", known["id"].as_str().unwrap());
+    let wider = json!({ "authorization_details": asked(json!(["orders.read", "payroll.read"]))["authorization_details"], "reason": "more" });
+    let changed = world.manage("POST", &path, &admin, wider).await.done();
+    assert_eq!((&changed["scope"], &changed["clipped"]), (&json!(["orders.read"]), &json!(["payroll.read"])));
+}
+
+#[tokio::test]
 async fn an_agent_is_registered_with_an_owner_and_taken_out_of_service() {
     let world = World::new().await;
     let admin = world.admin_token();

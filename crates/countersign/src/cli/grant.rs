@@ -118,7 +118,7 @@ struct Change {
     session: Session,
 }
 
-const ONE: [table::Column<'_>; 11] = [
+const ONE: [table::Column<'_>; 13] = [
     ("grant", "/id"),
     ("user", "/user/id"),
     ("agent", "/agent/id"),
@@ -129,7 +129,9 @@ const ONE: [table::Column<'_>; 11] = [
     ("status", "/status"),
     ("expires", "/expires_at"),
     ("given by", "/given_by"),
-    ("left out: you may not do it yourself", "/clipped"),
+    ("left out: the user may not do it themselves", "/clipped"),
+    ("what they may do was last seen", "/entitlement_as_of"),
+    ("clipped at each exchange: the user was not seen here yet", "/clipped_at_exchange"),
 ];
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {

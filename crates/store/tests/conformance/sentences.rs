@@ -1,6 +1,7 @@
 //! What holds of every database.
 
 mod heads;
+mod known;
 mod limits;
 mod log;
 mod once;
@@ -10,4 +11,4 @@ mod served;
 mod signed;
 mod start;
 
-pub(crate) use self::{heads::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*, start::*};
+pub(crate) use self::{heads::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*, start::*};
