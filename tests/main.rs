@@ -29,6 +29,7 @@ mod house;
 mod hybrid;
 mod keys;
 mod keys_misbehave;
+mod limits;
 mod listener;
 mod logout;
 mod management;

@@ -58,11 +58,12 @@ export SIDECAR_ID
 sidecar=$!
 until_ready "http://127.0.0.1:$HEALTH_PORT"
 
-say "alice lets the planner refund up to 50 USD on her orders, with one more agent; and starts a task"
+say "alice lets the planner refund up to 50 USD a call and 200 a day on her orders, with one more agent; and starts a task"
 cat >grant.json <<'JSON'
 [{"type": "urn:countersign:action", "actions": ["orders.read"], "locations": ["orders"]},
  {"type": "urn:countersign:action", "actions": ["refunds.create"], "locations": ["orders"],
-  "limits": {"amount": {"max": "50.00", "currency": "USD"}}, "where": {"order.placed_by": "$user"}}]
+  "limits": {"amount": {"max": "50.00", "currency": "USD"},
+    "daily": {"sum": "amount", "max": "200.00", "currency": "USD", "window": "P1D"}}, "where": {"order.placed_by": "$user"}}]
 JSON
 "$countersign" grant create --agent planner --details grant.json --stage supervised --redelegate 1 --expires 30d \
 	--token "$tokens/alice-console.jwt" | tee grant.out

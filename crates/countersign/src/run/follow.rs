@@ -76,7 +76,11 @@ struct Signer {
 }
 
 /// Signs who asks, anew before the last one ends.
-pub(super) fn assertions(base: String, authority: &FollowedAuthority, key: Arc<SigningKey>) -> store::remote::Authorise {
+pub(super) fn assertions(
+    base: String,
+    authority: &FollowedAuthority,
+    key: Arc<SigningKey>,
+) -> store::remote::Authorise {
     let name = format!("{base}/sidecars/{}", authority.credential.id);
     let path = authority.credential.key.clone();
     let signer = Mutex::new(Signer { key, made: None });
