@@ -1,15 +1,21 @@
 //! `countersign agents`: the inventory, and what takes an agent out of service.
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use model::duration::ConfigDuration;
 use serde_json::{Value, json};
+use token::{Algorithm, SigningKey, mint};
 
 use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     management::{Session, print, print_list, segment, table},
+    output::{Output, Reader},
 };
 
 /// Register, list, suspend and decommission agents.
@@ -47,6 +53,13 @@ enum Command {
         id: String,
         #[command(flatten)]
         session: Session,
+    },
+    /// Make a key for an agent whose identity a sidecar holds (`entry: exchanged`), and print its public half for the
+    /// registration. A file that is there is read, and never replaced.
+    #[command(after_help = "Example:\n  countersign agents key secrets/support-v2.pem > support-v2.jwks.json")]
+    Key {
+        /// The file of the private key, which only its owner may read.
+        file: PathBuf,
     },
     /// Register an agent. Without an accountable person there is none.
     #[command(after_help = "Example:\n  countersign agents register support-v2 --owner dana@acme.example \\\n    \
@@ -134,6 +147,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             list(session, environment, (status.as_deref(), owner.as_deref()), *overdue)?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Key { file } => return key(file),
         Command::Show { id, session } => {
             (session, session.client(environment)?.get(&format!("/v1/agents/{}", segment(id)))?)
         }
@@ -151,6 +165,14 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     };
     print(session.json, &shown, |shown| table::lines(&ONE, shown))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn key(file: &Path) -> Result<ExitCode, Failure> {
+    let key = SigningKey::load_or_create(file, Algorithm::EdDsa);
+    let key = key.map_err(|error| Failure::because(Exit::Unavailable, "the agent's key", error))?;
+    match Output::new().json(&mint::key_set([&key]))? {
+        Reader::Listens | Reader::Gone => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn list(
