@@ -201,7 +201,7 @@ impl Authority {
     {
         let _room = self.doors.joining.enter(peer, net::clock::now())?;
         let body = read(headers, body).await?;
-        self.enrol(&body, net::clock::now()).await.map(|answer| answer.response())
+        self.enrol(peer, &body, net::clock::now()).await.map(|answer| answer.response())
     }
 
     /// Returns when everything up to `position` is on record: before that, nothing is answered.

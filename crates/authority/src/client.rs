@@ -1,4 +1,5 @@
-//! Who asks: a registered agent, known by a signature of its own key (RFC 7523 `private_key_jwt`).
+//! Who asks: a registered agent, known by a signature of its own key (RFC 7523 `private_key_jwt`), or by the client
+//! certificate of its connection (`mtls`).
 //!
 //! There is no other way in: a secret that an agent holds is one that it can be talked out of.
 
@@ -8,9 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, header};
 use jiff::Timestamp;
 use model::{Agent, AgentStatus, Code, Id, Refusal};
-use net::BoxError;
+use net::{BoxError, Peer};
 use store::NotUsable;
-use token::{Algorithm, ClientAssertion, KeySet, claimed_client, verify_client_assertion};
+use token::{Algorithm, ClientAssertion, KeySet, Proof, claimed_client, verify_client_assertion};
 
 use crate::{
     Authority,
@@ -22,15 +23,35 @@ use crate::{
 /// RFC 7523 §2.2.
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// What is said of an assertion that proves nothing: the same for a client that is not there.
-const NOT_ACCEPTED: &str = "the client assertion is not accepted";
+pub(crate) const NOT_ACCEPTED: &str = "the client's credential is not accepted";
 
 /// A registered agent whose key signed this request. Only [`Authority::authenticate`] makes one.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     agent: Agent,
+    /// SHA-256 of the client certificate that showed who it is, where one did.
+    certificate: Option<[u8; 32]>,
 }
 
 impl Client {
+    /// The agent whose certificate this is the thumbprint of.
+    pub(crate) const fn certified(agent: Agent, certificate: [u8; 32]) -> Self {
+        Self { agent, certificate: Some(certificate) }
+    }
+
+    /// The certificate that what it is issued is bound to (RFC 8705 §3).
+    pub(crate) const fn certificate(&self) -> Option<[u8; 32]> {
+        self.certificate
+    }
+
+    /// What its request proves of whoever presents a token with it.
+    pub(crate) const fn proof(&self) -> Proof {
+        match self.certificate {
+            Some(certificate) => Proof::Certificate(certificate),
+            None => Proof::None,
+        }
+    }
+
     /// The agent.
     pub(crate) const fn agent(&self) -> &Agent {
         &self.agent
@@ -55,14 +76,18 @@ impl Client {
     /// For the tests of what comes after.
     #[cfg(test)]
     pub(crate) const fn known(agent: Agent) -> Self {
-        Self { agent }
+        Self { agent, certificate: None }
     }
 }
 
 impl Authority {
     /// What a client asks for in a form, and which client, in whatever status it is; with the moment that everything is
     /// read after.
-    pub(crate) async fn client_request<B>(&self, request: Request<B>) -> Result<(Form, Client, Moment), Refused>
+    pub(crate) async fn client_request<B>(
+        &self,
+        peer: &Peer,
+        request: Request<B>,
+    ) -> Result<(Form, Client, Moment), Refused>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
@@ -70,18 +95,23 @@ impl Authority {
         let headers = request.headers().clone();
         let form = Form::read(request).await?;
         let at = self.moment().await?;
-        let client = self.authenticate(&headers, &form, at).await?;
+        let client = self.authenticate(peer, &headers, &form, at).await?;
         Ok((form, client, at))
     }
 
     /// The client that signed this request, in whatever status it is.
     async fn authenticate(
         &self,
+        peer: &Peer,
         headers: &HeaderMap,
         form: &Form,
         Moment { now, known }: Moment,
     ) -> Result<Client, Refused> {
-        let assertion = presented(headers, form)?;
+        let assertion = match (presented(headers, form)?, &peer.certificate) {
+            (Some(assertion), _) => assertion,
+            (None, Some(certificate)) => return self.certified(certificate, form, now).await,
+            (None, None) => return Err(missing()),
+        };
         let claimed = claimed_client(assertion).map_err(|refusal| refused(&refusal))?;
         if form.value("client_id").is_some_and(|id| id != claimed) {
             return Err(Refused::client("`client_id` is not the client of the assertion"));
@@ -98,7 +128,7 @@ impl Authority {
                 // Nothing is let in before it was made by its own word: so whatever was used before a restore was
                 // made before it too, even by a clock that runs ahead.
                 tokio::time::sleep(made.duration_since(now).try_into().unwrap_or_default()).await;
-                Ok(Client { agent: registration.agent })
+                Ok(Client { agent: registration.agent, certificate: None })
             }
             Err(NotUsable::Full) => Err(Refused::unavailable("room for the client's assertions", &claimed)),
             Err(NotUsable::Unavailable(error)) => Err(Refused::unavailable("the store", &error)),
@@ -121,17 +151,24 @@ fn made_since(began: Timestamp, assertion: &ClientAssertion) -> Result<Timestamp
     }
 }
 
-/// The assertion, if it is the only thing that the request authenticates with (RFC 6749 §2.3).
-fn presented<'a>(headers: &HeaderMap, form: &'a Form) -> Result<&'a str, Refused> {
+/// The assertion, if there is one; with nothing else in the request that authenticates (RFC 6749 §2.3).
+fn presented<'a>(headers: &HeaderMap, form: &'a Form) -> Result<Option<&'a str>, Refused> {
     if headers.contains_key(header::AUTHORIZATION) || form.value("client_secret").is_some() {
-        return Err(Refused::client("clients authenticate by private_key_jwt alone (RFC 7523)"));
+        return Err(Refused::client(
+            "clients authenticate by private_key_jwt (RFC 7523) or tls_client_auth (RFC 8705)",
+        ));
     }
     match (form.value("client_assertion_type"), form.value("client_assertion")) {
-        (Some(ASSERTION_TYPE), Some(assertion)) => Ok(assertion),
-        _ => Err(Refused::client(format!(
-            "`client_assertion` with `client_assertion_type` {ASSERTION_TYPE} is missing (private_key_jwt, RFC 7523)"
-        ))),
+        (Some(ASSERTION_TYPE), Some(assertion)) => Ok(Some(assertion)),
+        (None, None) => Ok(None),
+        _ => Err(missing()),
     }
+}
+
+fn missing() -> Refused {
+    Refused::client(format!(
+        "`client_assertion` with `client_assertion_type` {ASSERTION_TYPE} is missing (private_key_jwt, RFC 7523)"
+    ))
 }
 
 /// The assertion under any of the agent's keys: several overlap while one replaces the other.

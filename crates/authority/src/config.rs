@@ -1,6 +1,7 @@
 //! The authority's own section of its configuration, and what it resolves to.
 
 mod database;
+mod enrolment;
 mod management;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -12,6 +13,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::database::{DatabaseConfig, PostgresConfig};
+pub(crate) use self::enrolment::Enrolments;
+pub use self::enrolment::{ClusterConfig, EnrolledConfig, EnrolmentConfig};
 pub(crate) use self::management::Management;
 pub use self::management::{AdministratorsConfig, ManagementConfig};
 
@@ -44,6 +47,9 @@ pub struct AuthorityConfig {
     /// ask about calls, or others. Without it, tokens are issued within grant, entitlement and registration alone.
     #[serde(default)]
     pub policy: Vec<PolicySource>,
+    /// Which workloads may join as sidecars by what they are, beside those with a join token.
+    #[serde(default)]
+    pub enrolment: EnrolmentConfig,
     /// A file that declares agents, grants and tasks: what is new or changed in it becomes part of the state at start.
     #[serde(default)]
     pub store: Option<PathBuf>,
@@ -119,6 +125,18 @@ pub struct AuthoritySettings {
     pub(crate) subject_audiences: Vec<String>,
     /// Whose tokens open `/v1`.
     pub(crate) management: Option<Management>,
+    /// Whether clients are asked for a certificate.
+    pub(crate) client_certificates: bool,
+    /// Who may join as a sidecar by what they are.
+    pub(crate) enrolments: Enrolments,
+}
+
+impl AuthoritySettings {
+    /// The same, behind a listener that asks clients for a certificate, or does not.
+    #[must_use]
+    pub fn with_client_certificates(self, asked: bool) -> Self {
+        Self { client_certificates: asked, ..self }
+    }
 }
 
 /// Why the section is no configuration.
@@ -139,6 +157,9 @@ pub enum ConfigError {
     /// A key would sign before anybody could have it, or have to be replaced before it signs.
     #[error("authority.keys: `publish_ahead` has to be between 1s and 24h, and `rotate_every` longer than twice that")]
     Rotation,
+    /// Who may join is not said as it has to be.
+    #[error("authority.enrolment: {0}")]
+    Enrolment(String),
     /// There is nobody to issue tokens for.
     #[error("authority.sidecars: at least one group of sidecars has to be named")]
     NoSidecars,
@@ -218,6 +239,8 @@ impl AuthorityConfig {
             sidecars: self.sidecars.iter().map(|group| group.audience.clone()).collect(),
             subject_audiences: self.subject_audiences.clone(),
             management: self.management.as_ref().map(|management| management.resolve(self)).transpose()?,
+            client_certificates: false,
+            enrolments: self.enrolment.resolve()?,
         })
     }
 }
@@ -236,6 +259,7 @@ mod tests {
             subject_audiences: Vec::new(),
             management: None,
             policy: Vec::new(),
+            enrolment: EnrolmentConfig::default(),
             store: Some("store.yaml".into()),
             database: None,
         };

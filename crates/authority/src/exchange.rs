@@ -24,7 +24,7 @@ use token::{Compact, DelegatedSubject, Rejection, UserSubject, VerifiedSubject};
 
 pub(crate) use self::issuance::principal;
 use self::{
-    claims::{HandOverClaims, PARENT_EXP},
+    claims::{BoundClaims, HandOverClaims, PARENT_EXP},
     first::Subject,
     issuance::{Asked, Issuance, Registered},
 };
@@ -81,8 +81,8 @@ impl Authority {
             }
         }
         let compact = form.required("subject_token")?;
-        let subject =
-            self.verifier.verify_subject(compact, &self.audiences, at.now).await.map_err(|it| refused(&it))?;
+        let subject = self.verifier.verify_subject_of(compact, &self.audiences, client.proof(), at.now).await;
+        let subject = subject.map_err(|it| refused(&it))?;
         if subject_issued_at(&subject) <= at.known.began {
             return Err(Refused::request("the subject token is from before the authority's state was restored"));
         }
@@ -209,7 +209,10 @@ impl Authority {
         subject_digest: Option<String>,
     ) -> Result<Minted, Refused> {
         let claims = claims::claims(&issuance, &self.settings.issuer, &audience, client.id());
-        let compact = self.keys.sign(&claims, issuance.issued_at)?;
+        let compact = match client.certificate() {
+            Some(certificate) => self.keys.sign(&BoundClaims::new(claims, certificate), issuance.issued_at)?,
+            None => self.keys.sign(&claims, issuance.issued_at)?,
+        };
         let narrowed = requested.is_narrowed_by(&issuance.authority);
         Ok(Minted { compact, issuance, audience, narrowed, subject_digest, hand_over: false })
     }

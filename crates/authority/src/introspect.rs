@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use model::{AgentStatus, Delegation, registry::TaskStatus, withdrawal::passages};
-use net::{Body, BoxError};
+use net::{Body, BoxError, Peer};
 use serde_json::{Value, json};
 use store::GrantStatus;
 use token::VerifiedSubject;
@@ -44,27 +44,27 @@ const TOLD: [&str; 21] = [
 ];
 
 impl Authority {
-    pub(crate) async fn introspect<B>(&self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn introspect<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        match self.introspected(request).await {
+        match self.introspected(peer, request).await {
             Ok(said) => json_response(StatusCode::OK, &said.unwrap_or_else(|| json!({ "active": false }))),
             Err(refused) => refused.response(),
         }
     }
 
-    async fn introspected<B>(&self, request: Request<B>) -> Result<Option<Value>, Refused>
+    async fn introspected<B>(&self, peer: &Peer, request: Request<B>) -> Result<Option<Value>, Refused>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let (form, client, at) = self.client_request(request).await?;
+        let (form, client, at) = self.client_request(peer, request).await?;
         client.may_act()?;
         let token = form.required("token")?;
         let now = net::clock::now();
-        let verified = match self.verifier.verify_subject(token, &self.audiences, now).await {
+        let verified = match self.verifier.verify_subject_of(token, &self.audiences, client.proof(), now).await {
             Ok(VerifiedSubject::Delegated(held)) => held.delegation,
             Ok(VerifiedSubject::User(_)) => return Ok(None),
             Err(rejection) if rejection.refusal.code == model::Code::KeysUnavailable => {

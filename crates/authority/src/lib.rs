@@ -8,12 +8,14 @@ mod api;
 mod client;
 pub mod config;
 mod door;
+mod enrolment;
 mod exchange;
 mod form;
 mod introspect;
 mod keys;
 mod logout;
 mod metadata;
+mod mtls;
 mod narrow;
 mod peek;
 mod record;
@@ -58,7 +60,7 @@ use self::{
     withdrawn::Withdrawn,
 };
 
-pub use config::{AuthorityConfig, ConfigError, KeysConfig, SidecarGroup, SigningAlgorithm};
+pub use config::{AuthorityConfig, ConfigError, EnrolmentConfig, KeysConfig, SidecarGroup, SigningAlgorithm};
 pub use keys::{KeysError, SigningKeys};
 pub use recorder::NotRecorded;
 
@@ -81,6 +83,8 @@ pub struct Authority {
     tool_keys: ToolKeys,
     /// What decides about tokens and about who manages, beside everything else; nothing, where none is configured.
     policy: Option<Arc<Steering>>,
+    /// Of the tokens that workloads of Kubernetes join with.
+    clusters: Verifier,
     /// Where anybody may knock.
     doors: Doors,
     tenants: BTreeSet<Id<Tenant>>,
@@ -180,6 +184,7 @@ impl Authority {
             withdrawn: Withdrawn::new(longest_life),
             tool_keys: ToolKeys::default(),
             policy: policy.map(Arc::new),
+            clusters: enrolment::clusters(&settings.enrolments, clients, tasks)?,
             doors: Doors::default(),
             recorder,
             tenants,
@@ -214,9 +219,9 @@ impl Authority {
             return response;
         }
         match endpoint {
-            Endpoint::Token => self.token(request).await,
-            Endpoint::Revocation => self.revoke(request).await,
-            Endpoint::Introspection => self.introspect(request).await,
+            Endpoint::Token => self.token(&peer, request).await,
+            Endpoint::Revocation => self.revoke(&peer, request).await,
+            Endpoint::Introspection => self.introspect(&peer, request).await,
             Endpoint::Logout => self.logout(&peer, request).await,
             Endpoint::Keys => self.published_keys().await,
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
@@ -257,12 +262,12 @@ impl Authority {
         }
     }
 
-    async fn token<B>(&self, request: Request<B>) -> Response<Body>
+    async fn token<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let outcome = self.issue(request).await;
+        let outcome = self.issue(peer, request).await;
         let (word, error) = match &outcome {
             Ok(_) => ("issued", ""),
             Err(refused) => ("refused", refused.error.as_str()),
@@ -271,12 +276,12 @@ impl Authority {
         outcome.unwrap_or_else(|refused| refused.response())
     }
 
-    async fn issue<B>(&self, request: Request<B>) -> Result<Response<Body>, Refused>
+    async fn issue<B>(&self, peer: &Peer, request: Request<B>) -> Result<Response<Body>, Refused>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let (form, client, at) = self.client_request(request).await?;
+        let (form, client, at) = self.client_request(peer, request).await?;
         // The time anew: to authenticate may take a moment. What is known stays what everything is read after.
         match self.exchange(&form, &client, Moment { now: net::clock::now(), ..at }).await {
             Ok(minted) => record::issued(&self.ledger, &client, minted).await,

@@ -82,26 +82,28 @@ pub(crate) fn token_endpoint(settings: &AuthoritySettings) -> String {
     format!("{}/oauth2/token", settings.issuer)
 }
 
-/// How clients authenticate, at every endpoint.
-const METHODS: [&str; 1] = ["private_key_jwt"];
+/// How clients authenticate, at every endpoint: the last one where TLS asks them for a certificate.
+const METHODS: &[&str] = &["private_key_jwt", "tls_client_auth"];
 /// What they sign with.
 const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 
 /// RFC 8414 §2, and where identity providers tell of logouts. `response_types_supported` is required there, and empty here: there is no authorization endpoint.
 pub(crate) fn document(settings: &AuthoritySettings) -> Value {
+    let methods = METHODS.get(..if settings.client_certificates { 2 } else { 1 });
     json!({
         "issuer": settings.issuer,
+        "tls_client_certificate_bound_access_tokens": settings.client_certificates,
         "token_endpoint": token_endpoint(settings),
         "jwks_uri": format!("{}/jwks.json", settings.issuer),
         "response_types_supported": [],
         "grant_types_supported": [TOKEN_EXCHANGE, CLIENT_CREDENTIALS],
-        "token_endpoint_auth_methods_supported": METHODS,
+        "token_endpoint_auth_methods_supported": methods,
         "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "revocation_endpoint": format!("{}/oauth2/revoke", settings.issuer),
-        "revocation_endpoint_auth_methods_supported": METHODS,
+        "revocation_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "introspection_endpoint": format!("{}/oauth2/introspect", settings.issuer),
-        "introspection_endpoint_auth_methods_supported": METHODS,
+        "introspection_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
         "backchannel_logout_uri": format!("{}/oidc/backchannel_logout", settings.issuer),
         "authorization_details_types_supported": [model::authority::ELEMENT_TYPE],
@@ -123,6 +125,8 @@ mod tests {
             sidecars: vec!["urn:example:support".to_owned()],
             subject_audiences: Vec::new(),
             management: None,
+            client_certificates: false,
+            enrolments: crate::config::Enrolments::default(),
         }
     }
 
@@ -140,6 +144,17 @@ mod tests {
         for path in ["/", "", "/oauth2/token/", "//oauth2/token", "/oauth2/%74oken", "/OAUTH2/token"] {
             assert_eq!(at(path, &plain), None, "{path}");
         }
+    }
+
+    #[test]
+    fn client_certificates_are_offered_where_they_are_asked_for() {
+        let offered = |asked| document(&settings("").with_client_certificates(asked));
+        assert_eq!(offered(false)["token_endpoint_auth_methods_supported"], json!(["private_key_jwt"]));
+        assert_eq!(
+            offered(true)["token_endpoint_auth_methods_supported"],
+            json!(["private_key_jwt", "tls_client_auth"])
+        );
+        assert_eq!(offered(true)["tls_client_certificate_bound_access_tokens"], true);
     }
 
     #[test]

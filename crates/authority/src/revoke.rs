@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use model::Target;
-use net::{Body, BoxError};
+use net::{Body, BoxError, Peer};
 use store::Writer;
 use token::VerifiedSubject;
 
@@ -14,29 +14,30 @@ use crate::{
 };
 
 impl Authority {
-    pub(crate) async fn revoke<B>(&self, request: Request<B>) -> Response<Body>
+    pub(crate) async fn revoke<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        match self.revoked(request).await {
+        match self.revoked(peer, request).await {
             // RFC 7009 §2.2: the body is nobody's to look at.
             Ok(()) => json_response(StatusCode::OK, &serde_json::json!({})),
             Err(refused) => refused.response(),
         }
     }
 
-    async fn revoked<B>(&self, request: Request<B>) -> Result<(), Refused>
+    async fn revoked<B>(&self, peer: &Peer, request: Request<B>) -> Result<(), Refused>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let (form, client, at) = self.client_request(request).await?;
+        let (form, client, at) = self.client_request(peer, request).await?;
         let token = form.required("token")?;
         let Moment { known, .. } = at;
         let now = net::clock::now();
         // One that is not ours, or is good no more, is revoked already (RFC 7009 §2.2).
-        let Ok(VerifiedSubject::Delegated(held)) = self.verifier.verify_subject(token, &self.audiences, now).await
+        let Ok(VerifiedSubject::Delegated(held)) =
+            self.verifier.verify_subject_of(token, &self.audiences, client.proof(), now).await
         else {
             return Ok(());
         };

@@ -2,9 +2,11 @@
 
 mod client;
 mod first_hop;
+mod enrol;
 mod follow;
 mod logout;
 mod manage;
+mod mtls;
 mod next_hop;
 mod policy;
 mod restart;
@@ -93,6 +95,7 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         subject_audiences: Vec::new(),
         management: None,
         policy: Vec::new(),
+        enrolment: crate::config::EnrolmentConfig::default(),
         store: Some(world.folder.path().join("store.yaml")),
         database: None,
     };

@@ -9,3 +9,6 @@ CREATE TABLE signing_keys (
     published_until text,
     withdrawn text
 );
+
+-- Whoever joins by what it is may join again.
+CREATE INDEX sidecars_enrolled_by ON sidecars (enrolled_by);

@@ -25,6 +25,9 @@ use crate::{
 /// The largest JWKS of an agent, in bytes.
 const MAX_JWKS_BYTES: usize = 64 * 1024;
 
+/// The longest subject of a certificate, in bytes.
+const MAX_SUBJECT_BYTES: usize = 1024;
+
 /// How exactly it is known when an agent was last seen: nothing is written for less.
 const SEEN_EVERY: SignedDuration = SignedDuration::from_mins(1);
 
@@ -70,8 +73,10 @@ pub enum CredentialKind {
     Jwks(serde_json::Value),
     /// The path of a JWKS file, read at each use, so that an agent rotates its key without a restart.
     JwksFile(PathBuf),
-    /// A SPIFFE ID.
+    /// The SPIFFE ID in its client certificate (an X.509-SVID).
     Spiffe(String),
+    /// The subject of its client certificate, as in `CN=support, O=acme`.
+    Subject(String),
 }
 
 /// An agent to be registered.
@@ -371,7 +376,7 @@ impl Registration {
                         cause,
                     })?);
                 }
-                CredentialKind::Spiffe(_) => {}
+                CredentialKind::Spiffe(_) | CredentialKind::Subject(_) => {}
             }
         }
         Ok(documents)
@@ -389,13 +394,15 @@ impl Credential {
 }
 
 impl CredentialKind {
-    fn check(&self) -> Result<(), StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self {
             Self::Jwks(jwks) => check_jwks(jwks).map_err(StoreError::Invalid),
             // Only declarations, which an operator writes, name files.
             Self::JwksFile(_) => Err(StoreError::Invalid("a file can be named in declarations only".to_owned())),
-            Self::Spiffe(id) if id.starts_with("spiffe://") && id.len() <= 2048 => Ok(()),
-            Self::Spiffe(_) => Err(StoreError::Invalid("a SPIFFE ID begins with spiffe://".to_owned())),
+            Self::Spiffe(id) if net::peer::is_spiffe_id(id) => Ok(()),
+            Self::Spiffe(_) => Err(StoreError::Invalid("a SPIFFE ID is spiffe://TRUST-DOMAIN/PATH".to_owned())),
+            Self::Subject(name) if name.contains('=') && name.len() <= MAX_SUBJECT_BYTES => Ok(()),
+            Self::Subject(_) => Err(StoreError::Invalid("a subject is written as in `CN=support, O=acme`".to_owned())),
         }
     }
 }

@@ -61,7 +61,7 @@ pub struct WrittenAgent {
     credentials: Vec<WrittenCredential>,
 }
 
-/// Public keys of an agent.
+/// What an agent shows that it is by: public keys, or the name in its client certificate.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WrittenCredential {
@@ -69,6 +69,10 @@ pub enum WrittenCredential {
     Jwks(serde_json::Value),
     /// The path of a JWKS file, relative to this one; read again at each use.
     JwksFile(PathBuf),
+    /// The SPIFFE ID in its client certificate (an X.509-SVID).
+    Spiffe(String),
+    /// The subject of its client certificate, as in `CN=support, O=acme`.
+    Subject(String),
 }
 
 /// A principal by issuer and id.
@@ -227,6 +231,11 @@ fn invalid(path: &Path, at: Location, problem: String) -> OpenError {
     OpenError::Invalid { path: path.to_owned(), line: at.line(), column: at.column(), problem }
 }
 
+fn checked(agent: &Id<Principal>, credential: CredentialKind) -> Result<CredentialKind, String> {
+    credential.check().map_err(|problem| format!("agent {agent}: {problem}"))?;
+    Ok(credential)
+}
+
 impl WrittenAgent {
     async fn resolve(self, path: &Path, issuer: &str) -> Result<NewAgent, String> {
         let Self { id, issuer: own, owner, description, actions, tenants, status, credentials: written } = self;
@@ -247,6 +256,8 @@ impl WrittenAgent {
                         .map_err(|problem| format!("agent {id}: {}: {problem}", file.display()))?;
                     CredentialKind::JwksFile(file)
                 }
+                WrittenCredential::Spiffe(name) => checked(&id, CredentialKind::Spiffe(name))?,
+                WrittenCredential::Subject(name) => checked(&id, CredentialKind::Subject(name))?,
             });
         }
         let issuer = own.unwrap_or_else(|| issuer.to_owned());

@@ -16,6 +16,7 @@ use crate::{
     error::StoreError,
     jwk,
     page::{Listed, Page, Select},
+    single_use,
     writing::{Begun, Committed, Writer, Writing, new_id},
 };
 
@@ -130,8 +131,22 @@ pub enum Enrolment {
         by: String,
         /// What the sidecar is to serve.
         serves: Serves,
+        /// What enrols one key only: a token that others may have seen.
+        once: Option<Evidence>,
     },
 }
+
+/// Something that enrols one key, and no other one after it.
+#[derive(Debug, Clone)]
+pub struct Evidence {
+    /// Its own name: a digest of it.
+    pub id: String,
+    /// When it ends.
+    pub until: Timestamp,
+}
+
+/// How many sidecars one identity may have enrolled: whoever enrols again and again does not fill the database.
+const MAX_OF_ONE_IDENTITY: usize = 1_000;
 
 const SIDECAR: &str = "created, id, name, keys, tenants, tools, agents, enrolled, enrolled_by, status";
 const TOKEN: &str = "created, id, name, tenants, tools, agents, made_by, expires, used_by, withdrawn";
@@ -245,7 +260,12 @@ impl Store {
             Begun::Open(writing) => writing,
         };
         let (serves, by, token) = match enrolment {
-            Enrolment::Proved { by, serves } => (serves.clone(), by.clone(), None),
+            Enrolment::Proved { by, serves, once } => match writing.proved(by, once.as_ref(), name, &key).await? {
+                Some(sidecar) => {
+                    return Ok(Committed { value: sidecar, position: writing.next() - 1, replayed: true });
+                }
+                None => (serves.clone(), by.clone(), None),
+            },
             Enrolment::JoinToken(secret) => match writing.redeemed(secret, name, &key).await? {
                 Redeemed::Before(sidecar) => {
                     return Ok(Committed { value: *sidecar, position: writing.next() - 1, replayed: true });
@@ -371,6 +391,39 @@ impl Writing<'_> {
             return Err(not_good());
         }
         Ok(Redeemed::Now(token))
+    }
+
+    /// The sidecar that was enrolled with the same proof and key before. A key that was removed does not come back.
+    async fn proved(
+        &mut self,
+        by: &str,
+        once: Option<&Evidence>,
+        name: &str,
+        key: &SidecarKey,
+    ) -> Result<Option<Sidecar>, StoreError> {
+        let sql = format!("SELECT {SIDECAR} FROM sidecars WHERE enrolled_by = $1");
+        let of_one = self.rows(sql, vec![by.into()]).await?;
+        let of_one = of_one.iter().map(sidecar).collect::<Result<Vec<_>, _>>()?;
+        if let Some(before) = of_one.iter().find(|it| it.keys.iter().any(|had| had.id == key.id)) {
+            return match before.status {
+                SidecarStatus::Enrolled if before.name == name => Ok(Some(before.clone())),
+                SidecarStatus::Enrolled => {
+                    Err(StoreError::Conflict("the key has joined under another name".to_owned()))
+                }
+                SidecarStatus::Removed => Err(StoreError::Conflict("the sidecar with this key was removed".to_owned())),
+            };
+        }
+        if of_one.iter().filter(|it| it.status == SidecarStatus::Enrolled).count() >= MAX_OF_ONE_IDENTITY {
+            return Err(StoreError::Conflict(format!(
+                "{by} has {MAX_OF_ONE_IDENTITY} sidecars: remove those that are gone"
+            )));
+        }
+        if let Some(Evidence { id, until }) = once
+            && !single_use::insert_one(&mut self.transaction, "enrolment", id, *until).await?
+        {
+            return Err(StoreError::Conflict("what it proves itself by has enrolled another key".to_owned()));
+        }
+        Ok(None)
     }
 
     async fn enrolled(&mut self, id: &Id<Sidecar>) -> Result<Sidecar, StoreError> {

@@ -175,7 +175,7 @@ async fn insert(engine: &Engine, batch: &[Use]) -> Result<Vec<bool>, StoreError>
     let mut transaction = engine.begin(DOING).await?;
     let mut first = Vec::with_capacity(batch.len());
     for used in batch {
-        first.push(insert_one(&mut transaction, used).await?);
+        first.push(insert_one(&mut transaction, &used.space, &used.id, used.until).await?);
     }
     if first.contains(&true) {
         transaction.commit(DOING).await?;
@@ -183,10 +183,16 @@ async fn insert(engine: &Engine, batch: &[Use]) -> Result<Vec<bool>, StoreError>
     Ok(first)
 }
 
-async fn insert_one(transaction: &mut Transaction, used: &Use) -> Result<bool, StoreError> {
+/// Whether nobody used the name before, as part of `transaction`.
+pub(crate) async fn insert_one(
+    transaction: &mut Transaction,
+    space: &str,
+    id: &str,
+    until: Timestamp,
+) -> Result<bool, StoreError> {
     let sql = "INSERT INTO used (space, id, until) SELECT $1, $2, $3 \
                WHERE $3 >= (SELECT until FROM forgotten WHERE id = 1) ON CONFLICT (space, id) DO NOTHING";
-    let values = vec![used.space.as_str().into(), used.id.as_str().into(), used.until.into()];
+    let values = vec![space.into(), id.into(), until.into()];
     Ok(transaction.execute(DOING, sql, values).await? == 1)
 }
 

@@ -210,11 +210,25 @@ impl Verifier {
         audiences: &SubjectAudiences,
         now: Timestamp,
     ) -> Result<VerifiedSubject, Box<Rejection>> {
+    ) -> Result<VerifiedSubject, Box<Rejection>> {
+        self.verify_subject_of(compact, audiences, Proof::None, now).await
+    }
+
+    /// The same for whoever proves to hold what the token is bound to.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub async fn verify_subject_of(
+        &self,
+        compact: &str,
+        audiences: &SubjectAudiences,
+        proof: Proof,
+        now: Timestamp,
         let token = shape::parse(compact, None).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;
         let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details };
-        verify::for_exchange(&candidate, &self.0.rules, audiences, now)
+        verify::for_exchange(&candidate, &self.0.rules, audiences, proof, now)
     }
 
     /// Whether `compact` says that it is a user's own, of an issuer that is good for an exchange and never for a call.

@@ -77,6 +77,7 @@ pub(crate) fn for_exchange(
     candidate: &Candidate<'_>,
     rules: &Rules,
     audiences: &SubjectAudiences,
+    proof: Proof,
     now: Timestamp,
 ) -> Result<VerifiedSubject, Box<Rejection>> {
     candidate.verified(rules, |read| {
@@ -87,7 +88,7 @@ pub(crate) fn for_exchange(
                 candidate.user(read, rules, audiences, times).map(|subject| VerifiedSubject::User(Box::new(subject)))
             }
             Role::Delegation => candidate
-                .delegated(read, rules, audiences, times)
+                .delegated(read, rules, audiences, (times, proof))
                 .map(|subject| VerifiedSubject::Delegated(Box::new(subject))),
         }
     })
@@ -143,7 +144,7 @@ impl Candidate<'_> {
         read: &Read,
         rules: &Rules,
         audiences: &SubjectAudiences,
-        times: Times,
+        (times, proof): (Times, Proof),
     ) -> Checked<DelegatedSubject> {
         role::for_call(read, self.issuer, rules)?;
         let all = audiences.sidecars.union(&audiences.authority).cloned().collect();
@@ -152,7 +153,7 @@ impl Candidate<'_> {
         if read.claims.may_act.is_none() && audiences.authority.contains(&audience) {
             return audience::wrong(&read.claims.aud);
         }
-        let sender = Binding::read(&self.token.claims)?.check(Proof::None, true)?;
+        let sender = Binding::read(&self.token.claims)?.check(proof, true)?;
         let delegation = self.delegation(read, rules, times, sender)?;
         let may_act = match &read.claims.may_act {
             Some(actor) => Some(model::Principal {

@@ -45,8 +45,10 @@ struct Registering {
 enum WrittenCredential {
     /// A JWKS (RFC 7517 §5) with public keys.
     Jwks(Value),
-    /// A SPIFFE ID.
+    /// The SPIFFE ID in its client certificate (an X.509-SVID).
     Spiffe(String),
+    /// The subject of its client certificate, as in `CN=support, O=acme`.
+    Subject(String),
 }
 
 /// What is to be different.
@@ -272,6 +274,7 @@ fn shown_credential(credential: &Credential, max_age: Option<std::time::Duration
         CredentialKind::Jwks(jwks) => ("jwks", Some(kids(jwks))),
         CredentialKind::JwksFile(_) => ("jwks_file", None),
         CredentialKind::Spiffe(id) => ("spiffe", Some(vec![id.clone()])),
+        CredentialKind::Subject(name) => ("subject", Some(vec![name.clone()])),
     };
     let age = now.duration_since(credential.added).max(SignedDuration::ZERO);
     let overdue = max_age.is_some_and(|max_age| ages::overdue(credential, max_age, now));

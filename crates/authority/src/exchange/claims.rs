@@ -1,5 +1,6 @@
 //! From an issuance to the claims that are signed (DESIGN §5.1): one place, so that nothing decided is left out.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use model::{Authority, Hop, Principal};
 use serde::Serialize;
 use token::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
@@ -40,6 +41,27 @@ pub(crate) fn claims(issuance: &Issuance, issuer: &str, audience: &str, client_i
         sensitivity: Some(task.sensitivity),
         user_presence: task.presence,
         pos: Some(issuance.position),
+    }
+}
+
+/// The claims of a token that is good with one client certificate alone (RFC 8705 §3.1).
+#[derive(Debug, Serialize)]
+pub(crate) struct BoundClaims {
+    #[serde(flatten)]
+    delegation: DelegationClaims,
+    cnf: Confirmation,
+}
+
+#[derive(Debug, Serialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
+}
+
+impl BoundClaims {
+    /// `delegation`, for whoever holds the key of the certificate with this SHA-256.
+    pub(crate) fn new(delegation: DelegationClaims, certificate: [u8; 32]) -> Self {
+        Self { delegation, cnf: Confirmation { thumbprint: URL_SAFE_NO_PAD.encode(certificate) } }
     }
 }
 

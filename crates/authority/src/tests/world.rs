@@ -91,6 +91,7 @@ impl World {
                 .unwrap(),
             ),
             policy: Vec::new(),
+            enrolment: crate::config::EnrolmentConfig::default(),
             store: Some(path("store.yaml")),
             database: None,
         };
@@ -134,7 +135,11 @@ impl World {
     }
 
     pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
-        let peer = Peer::tcp(([127, 0, 0, 1], 1).into());
+        self.send_from(Peer::tcp(([127, 0, 0, 1], 1).into()), request).await
+    }
+
+    /// A request over the connection of `peer`.
+    pub(super) async fn send_from(&self, peer: Peer, request: Request<Full<Bytes>>) -> Answer {
         let (head, body) = Arc::clone(&self.authority).handle(peer, request).await.into_parts();
         let body = net::body::collect(body, 1 << 20).await.unwrap();
         Answer { status: head.status, headers: head.headers, body: serde_json::from_slice(&body).unwrap() }
@@ -151,12 +156,7 @@ impl World {
 
     /// A form for another endpoint.
     pub(super) async fn post_to(&self, path: &str, parameters: &[(&str, &str)]) -> Answer {
-        let encode =
-            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
-        let body: Vec<_> =
-            parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
-        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        self.send(request.body(Full::new(body.join("&").into())).unwrap()).await
+        self.send(form(path, parameters)).await
     }
 
     /// A token request by `agent`, authenticated, with these parameters besides what every exchange has. A
@@ -308,6 +308,15 @@ impl Answer {
         assert_eq!(self.headers["cache-control"], "no-store");
         (self.body["error"].as_str().unwrap(), self.body["error_description"].as_str().unwrap())
     }
+}
+
+/// A form for `path`.
+pub(super) fn form(path: &str, parameters: &[(&str, &str)]) -> Request<Full<Bytes>> {
+    let encode =
+        |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let body: Vec<_> = parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+    request.body(Full::new(body.join("&").into())).unwrap()
 }
 
 /// The payload of a compact token.

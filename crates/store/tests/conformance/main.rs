@@ -75,6 +75,7 @@ both! {
         a_limit_that_was_lowered_holds_from_the_next_lease_on,
         what_was_spent_before_a_restore_is_not_taken_for_left,
         declarations_are_applied_once_and_make_nothing_good_again,
+        what_enrolled_one_key_enrols_no_other_one,
         a_signing_key_takes_over_at_one_moment_at_every_replica,
         a_signing_key_that_was_withdrawn_signs_and_shows_no_more,
         a_restore_begins_a_generation_in_which_nothing_unused_from_before_is_good,

@@ -1,6 +1,7 @@
 //! What holds of every database.
 
 mod heads;
+mod joined;
 mod known;
 mod limits;
 mod log;
@@ -11,4 +12,4 @@ mod served;
 mod signed;
 mod start;
 
-pub(crate) use self::{heads::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*, start::*};
+pub(crate) use self::{heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*, start::*};

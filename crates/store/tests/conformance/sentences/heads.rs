@@ -9,7 +9,7 @@ use crate::place::{Place, after, id, ids, later, writer};
 
 async fn sidecar(store: &Store, name: &str) -> Sidecar {
     let serves = Serves { tenants: ids(&["acme"]), tools: None, agents: None };
-    let proved = Enrolment::Proved { by: format!("spiffe://acme.example/{name}"), serves };
+    let proved = Enrolment::Proved { by: format!("spiffe://acme.example/{name}"), serves, once: None };
     let key = json!({ "kty": "EC", "crv": "P-256", "x": name, "y": "b" });
     store.enrol(&writer(), &proved, name, &key).await.unwrap().value
 }

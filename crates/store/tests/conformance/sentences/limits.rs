@@ -34,7 +34,7 @@ fn of(max: &str) -> Authority {
 
 async fn sidecar(store: &Store, name: &str, tenant: &str) -> Sidecar {
     let serves = Serves { tenants: ids(&[tenant]), tools: None, agents: None };
-    let proved = Enrolment::Proved { by: format!("spiffe://acme.example/{name}"), serves };
+    let proved = Enrolment::Proved { by: format!("spiffe://acme.example/{name}"), serves, once: None };
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": name });
     store.enrol(&writer(), &proved, name, &key).await.unwrap().value
 }

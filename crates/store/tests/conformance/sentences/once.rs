@@ -155,7 +155,7 @@ pub(crate) async fn a_join_token_that_is_not_good_always_gets_the_same_answer(pl
     let nothing = NewJoinToken { serves: Serves { tenants: ids(&[]), ..serves() }, ..new_token() };
     assert!(matches!(store.create_join_token(&writer(), nothing).await, Err(StoreError::Invalid(_))));
     let private = json!({ "kty": "OKP", "crv": "Ed25519", "x": "a", "d": "very secret" });
-    let proved = Enrolment::Proved { by: "spiffe://acme.example/sidecar".to_owned(), serves: serves() };
+    let proved = Enrolment::Proved { by: "spiffe://acme.example/sidecar".to_owned(), serves: serves(), once: None };
     let error = store.enrol(&writer(), &proved, "support", &private).await.unwrap_err();
     assert!(!error.to_string().contains("very secret"));
     assert!(store.enrol(&writer(), &proved, "support", &key("a")).await.is_ok());

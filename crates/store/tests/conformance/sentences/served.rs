@@ -9,7 +9,7 @@ pub(crate) async fn a_sidecars_keys_overlap_while_one_replaces_the_other(place: 
     let store = place.open().await;
     let key = |x: &str| json!({ "kty": "EC", "crv": "P-256", "x": x, "y": "b", "kid": "mine" });
     let serves = Serves { tenants: ids(&["acme"]), tools: None, agents: None };
-    let proved = Enrolment::Proved { by: "spiffe://acme.example/sidecar".to_owned(), serves };
+    let proved = Enrolment::Proved { by: "spiffe://acme.example/sidecar".to_owned(), serves, once: None };
     let sidecar = store.enrol(&writer(), &proved, "support", &key("old")).await.unwrap().value;
     let old = sidecar.keys[0].id.clone();
     assert_eq!(sidecar.keys[0].jwk["kid"], old, "a key is named by its thumbprint, whatever was sent");

@@ -1,0 +1,122 @@
+//! Agents that authenticate by the client certificate of their connection, and tokens that are good with it alone.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use net::{Peer, PeerCertificate, PeerIdentity};
+use serde_json::{Value, json};
+
+use super::world::{Answer, World, form, payload};
+
+const SUPPORT: &str = "spiffe://acme.example/agent/support";
+const WRITER: &str = "CN=writer, O=acme";
+
+/// A connection with this certificate.
+pub(super) fn peer(identity: PeerIdentity, thumbprint: u8) -> Peer {
+    let certificate = PeerCertificate { identity, x5t_s256: [thumbprint; 32] };
+    Peer { secure: true, certificate: Some(Arc::new(certificate)), ..Peer::tcp(([127, 0, 0, 1], 1).into()) }
+}
+
+fn spiffe(id: &str) -> Peer {
+    peer(PeerIdentity::Spiffe(id.to_owned()), 7)
+}
+
+fn subject(name: &str) -> Peer {
+    peer(PeerIdentity::Subject(name.to_owned()), 8)
+}
+
+async fn world() -> World {
+    let named = |store: &mut Value| {
+        let agents = store["agents"].as_array_mut().unwrap();
+        for agent in agents {
+            let credential = match agent["id"].as_str().unwrap() {
+                "support" => json!({ "spiffe": SUPPORT }),
+                "writer" => json!({ "subject": WRITER }),
+                _ => continue,
+            };
+            agent["credentials"].as_array_mut().unwrap().push(credential);
+        }
+    };
+    World::with(named, |_| ()).await
+}
+
+async fn exchange(world: &World, peer: Peer, parameters: &[(&str, &str)]) -> Answer {
+    let usual = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:access_token"),
+    ];
+    world.send_from(peer, form("/oauth2/token", &[&usual, parameters].concat())).await
+}
+
+async fn first(world: &World, peer: Peer, client: &str) -> Answer {
+    let user = world.user_token(json!({}));
+    exchange(world, peer, &[("client_id", client), ("subject_token", &user), ("task_id", "ticket")]).await
+}
+
+#[tokio::test]
+async fn an_agent_is_known_by_the_name_in_its_certificate_and_its_token_is_bound_to_it() {
+    let world = world().await;
+    let token = first(&world, spiffe(SUPPORT), "support").await.token();
+    let said = payload(&token);
+    let thumbprint = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [7; 32]);
+    assert_eq!(said["cnf"], json!({ "x5t#S256": thumbprint }));
+    assert_eq!((&said["client_id"], &said["act"]["sub"]), (&json!("support"), &json!("support")));
+    // Without a certificate nothing is bound, as before.
+    assert!(payload(&world.first_token().await).get("cnf").is_none());
+    let answer = first(&world, subject(WRITER), "writer").await;
+    assert_eq!(answer.error().0, "invalid_request", "known, and the task is another agent's: {}", answer.body);
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_by_a_certificate_that_is_not_theirs() {
+    let world = world().await;
+    for (why, peer, client) in [
+        ("another workload", spiffe("spiffe://acme.example/agent/other"), "support"),
+        ("another trust domain", spiffe("spiffe://evil.example/agent/support"), "support"),
+        ("a longer path", spiffe("spiffe://acme.example/agent/support/x"), "support"),
+        ("the subject of one that has a SPIFFE ID", subject(SUPPORT), "support"),
+        ("a SPIFFE ID of one that has a subject", spiffe(WRITER), "writer"),
+        ("another subject", subject("CN=writer, O=evil"), "writer"),
+        ("an agent with keys alone", spiffe(SUPPORT), "researcher"),
+        ("another agent", spiffe(SUPPORT), "writer"),
+        ("nobody", spiffe(SUPPORT), "nobody"),
+        ("no certificate", Peer::tcp(([127, 0, 0, 1], 1).into()), "support"),
+    ] {
+        let answer = first(&world, peer, client).await;
+        assert_eq!((answer.status, answer.error().0), (StatusCode::UNAUTHORIZED, "invalid_client"), "{why}");
+    }
+    let user = world.user_token(json!({}));
+    let unnamed = exchange(&world, spiffe(SUPPORT), &[("subject_token", &user), ("task_id", "ticket")]).await;
+    assert_eq!(unnamed.error().0, "invalid_client");
+    let secret = exchange(&world, spiffe(SUPPORT), &[("client_id", "support"), ("client_secret", "x")]).await;
+    assert_eq!(secret.error().0, "invalid_client");
+    // An assertion that is wrong is not made good by the certificate beside it.
+    let expired = world.assertion("support", json!({ "exp": super::world::now() - 60 }));
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    let both = [("client_assertion_type", kind), ("client_assertion", expired.as_str()), ("client_id", "support")];
+    assert_eq!(exchange(&world, spiffe(SUPPORT), &both).await.error().0, "invalid_client");
+}
+
+#[tokio::test]
+async fn a_bound_token_is_handed_on_by_whoever_it_is_bound_to_and_by_nobody_else() {
+    let world = world().await;
+    let token = first(&world, spiffe(SUPPORT), "support").await.token();
+    let hand_over = [("client_id", "support"), ("subject_token", token.as_str()), ("requested_actor", "researcher")];
+    // The agent itself, by its key alone or with another certificate: it does not show that it holds the token's.
+    assert_eq!(world.hand_over("support", &token, "researcher").await.error().0, "invalid_request");
+    let other = peer(PeerIdentity::Spiffe(SUPPORT.to_owned()), 9);
+    assert_eq!(exchange(&world, other, &hand_over).await.error().0, "invalid_request");
+    let handed = exchange(&world, spiffe(SUPPORT), &hand_over).await.token();
+    assert!(payload(&handed).get("cnf").is_none(), "whoever takes over shows who they are by their own means");
+    let taken = world.exchange("researcher", &[("subject_token", &handed)]).await.token();
+    assert_eq!(payload(&taken)["act"]["sub"], "researcher");
+
+    // Told of and given back over the same connection.
+    let asked = [("client_id", "support"), ("token", token.as_str())];
+    let introspected = world.send_from(spiffe(SUPPORT), form("/oauth2/introspect", &asked)).await;
+    assert_eq!((&introspected.body["active"], introspected.body["cnf"].is_object()), (&json!(true), true));
+    let revoked = world.send_from(spiffe(SUPPORT), form("/oauth2/revoke", &asked)).await;
+    assert_eq!(revoked.status, StatusCode::OK);
+    let introspected = world.send_from(spiffe(SUPPORT), form("/oauth2/introspect", &asked)).await;
+    assert_eq!(introspected.body["active"], false);
+}
