@@ -6,7 +6,7 @@ use model::duration::ConfigDuration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::record::Started;
+use crate::{ShipConfig, record::Started};
 
 /// Where the ledger is kept, and how it is cut into segments.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -31,6 +31,10 @@ pub struct LedgerConfig {
     /// How long records are kept. Without it, for ever.
     #[serde(default)]
     pub retention: RetentionConfig,
+    /// Ships what a sidecar records to the authority that it is enrolled at, so that it outlives this machine. Write `{}`
+    /// for the usual bounds. Without it, only the ledger's signed heads go there.
+    #[serde(default)]
+    pub ship: Option<ShipConfig>,
 }
 
 /// What is kept. The oldest sealed segment goes first, and only after a signed record says so; the segment that is

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -28,7 +28,7 @@ use crate::{
     record::{self, CallDecided, CallSettled, Event},
     recovery,
     segment::{HEAD_FILE, Home},
-    ship,
+    ship::{self, Backlog},
     values::{Draft, VERSION},
     writer::{Append, Mark, Order, Request, Writer},
 };
@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: AtomicBool,
     /// From which line on the ledger is needed, and by whom.
     pub(crate) needed: Mutex<BTreeMap<&'static str, u64>>,
+    /// What is not at the authority yet, where it is to be.
+    pub(crate) backlog: OnceLock<Arc<Backlog>>,
 }
 
 /// Figures for metrics and `/status`.
@@ -153,6 +155,15 @@ impl About {
             Err(error) => Err(LedgerError::io(&path)(error)),
         }
     }
+}
+
+/// The id of the ledger in `dir`, by its own word.
+///
+/// # Errors
+/// When there is none, or it does not say.
+pub fn ledger_id(dir: &Path) -> Result<String, LedgerError> {
+    let missing = || LedgerError::damaged(dir, format!("{ABOUT_FILE}, which says whose ledger it is, is missing"));
+    About::read(dir)?.map(|about| about.id).ok_or_else(missing)
 }
 
 impl Ledger {
@@ -224,6 +235,12 @@ impl Ledger {
         }
         let id = record.id().clone();
         let verdict = record.decision.verdict;
+        if verdict == Verdict::Permit
+            && record.changes_something()
+            && let Some(why) = self.inner.shared.backlog.get().and_then(|backlog| backlog.refuses_writes())
+        {
+            return Err(LedgerError::Unavailable(why));
+        }
         let mark = match verdict {
             Verdict::Permit => Mark::Opens(id.to_string()),
             Verdict::Deny | Verdict::ApprovalRequired => Mark::None,
@@ -320,6 +337,12 @@ impl Ledger {
     /// The ledger key's word that `sidecar` speaks for this ledger.
     pub(crate) fn prove(&self, sidecar: &str) -> String {
         ship::anchor::prove(&self.inner.signer, &self.inner.key, sidecar)
+    }
+
+    /// Drafts and writes wait for `backlog`, where it says so.
+    pub(crate) fn held_back_by(&self, backlog: Arc<Backlog>) {
+        // Once for each ledger; another would be told the same.
+        drop(self.inner.shared.backlog.set(backlog));
     }
 
     /// From now on, and until `whom` says this of a later line, retention takes no segment away that holds a line from

@@ -101,6 +101,9 @@ pub(crate) struct Rows {
     lines: Option<Lines>,
     ahead: Option<Row>,
     hashing: Hashing,
+    read: u64,
+    /// After how many rows the digest is wanted, and what it was then.
+    watched: Option<(u64, Option<Hash>)>,
 }
 
 impl Rows {
@@ -110,7 +113,17 @@ impl Rows {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        Ok(Self { lines, ahead: None, hashing: Hashing::new() })
+        Ok(Self { lines, ahead: None, hashing: Hashing::new(), read: 0, watched: None })
+    }
+
+    /// Notes the hash of the first `rows` rows, when they are read.
+    pub(crate) fn watch(&mut self, rows: u64) {
+        self.watched = Some((rows, (rows == 0).then(|| self.digest())));
+    }
+
+    /// That hash, where so many were read.
+    pub(crate) fn watched(&self) -> Option<Hash> {
+        self.watched?.1
     }
 
     /// The hash of all rows so far: of the whole file, once there are no more.
@@ -132,6 +145,12 @@ impl Rows {
             Some(line) => {
                 self.hashing.update(&line);
                 self.hashing.update(b"\n");
+                self.read += 1;
+                if let Some((rows, digest)) = &mut self.watched
+                    && *rows == self.read
+                {
+                    *digest = Some(self.hashing.finish());
+                }
                 serde_json::from_slice(&line).map(Some).map_err(io::Error::other)
             }
             None => Ok(None),

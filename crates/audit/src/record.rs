@@ -24,7 +24,8 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use alert::{OtherHistory, UsedAfterEnd, WithdrawalFacts};
+pub use alert::{OtherHistory, Unshipped, UsedAfterEnd, WithdrawalFacts};
+pub use amend::CopyChanged;
 pub use change::AuthorityChange;
 pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub use charge::{ChargeFate, Charged, ChargedLimit};
@@ -51,6 +52,10 @@ pub mod kind {
     pub const SEGMENT_RETIRED: &str = "segment.retired";
     /// The companion values of one person were taken out of a segment.
     pub const VALUES_ERASED: &str = "values.erased";
+    /// An authority took values out of its copy of a sidecar's ledger.
+    pub const COPY_ERASED: &str = "copy.erased";
+    /// An authority took a segment of its copy of a sidecar's ledger away.
+    pub const COPY_RETIRED: &str = "copy.retired";
 }
 
 /// A decision on one call: everything that it rests on, and everything that explains it.
@@ -303,6 +308,15 @@ impl CallDecided {
                 partial.delegation.is_some() || partial.user.is_some() || partial.agent.is_some()
             }
         }
+    }
+
+    /// Whether the call is, for all that is known, more than a read.
+    pub(crate) fn changes_something(&self) -> bool {
+        let effect = match &self.subject {
+            Subject::Question(question) => Some(question.call.effect),
+            Subject::Partial(partial) => partial.effect,
+        };
+        effect != Some(Effect::Read)
     }
 }
 

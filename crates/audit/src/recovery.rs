@@ -201,6 +201,22 @@ pub(crate) fn peek(line: &[u8]) -> Result<Peek, serde_json::Error> {
     serde_json::from_slice(line)
 }
 
+impl Peek {
+    /// What the record means for the calls that are open.
+    pub(crate) fn mark(&self, open: &mut BTreeSet<String>) {
+        let Some(id) = &self.decision_id else { return };
+        match (self.kind.as_str(), self.decision.as_deref()) {
+            (kind::CALL_DECIDED, Some("permit")) => {
+                open.insert(id.clone());
+            }
+            (kind::CALL_SETTLED, _) => {
+                open.remove(id);
+            }
+            _ => {}
+        }
+    }
+}
+
 /// A segment read again.
 pub(crate) struct Replay {
     pub(crate) position: Position,
@@ -230,23 +246,13 @@ pub(crate) fn replay(
         }
         position.push(text);
         extent.push(read, found.time);
-        if let Some(id) = found.decision_id {
-            match (found.kind.as_str(), found.decision.as_deref()) {
-                (kind::CALL_DECIDED, Some("permit")) => {
-                    open.insert(id);
-                }
-                (kind::CALL_SETTLED, _) => {
-                    open.remove(&id);
-                }
-                _ => {}
-            }
-        }
+        found.mark(open);
     }
     Ok(Replay { position, extent })
 }
 
 /// The length of the whole companion rows of records below `seq`.
-fn value_bytes_below(path: &Path, seq: u64) -> Result<u64, LedgerError> {
+pub(crate) fn value_bytes_below(path: &Path, seq: u64) -> Result<u64, LedgerError> {
     #[derive(Deserialize)]
     struct RowSeq {
         seq: u64,

@@ -113,6 +113,18 @@ impl Extent {
     }
 }
 
+/// A segment that was read to its end, as its seal has to describe it.
+pub(crate) struct Complete<'a> {
+    pub(crate) index: u64,
+    pub(crate) extent: &'a Extent,
+    /// Where the chain stands after it.
+    pub(crate) position: &'a Position,
+    /// The calls that are open after it.
+    pub(crate) open: &'a BTreeSet<String>,
+    /// How many heads it has, and the hash of their file.
+    pub(crate) heads: (u64, Hash),
+}
+
 /// What is written beside a segment when it is closed for good.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -144,6 +156,24 @@ impl Seal {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What of it is not so of a segment; `head` is its own.
+    pub(crate) fn contradicted(&self, head: &Head, by: &Complete<'_>) -> Option<&'static str> {
+        let Complete { index, extent, position, open, heads: (heads, digest) } = by;
+        let compared = [
+            ("head", (head.size, head.root) == (position.seq(), position.frontier.root())),
+            ("segment", (self.v, self.segment) == (VERSION, *index)),
+            ("first record", self.first_seq.checked_add(extent.records) == Some(position.seq())),
+            ("records", self.records == extent.records),
+            ("bytes", self.line_bytes == extent.line_bytes),
+            ("times", self.earliest.zip(self.latest) == extent.times),
+            ("last line", self.last_hash == chain::encoded(&position.prev)),
+            ("frontier", self.frontier == position.frontier.written()),
+            ("open calls", self.open == **open),
+            ("heads", self.heads == *heads && self.heads_digest == chain::encoded(digest)),
+        ];
+        compared.iter().find(|(_, same)| !same).map(|(what, _)| *what)
     }
 
     /// Where the chain stands after the segment.

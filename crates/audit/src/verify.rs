@@ -1,6 +1,7 @@
 //! Checking a ledger from its files alone: chain, sequence, companion values, heads, seals. Nothing of the writer's
 //! state is trusted; everything is computed again.
 
+pub mod amended;
 mod amends;
 mod heads;
 mod segment;
@@ -12,6 +13,7 @@ use std::{
     path::Path,
 };
 
+pub use self::amended::Amended;
 use self::amends::{Amends, Beginning};
 use crate::{
     LedgerError, VerifyingKey,
@@ -28,6 +30,8 @@ pub struct Options {
     pub key: Option<VerifyingKey>,
     /// Heads that were kept elsewhere: signed notes. What they cover cannot have been cut off.
     pub heads: Vec<String>,
+    /// What may be missing at the word of whoever keeps the copy that is verified.
+    pub amended: Amended,
 }
 
 /// What was found in a ledger that holds together.
@@ -153,6 +157,7 @@ pub fn verify(dir: &Path, options: &Options, mut progress: impl FnMut(Progress))
     let mut index = indexes.first().copied().unwrap_or(1);
     let beginning = Beginning::find(dir, index, &key).or_else(|error| unless_retired(dir, index, error))?;
     let mut state = State::new(&key, &indexes, dir, beginning);
+    state.amends.amended = options.amended.clone();
     let mut outside = Vec::new();
     for note in &options.heads {
         let head = Head::verify(note, &key).map_err(|error| broken(format!("a head from outside: {error}")))?;

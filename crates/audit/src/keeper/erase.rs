@@ -80,9 +80,9 @@ pub(super) fn take_out(
 pub(crate) struct Rewritten {
     /// Which file it is to replace.
     pub(crate) path: PathBuf,
-    records: u64,
+    pub(crate) records: u64,
     pub(super) values: u64,
-    kept: KeptRows,
+    pub(crate) kept: KeptRows,
 }
 
 /// Writes the rows of `segment` without those of the records `seqs` beside the file that holds them, durably.

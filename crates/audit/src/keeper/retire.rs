@@ -45,6 +45,12 @@ pub(super) fn retire_due(keeper: &Keeper, now: Timestamp) -> Result<(), LedgerEr
     Ok(())
 }
 
+/// Which segments of the ledger in `dir` go by `retention`, oldest first.
+pub(crate) fn due_in(dir: &Path, retention: &RetentionConfig, now: Timestamp) -> Result<Vec<u64>, LedgerError> {
+    let (sealed, unsealed_bytes) = sealed_segments(dir)?;
+    Ok(due(&sealed, unsealed_bytes, retention, now).into_iter().map(|(index, _)| index).collect())
+}
+
 fn sealed_segments(dir: &Path) -> Result<(Vec<Sealed>, u64), LedgerError> {
     let (mut sealed, mut unsealed_bytes) = (Vec::new(), 0);
     for index in segment::list(dir).map_err(LedgerError::io(dir))? {

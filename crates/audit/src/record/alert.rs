@@ -72,6 +72,26 @@ pub(crate) fn other_history(other: &OtherHistory) -> Result<Draft, Unrecordable>
     Ok(draft)
 }
 
+/// Records of this ledger have not been at the authority for longer than they may.
+#[derive(Debug, Clone)]
+pub struct Unshipped {
+    /// When the oldest of them was written.
+    pub since: Timestamp,
+    /// Whether drafts and writes are refused until they are.
+    pub refuses_writes: bool,
+    /// Why they are not.
+    pub why: String,
+}
+
+pub(crate) fn unshipped(unshipped: &Unshipped) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"ledger_unshipped")?;
+    draft.plain("since", &unshipped.since)?;
+    draft.plain("refuses_writes", &unshipped.refuses_writes)?;
+    draft.plain("why", &unshipped.why)?;
+    Ok(draft)
+}
+
 pub(crate) fn used_after_end(used: &UsedAfterEnd) -> Result<Draft, Unrecordable> {
     let mut draft = Draft::new(kind::ALERT_RAISED)?;
     draft.plain("alert", &"used_after_end")?;

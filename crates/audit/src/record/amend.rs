@@ -54,6 +54,34 @@ pub(crate) struct KeptRows {
     pub(crate) digest: String,
 }
 
+/// Something that an authority took away from its copy of a sidecar's ledger.
+#[derive(Debug, Clone)]
+pub struct CopyChanged {
+    /// The ledger's id.
+    pub ledger: String,
+    /// The segment.
+    pub segment: u64,
+    /// How many records lost their values, or were taken away with the whole segment.
+    pub records: u64,
+    /// The digest of the companion rows that are left, where it was an erasure.
+    pub left: Option<String>,
+    /// At whose word: the ledger's own record, a setting, or somebody's.
+    pub by: String,
+    /// Why, by theirs.
+    pub reason: Option<String>,
+}
+
+pub(crate) fn copy_changed(changed: &CopyChanged) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(if changed.left.is_some() { kind::COPY_ERASED } else { kind::COPY_RETIRED })?;
+    draft.plain("ledger", &changed.ledger)?;
+    draft.plain("segment", &changed.segment)?;
+    draft.plain("records", &changed.records)?;
+    draft.optional("left", changed.left.as_ref())?;
+    draft.plain("by", &changed.by)?;
+    draft.optional("reason", changed.reason.as_ref())?;
+    Ok(draft)
+}
+
 pub(crate) fn retired(segment: &RetiredSegment) -> Result<Draft, Unrecordable> {
     let mut draft = Draft::new(kind::SEGMENT_RETIRED)?;
     draft.plain("segment", &segment.segment)?;

@@ -10,7 +10,8 @@ use model::{
 };
 
 use super::{
-    AuthorityChange, Component, OtherHistory, PolicyRuling, Started, UsedAfterEnd, alert, change, kind, ruling,
+    AuthorityChange, Component, CopyChanged, OtherHistory, PolicyRuling, Started, Unshipped, UsedAfterEnd, alert,
+    amend, change, kind, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
@@ -52,6 +53,10 @@ pub enum Event {
     UsedAfterEnd(Box<UsedAfterEnd>),
     /// A sidecar's ledger is not the one whose head is anchored.
     OtherHistory(Box<OtherHistory>),
+    /// Records have not been at the authority for longer than they may.
+    Unshipped(Unshipped),
+    /// The authority took something away from its copy of a ledger.
+    CopyChanged(Box<CopyChanged>),
     /// A signing key came into force.
     KeyRotated {
         /// What it signs: `tokens`.
@@ -171,6 +176,8 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::AuthorityChange(changed) => change::change(changed),
         Event::UsedAfterEnd(used) => alert::used_after_end(used),
         Event::OtherHistory(other) => alert::other_history(other),
+        Event::Unshipped(unshipped) => alert::unshipped(unshipped),
+        Event::CopyChanged(changed) => amend::copy_changed(changed),
         Event::KeyRotated { purpose, key_id, previous } => {
             let mut draft = Draft::new("key.rotated")?;
             draft.plain("purpose", purpose)?;

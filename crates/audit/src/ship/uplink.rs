@@ -93,6 +93,10 @@ impl Told {
 }
 
 impl Uplink {
+    pub(crate) async fn get(&self, path: &str) -> Result<Told, NotTold> {
+        self.send(Method::GET, path, None).await
+    }
+
     pub(crate) async fn post(&self, path: &str, kind: &'static str, body: Bytes) -> Result<Told, NotTold> {
         self.send(Method::POST, path, Some((kind, body))).await
     }

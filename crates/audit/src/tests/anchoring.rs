@@ -62,7 +62,7 @@ async fn each_head_continues_the_one_that_was_anchored_before_through_seals_and_
         assert_eq!(judged.is_ok(), anchored == 0, "{anchored}: {judged:?}");
     }
     kept.close().await;
-    let report = verify::verify(&dir.path().join("ledger"), &Options { key: None, heads: notes }, |_| {}).unwrap();
+    let report = verify::verify(&dir.path().join("ledger"), &Options { heads: notes, ..Options::default() }, |_| {}).unwrap();
     assert!(report.tail_checked && report.segments > 4);
 }
 
@@ -149,7 +149,7 @@ async fn a_ledger_that_was_rewritten_with_its_own_key_is_found_out_by_an_anchore
 
     rewrite(dir.path(), "refund_within_grant", "always_was_allowed");
     verified(dir.path());
-    let options = Options { key: Some(key.clone()), heads: vec![first.note.clone()] };
+    let options = Options { key: Some(key.clone()), heads: vec![first.note.clone()], ..Options::default() };
     let outcome = verify::verify(&dir.path().join("ledger"), &options, |_| {});
     let Err(VerifyError::Broken(Broken { segment, line, seq, why, .. })) = outcome else { panic!("{outcome:?}") };
     assert_eq!((segment, line, seq), (Some(1), Some(anchor.size()), Some(anchor.size() - 1)), "{why}");

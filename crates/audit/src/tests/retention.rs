@@ -86,7 +86,7 @@ async fn a_ledger_is_kept_below_its_size_and_what_is_left_verifies_from_the_reti
     assert!(query::find(&dir.path().join("ledger"), first.as_str()).unwrap().is_none());
 
     // A head that was kept elsewhere and covers only what was retired proves nothing any more, and the report says so.
-    let options = Options { key: None, heads: vec![head] };
+    let options = Options { heads: vec![head], ..Options::default() };
     let report = verify::verify(&dir.path().join("ledger"), &options, |_| {}).unwrap();
     assert_eq!((report.tail_checked, report.outside_heads_before_the_first_record), (false, 1));
     let kept = try_open(small(dir.path())).await.unwrap();

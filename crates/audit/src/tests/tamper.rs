@@ -93,7 +93,7 @@ fn an_untouched_ledger_verifies_and_the_report_says_what_was_not_checked() {
     let report = Copy::new().verify_with(&Options::default()).unwrap();
     assert_eq!((report.segments, report.records, report.lines_after_last_head), (3, 27, 0));
     assert!(!report.key_pinned && !report.tail_checked && report.values > 0 && report.erased == 0);
-    let options = Options { key: Some(SAMPLE.key.clone()), heads: vec![SAMPLE.newest.clone()] };
+    let options = Options { key: Some(SAMPLE.key.clone()), heads: vec![SAMPLE.newest.clone()], ..Options::default() };
     let report = Copy::new().verify_with(&options).unwrap();
     assert!(report.key_pinned && report.tail_checked);
     assert_eq!(report.lines_after_outside_head, Some(0));
@@ -194,7 +194,7 @@ fn a_whole_tail_cut_off_with_its_heads_shows_against_a_head_kept_elsewhere() {
     fs::write(copy.path("head"), format!("{}\n", last.trim_end())).unwrap();
     let report = copy.verify_with(&Options::default()).unwrap();
     assert!(!report.tail_checked, "nothing inside the ledger can show this");
-    let options = Options { key: None, heads: vec![SAMPLE.newest.clone()] };
+    let options = Options { key: None, heads: vec![SAMPLE.newest.clone()], ..Options::default() };
     assert!(copy.verify_with(&options).unwrap_err().why.contains("missing"));
 }
 
@@ -204,7 +204,7 @@ fn a_ledger_signed_by_another_key_shows_when_the_key_is_pinned() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async { open(dir.path()).await.close().await });
     let path = dir.path().join("ledger");
-    let options = Options { key: Some(SAMPLE.key.clone()), heads: Vec::new() };
+    let options = Options { key: Some(SAMPLE.key.clone()), ..Options::default() };
     assert!(matches!(verify::verify(&path, &options, |_| {}), Err(VerifyError::Broken(_))));
     // Its own head does not verify under the key of the sample either.
     let copy = Copy::new();

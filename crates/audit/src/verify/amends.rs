@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{Broken, Report, VerifyError, broken};
+use super::{Amended, Broken, Report, VerifyError, broken};
 use crate::{
     LedgerError, VerifyingKey,
     heads::Head,
@@ -49,6 +49,8 @@ pub(super) struct Amends {
     retired: Option<(u64, Head)>,
     /// The record that says so.
     retired_by: Option<u64>,
+    /// What no record has to say.
+    pub(super) amended: Amended,
 }
 
 /// Where a ledger begins whose first segment is `first`.
@@ -116,6 +118,7 @@ impl Amends {
         if let Some((segment, head)) = &self.retired {
             let why = match self.retired_by {
                 Some(seq) if seq < signed => None,
+                _ if *segment <= self.amended.retired => None,
                 Some(seq) => {
                     Some(format!("and record {seq}, by which they were retired, is not covered by a signed head"))
                 }
@@ -130,6 +133,12 @@ impl Amends {
         for (segment, erasures) in &mut self.erasures {
             erasures.retain(|erasure| erasure.seq < signed);
             let Some(newest) = erasures.last() else { continue };
+            // A segment that went with everything in it has nothing left to be erased.
+            if self.retired.as_ref().is_some_and(|(last, _)| segment <= last)
+                || self.amended.erased.contains_key(segment)
+            {
+                continue;
+            }
             if self.wanting.get(segment).is_none_or(|wanting| wanting.digest != newest.digest) {
                 report.unfinished_erasures += 1;
             }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Broken, Progress, State, VerifyError,
+    amended::Amendment,
     amends::{Gap, Wanting},
     heads::Heads,
 };
@@ -15,7 +16,7 @@ use crate::{
     read::{Lines, Rows},
     record::{Component, kind},
     recovery::Previous,
-    segment::{Extent, Paths, Seal},
+    segment::{Complete, Extent, Paths, Seal},
     stored,
     values::{self, Row, VERSION},
 };
@@ -34,6 +35,8 @@ struct Reading<'a> {
     extent: Extent,
     /// The first companion value that is missing, and how many are.
     gap: Option<Gap>,
+    /// What was erased of it without a record.
+    amendment: Option<Amendment>,
 }
 
 pub(super) fn check(
@@ -51,12 +54,17 @@ pub(super) fn check(
         return Err(Broken::new("its heads are missing").of(index, &paths.heads).into());
     }
     let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
-    let rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
+    let mut rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
+    let amendment = state.amends.amended.erased.get(&index).cloned();
+    if let Some(amendment) = &amendment {
+        rows.watch(amendment.rows);
+    }
     if !stored::exists(&paths.lines).map_err(LedgerError::io(dir))? {
         // Retired between the opening of one file and the next.
         return Err(Broken::new("its lines are missing").of(index, &paths.lines).into());
     }
-    let mut reading = Reading { index, paths, sealed, lines, rows, heads, extent: Extent::default(), gap: None };
+    let extent = Extent::default();
+    let mut reading = Reading { index, paths, sealed, lines, rows, heads, extent, gap: None, amendment };
     reading.lines(state, progress)?;
     if seal.is_none() {
         seal = read_seal(&reading.paths, index)?;
@@ -160,6 +168,11 @@ impl Reading<'_> {
             }
         }
         state.report.torn_bytes += self.lines.unfinished() as u64;
+        if let Some(amendment) = &self.amendment
+            && self.rows.watched().map(|digest| chain::encoded(&digest)) != Some(amendment.digest.clone())
+        {
+            return broken("its companion rows are not those that an erasure left", &self.paths.values);
+        }
         if let Some(gap) = self.gap.take() {
             let digest = chain::encoded(&self.rows.digest());
             state.amends.wanting.insert(self.index, Wanting { gap, digest });
@@ -223,6 +236,9 @@ impl Reading<'_> {
             match values.remove(&format!("/{name}")) {
                 Some(value) if value.matches(expected) => state.report.values += 1,
                 Some(_) => return Err(format!("the companion value /{name} is not the one that was recorded")),
+                None if self.amendment.as_ref().is_some_and(|amendment| seq < amendment.before) => {
+                    state.report.erased += 1;
+                }
                 None => {
                     let first = || Gap { line: self.extent.records, seq, name: format!("/{name}"), values: 0 };
                     self.gap.get_or_insert_with(first).values += 1;
@@ -240,23 +256,11 @@ impl Reading<'_> {
 
     fn seal(&self, state: &State<'_>, seal: &Seal) -> Result<(), String> {
         let head = Head::verify(&seal.head, state.key).map_err(|error| format!("its head: {error}"))?;
-        if (head.size, head.root) != (state.position.seq(), state.position.frontier.root()) {
-            return Err("its head is not over the lines up to the segment's end".to_owned());
-        }
-        let digest = chain::encoded(&self.heads.digest());
-        let difference = [
-            ("segment", (seal.v, seal.segment) == (VERSION, self.index)),
-            ("first record", seal.first_seq.checked_add(self.extent.records) == Some(state.position.seq())),
-            ("records", seal.records == self.extent.records),
-            ("bytes", seal.line_bytes == self.extent.line_bytes),
-            ("times", seal.earliest.zip(seal.latest) == self.extent.times),
-            ("last line", seal.last_hash == chain::encoded(&state.position.prev)),
-            ("frontier", seal.frontier == state.position.frontier.written()),
-            ("open calls", seal.open == state.open),
-            ("heads", seal.heads == self.heads.count && seal.heads_digest == digest),
-        ];
-        match difference.iter().find(|(_, same)| !same) {
-            Some((what, _)) => Err(format!("the seal contradicts the segment: its {what}")),
+        let (index, extent, heads) = (self.index, &self.extent, (self.heads.count, self.heads.digest()));
+        let by = Complete { index, extent, position: &state.position, open: &state.open, heads };
+        match seal.contradicted(&head, &by) {
+            Some("head") => Err("its head is not over the lines up to the segment's end".to_owned()),
+            Some(what) => Err(format!("the seal contradicts the segment: its {what}")),
             None => Ok(()),
         }
     }
