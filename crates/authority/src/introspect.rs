@@ -2,18 +2,22 @@
 //!
 //! Whoever may not know is told the same as of a token that is none.
 
+use std::collections::BTreeSet;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use model::{AgentStatus, Delegation, registry::TaskStatus, withdrawal::passages};
+use http::{Request, Response, StatusCode, header};
+use model::{AgentStatus, Delegation, Hop, json::Json, registry::TaskStatus, withdrawal::passages};
 use net::{Body, BoxError, Peer};
 use serde_json::{Value, json};
-use store::GrantStatus;
-use token::VerifiedSubject;
+use store::{GrantStatus, Serves};
+use token::{Proof, VerifiedSubject};
 
 use crate::{
     Authority,
     client::Client,
     exchange::Moment,
+    form::Form,
     peek,
     refused::{Refused, json_response},
 };
@@ -43,6 +47,14 @@ const TOLD: [&str; 21] = [
     "pos",
 ];
 
+/// Who asks about a token.
+enum Asker {
+    /// An agent, by its own credential.
+    Agent(Box<Client>),
+    /// An enrolled sidecar, which serves so much.
+    Sidecar(Serves),
+}
+
 impl Authority {
     pub(crate) async fn introspect<B>(&self, peer: &Peer, request: Request<B>) -> Response<Body>
     where
@@ -60,11 +72,10 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let (form, client, at) = self.client_request(peer, request).await?;
-        client.may_act()?;
+        let (form, asker, at) = self.asker(peer, request).await?;
         let token = form.required("token")?;
         let now = net::clock::now();
-        let verified = match self.verifier.verify_subject_of(token, &self.audiences, client.proof(), now).await {
+        let verified = match self.verifier.verify_subject_of(token, &self.audiences, asker.proof(token), now).await {
             Ok(VerifiedSubject::Delegated(held)) => held.delegation,
             Ok(VerifiedSubject::User(_)) => return Ok(None),
             Err(rejection) if rejection.refusal.code == model::Code::KeysUnavailable => {
@@ -72,7 +83,7 @@ impl Authority {
             }
             Err(_) => return Ok(None),
         };
-        if !may_know(&client, &verified) || !self.stands(&verified, at).await? {
+        if !asker.may_know(&verified, &self.settings.issuer) || !self.stands(&verified, at).await? {
             return Ok(None);
         }
         let payload = peek::payload(token).map(|payload| payload.to_serde()).unwrap_or_default();
@@ -81,6 +92,24 @@ impl Authority {
             said.extend(payload.into_iter().filter(|(name, _)| TOLD.contains(&name.as_str())));
         }
         Ok(Some(said))
+    }
+
+    /// Who asks, what, and the moment that everything is read after.
+    async fn asker<B>(&self, peer: &Peer, request: Request<B>) -> Result<(Form, Asker, Moment), Refused>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        if !request.headers().contains_key(header::AUTHORIZATION) {
+            let (form, client, at) = self.client_request(peer, request).await?;
+            client.may_act()?;
+            return Ok((form, Asker::Agent(Box::new(client)), at));
+        }
+        let headers = request.headers().clone();
+        let form = Form::read(request).await?;
+        let at = self.moment().await?;
+        let sidecar = self.sidecar(&headers, at.now).await.map_err(|problem| problem.of_sidecar())?;
+        Ok((form, Asker::Sidecar(sidecar.serves), at))
     }
 
     /// Whether what the token rests on is there now: nothing of it withdrawn, its task, grant and agents in force.
@@ -109,7 +138,36 @@ impl Authority {
     }
 }
 
-/// Agents ask about tokens that pass through them; others' are others'.
-fn may_know(client: &Client, held: &Delegation) -> bool {
-    held.chain.agents().any(|hop| client.agent().is(&hop.principal))
+impl Asker {
+    /// Agents ask about tokens that pass through them, sidecars about those of what they serve; others' are others'.
+    fn may_know(&self, held: &Delegation, issuer: &str) -> bool {
+        match self {
+            Self::Agent(client) => held.chain.agents().any(|hop| client.agent().is(&hop.principal)),
+            Self::Sidecar(Serves { tenants, tools, agents }) => {
+                let agent = |hop: &Hop, served: &BTreeSet<_>| {
+                    hop.principal.issuer == issuer && served.contains(&hop.principal.id)
+                };
+                let mut places = held.authority.elements.iter().flat_map(|element| &element.locations);
+                tenants.contains(&held.tenant)
+                    && agents.as_ref().is_none_or(|served| agent(held.chain.agent(), served))
+                    && tools.as_ref().is_none_or(|served| places.any(|tool| served.contains(tool)))
+            }
+        }
+    }
+
+    /// What the question proves of whoever presents `token`. A sidecar was shown it by somebody else, and is told what it
+    /// is bound to.
+    fn proof(&self, token: &str) -> Proof {
+        match self {
+            Self::Agent(client) => client.proof(),
+            Self::Sidecar(_) => bound_to(token).map_or(Proof::None, Proof::Certificate),
+        }
+    }
+}
+
+/// The certificate that `token` says it is bound to (RFC 8705 §3.1).
+fn bound_to(token: &str) -> Option<[u8; 32]> {
+    let payload = peek::payload(token)?;
+    let thumbprint = payload.member("cnf")?.member("x5t#S256").and_then(Json::as_text)?;
+    URL_SAFE_NO_PAD.decode(thumbprint).ok()?.try_into().ok()
 }

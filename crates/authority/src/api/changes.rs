@@ -53,7 +53,7 @@ impl Authority {
     }
 
     /// The enrolled sidecar whose assertion the request carries.
-    pub(super) async fn sidecar(&self, headers: &HeaderMap, now: Timestamp) -> Result<Sidecar, Problem> {
+    pub(crate) async fn sidecar(&self, headers: &HeaderMap, now: Timestamp) -> Result<Sidecar, Problem> {
         let compact = caller::bearer(headers)?;
         let name =
             peek::payload(compact).and_then(|said| said.member("iss").and_then(Json::as_text).map(str::to_owned));

@@ -7,7 +7,7 @@ use net::Body;
 use serde_json::{Value, json};
 use store::StoreError;
 
-use crate::refused::json_response;
+use crate::refused::{Error, Refused, json_response};
 
 /// A request that was not carried out, and what would help.
 #[derive(Debug, Clone)]
@@ -126,6 +126,14 @@ impl Problem {
     /// Why, in a sentence.
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// The same at an endpoint of OAuth, where a sidecar that could not be told from a stranger is a client that could not.
+    pub(crate) fn of_sidecar(self) -> Refused {
+        match self.code {
+            Code::Unavailable => Refused::new(Error::TemporarilyUnavailable, self.detail),
+            _ => Refused::client(self.detail),
+        }
     }
 
     /// The response.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::Request;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use token::{Algorithm, SigningKey, prove_possession};
 
@@ -176,4 +178,48 @@ async fn nobody_follows_with_anything_but_their_own_fresh_assertion() {
     world.manage("POST", &removed, &world.admin_token(), json!({ "reason": "gone" })).await.done();
     let answer = world.manage("GET", "changes", &assertion(&key, &id, &json!({})), Value::Null).await;
     assert_eq!(answer.problem(), (401, "invalid_token"));
+}
+
+#[tokio::test]
+async fn a_sidecar_asks_about_tokens_of_what_it_serves_and_learns_nothing_of_others() {
+    let world = World::new().await;
+    let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let id = enrolled(&world, &key).await;
+    let ask = async |bearer: String, token: &str| {
+        let request = Request::post("/oauth2/introspect")
+            .header("authorization", format!("Bearer {bearer}"))
+            .header("content-type", "application/x-www-form-urlencoded");
+        world.send(request.body(Full::new(format!("token={token}").into())).unwrap()).await
+    };
+    let own = || assertion(&key, &id, &json!({}));
+    let token = world.first_token().await;
+    let told = ask(own(), &token).await.done();
+    assert_eq!((&told["active"], &told["sub"], &told["task_id"]), (&json!(true), &json!("alice"), &json!("ticket")));
+    for nothing in ["nonsense".to_owned(), world.user_token(json!({}))] {
+        assert_eq!(ask(own(), &nothing).await.done(), json!({ "active": false }));
+    }
+    let stranger = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    for bearer in [assertion(&stranger, &id, &json!({})), assertion(&key, "nobody", &json!({})), token.clone()] {
+        assert_eq!(ask(bearer, &token).await.error().0, "invalid_client");
+    }
+    // One that serves another tool, or another agent, is told what a stranger to the token is told.
+    for serves in [json!({ "tools": ["mail"] }), json!({ "agents": ["writer"] })] {
+        let mut body = json!({ "name": "other", "tenants": ["acme"] });
+        for (name, value) in serves.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let made = world.manage("POST", "sidecars", &world.admin_token(), body).await.done();
+        let joins = joining(made["token"].as_str().unwrap(), "other", &stranger);
+        let other = world.manage("POST", "sidecars/enrol", "", joins).await.done();
+        let bearer = assertion(&stranger, other["id"].as_str().unwrap(), &json!({}));
+        assert_eq!(ask(bearer, &token).await.done(), json!({ "active": false }), "{serves}");
+    }
+    let ended = json!({ "target": "task:ticket", "reason": "over" });
+    world.manage("POST", "withdrawals", &world.admin_token(), ended).await.done();
+    assert_eq!(ask(own(), &token).await.done(), json!({ "active": false }));
+    world
+        .manage("POST", &format!("sidecars/{id}/remove"), &world.admin_token(), json!({ "reason": "gone" }))
+        .await
+        .done();
+    assert_eq!(ask(own(), &token).await.error().0, "invalid_client");
 }
