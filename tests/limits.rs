@@ -1,7 +1,7 @@
 //! Cumulative limits, counted at the tool: whatever runs at once, is killed, retried, unreachable or hostile, no more is
 //! spent within a window than a grant allows.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, thread};
 
 use serde_json::{Value, json};
 
@@ -286,7 +286,7 @@ fn what_was_not_sent_is_given_back_and_what_may_have_been_is_not() {
     let counted = json!({"calls": {"max": "3", "window": "P1D"}});
     let authority = authority_with(world, &agent, [&counted, &json!({})]);
     let port = free_port();
-    let unreachable = counting(world, &authority, "one")
+    let mut unreachable = counting(world, &authority, "one")
         .with(|config| config["tools"]["orders"]["upstream"] = json!(format!("http://127.0.0.1:{port}")))
         .start();
     let token = authority.first(&agent, &world.openid);
@@ -296,26 +296,31 @@ fn what_was_not_sent_is_given_back_and_what_may_have_been_is_not() {
         assert_eq!(answer.json()["sent"], false);
         assert_eq!(unreachable.settled(&answer.decision_id())["charge"], "released");
     }
-    drop(unreachable);
-    let sidecar = counting(world, &authority, "two")
-        .with(|config| {
-            config["tools"]["orders"]["timeout"] = json!("300ms");
-            config["authority"]["limits"] = json!({"lease": "1s"});
-        })
-        .start();
-    let mut kept = 0;
-    let refused = eventually("three calls to be charged", || {
+    unreachable.stop();
+    let sidecar =
+        counting(world, &authority, "two").with(|config| config["tools"]["orders"]["timeout"] = json!("1s")).start();
+    for _ in 0..2 {
         let answer = read(&sidecar, &token, "slow");
-        if answer.status == 504 {
-            assert_eq!(sidecar.settled(&answer.decision_id())["charge"], "kept");
-            kept += 1;
-        }
-        (answer.status == 429).then_some(answer)
+        answer.refused(504, "tool_timeout");
+        assert_eq!(sidecar.settled(&answer.decision_id())["charge"], "kept");
+    }
+    // The agent goes away while the tool is at it.
+    let mark = mark();
+    let mut agent = http::connect(sidecar.port());
+    let request = format!(
+        "GET /orders/v1/orders/slow HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nX-Mark: {mark}\r\n\r\n"
+    );
+    agent.write_all(request.as_bytes()).unwrap();
+    eventually("it to reach the tool", || (received(world, &mark) == 1).then_some(()));
+    drop(agent);
+    let settled = eventually("three calls to be settled", || {
+        let settled = sidecar.query(&["--kind", "call.settled"]);
+        (settled.len() == 3).then_some(settled)
     });
-    // A sidecar that was killed may have held one of them.
-    assert!((2..=3).contains(&kept), "{kept}");
+    assert!(settled.iter().all(|settled| settled["charge"] == "kept"), "{settled:?}");
+    let refused = read(&sidecar, &token, "17");
     refused.refused(429, "velocity");
-    assert_eq!(refused.json()["allowed"]["calls"]["max"], "3");
+    assert_eq!(refused.json()["allowed"]["calls"]["remaining"], "0");
     assert!(refused.header("retry-after").is_some());
 }
 
@@ -346,6 +351,47 @@ fn the_next_window_is_a_new_one() {
         (windows.len() >= 3).then_some(())
     });
     assert!(refused > 0);
+}
+
+#[test]
+fn a_limit_that_is_lowered_holds_at_once_and_a_sidecar_that_stops_keeps_nothing() {
+    let Some(world) = world() else { return };
+    let agent = Client::new(AGENT);
+    let authority = authority_with(world, &agent, [&json!({}), &daily("200.00")]);
+    let mut sidecar = counting(world, &authority, "one").start();
+    let mark = mark();
+    let token = authority.first(&agent, &world.openid);
+    for _ in 0..3 {
+        refund(&token, &mark).at(&sidecar).went(201);
+    }
+    // Some of the slice is left; alice allows less.
+    let mut details = usual_details();
+    details[0]["actions"] = json!(["orders.read", "orders.list"]);
+    details[1]["limits"]["daily"] = daily("40.00")["daily"].clone();
+    let narrower = json!({"authorization_details": details, "reason": "less is enough"});
+    authority.manage(&world.openid, &["support", "refunds"], "/v1/grants/grant-alice/change", &narrower).went(200);
+    eventually("the old token to be taken back", || (refund(&token, &mark).at(&sidecar).status == 401).then_some(()));
+    let before = received(world, &mark);
+    assert!(before >= 3);
+    let token = authority.first(&agent, &world.openid);
+    if before < 4 {
+        refund(&token, &mark).at(&sidecar).went(201);
+    }
+    refund(&token, &mark).at(&sidecar).refused(403, "limit_exceeded");
+    // Raised again; and a sidecar that stops in order leaves everything to others.
+    details[1]["limits"]["daily"] = daily("100.00")["daily"].clone();
+    let wider = json!({"authorization_details": details, "reason": "it is not"});
+    authority.manage(&world.openid, &["support", "refunds"], "/v1/grants/grant-alice/change", &wider).went(200);
+    let token = authority.first(&agent, &world.openid);
+    eventually("a call to go again", || (refund(&token, &mark).at(&sidecar).status == 201).then_some(()));
+    let before = received(world, &mark);
+    sidecar.stop();
+    let other = counting(world, &authority, "two").start();
+    for _ in before..10 {
+        refund(&token, &mark).at(&other).went(201);
+    }
+    refund(&token, &mark).at(&other).refused(403, "limit_exceeded");
+    assert_eq!(received(world, &mark), 10);
 }
 
 #[test]

@@ -70,6 +70,7 @@ pub struct Store {
     engine: Engine,
     wake: Arc<watch::Sender<u64>>,
     single_use: Arc<single_use::SingleUse>,
+    limits: Arc<limits::Leasing>,
     uses: mpsc::Sender<single_use::Use>,
     /// Who may stand in line for the head row: those behind them would keep connections from questions.
     limits: Arc<limits::Forgetting>,

@@ -4,11 +4,17 @@
 //! For each window there is one row that whoever leases holds, so what all slices together hold is never over the
 //! maximum that was in force when the last of them was leased.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, PoisonError},
+};
+
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Authority, Grant, Id,
+    Authority, Element, Grant, Id, Tenant,
     limits::{Cumulative, Holder, LimitKey, MAX_UNITS, Period},
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     Store, digest,
@@ -28,9 +34,14 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// How often windows that ended are forgotten.
 const FORGET_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// The most slices that one sidecar may have of one window: it begins a new one with each start.
-const MAX_OF_WINDOW: i64 = 256;
+const MAX_OF_WINDOW: i64 = 1_024;
 /// The most slices that one sidecar may have.
 const MAX_OF_SIDECAR: i64 = 50_000;
+/// The longest that a limit is described by, in bytes.
+const MAX_DESCRIBED: usize = 4_096;
+/// How many questions of one replica are with the database at a time: those that wait for the same window would keep
+/// connections from everybody else.
+const LINE: usize = 4;
 
 /// What is known of a lease that is there.
 struct Known {
@@ -60,6 +71,11 @@ impl Store {
         let period = check(sidecar, asked, now)?;
         self.forget_limits(now).await;
         let described = serde_json::to_string(&asked.limit).map_err(StoreError::unwritable)?;
+        if described.len() > MAX_DESCRIBED {
+            return Err(StoreError::Invalid("the limit's names are too long".to_owned()));
+        }
+        let closed = |_| StoreError::Unavailable { doing: DOING, cause: "it is being closed".to_owned() };
+        let _place = self.limits.line.acquire().await.map_err(closed)?;
         let window = digest::hex(described.as_bytes());
         let mut transaction = self.engine.begin(DOING).await?;
         let sql = "INSERT INTO limit_windows (id, starts, ends, described) VALUES ($1, $2, $3, $4) \
@@ -83,11 +99,11 @@ impl Store {
             }
             Some(known) if asked.step == known.step => return Ok(answer(known.amount)),
             Some(known) => known.amount,
-            None => {
-                started_whole(&mut transaction, &period).await?;
-                0
-            }
+            None => 0,
         };
+        if asked.want > 0 {
+            started_whole(&mut transaction, &period).await?;
+        }
         if asked.hold > granted {
             return Err(StoreError::Conflict("the lease does not hold as much as it would keep".to_owned()));
         }
@@ -126,13 +142,22 @@ impl Store {
     }
 }
 
-/// When windows that ended were last forgotten here.
-#[derive(Debug, Default)]
-pub(crate) struct Forgetting(std::sync::Mutex<Option<Timestamp>>);
+/// Who leases at this replica, and when it last forgot windows that ended.
+#[derive(Debug)]
+pub(crate) struct Leasing {
+    line: Semaphore,
+    forgotten: Mutex<Option<Timestamp>>,
+}
 
-impl Forgetting {
+impl Default for Leasing {
+    fn default() -> Self {
+        Self { line: Semaphore::new(LINE), forgotten: Mutex::default() }
+    }
+}
+
+impl Leasing {
     fn is_due(&self, now: Timestamp) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| now.duration_since(last).abs() >= FORGET_EVERY);
         if due {
             *last = Some(now);
@@ -167,10 +192,6 @@ fn check(sidecar: &Sidecar, asked: &LeaseRequest, now: Timestamp) -> Result<Peri
     }
     if asked.max > MAX_UNITS || asked.step > MAX_UNITS || asked.step == 0 {
         return invalid("`max` and `step` have to be numbers that can be kept, and `step` begins at 1");
-    }
-    let LimitKey { name, sum, currency, .. } = &asked.limit;
-    if [Some(name), sum.as_ref(), currency.as_ref()].into_iter().flatten().any(|text| text.len() > 256) {
-        return invalid("the limit's name is too long");
     }
     let period = asked.limit.window.at(asked.starts);
     let early = period.starts.checked_sub(SKEW).unwrap_or(Timestamp::MIN);
@@ -219,12 +240,10 @@ async fn granted(
     let serves = &sidecar.serves;
     let sql = "SELECT tenants FROM agents WHERE issuer = $1 AND id = $2";
     let rows = transaction.rows(DOING, sql, vec![agent.issuer.as_str().into(), (&agent.id).into()]).await?;
-    let tenants: std::collections::BTreeSet<Id<model::Tenant>> =
-        rows.first().map(|row| row.json(0)).transpose()?.unwrap_or_default();
+    let tenants: BTreeSet<Id<Tenant>> = rows.first().map(|row| row.json(0)).transpose()?.unwrap_or_default();
     let serves_agent = *redelegate > 0 || serves.agents.as_ref().is_none_or(|agents| agents.contains(&agent.id));
     let tools = &serves.tools;
-    let serves_tool =
-        |element: &model::Element| tools.as_ref().is_none_or(|tools| !tools.is_disjoint(&element.locations));
+    let serves_tool = |element: &Element| tools.as_ref().is_none_or(|tools| !tools.is_disjoint(&element.locations));
     if !tenants.contains(&asked.tenant) || !serves_agent || !authority.elements.iter().any(serves_tool) {
         return Err(nothing());
     }

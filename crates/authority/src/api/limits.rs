@@ -16,9 +16,9 @@ use super::{
 use crate::{Authority, refused::json_response};
 
 /// Questions that go on at once.
-pub(super) const AT_ONCE: usize = 512;
+pub(super) const AT_ONCE: usize = 1_024;
 /// The most of them of one sidecar.
-pub(super) const EACH_AT_ONCE: usize = 64;
+pub(super) const EACH_AT_ONCE: usize = 256;
 /// Questions of one sidecar in a second, over a while.
 pub(super) const PER_SECOND: u32 = 200;
 

@@ -1,10 +1,10 @@
 //! From a sidecar's configuration to everything that it needs to run, short of opening anything: what `config check`
 //! looks at and what `sidecar` starts with are the same, so that a checked configuration starts.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use audit::LedgerConfig;
-use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode};
+use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
 use net::{Roots, ServerTls, ServerTlsConfig};
 use policy::{PolicySource, Source};
 use proxy::{
@@ -46,7 +46,8 @@ pub(crate) struct Prepared {
 }
 
 /// How long a slice of a limit may be used, and how long the authority may take to lease one.
-const LEASE_BOUNDS: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=store::remote::limits::MAX_LEASE;
+const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=store::remote::limits::MAX_LEASE;
+const LEASE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(30);
 /// The shortest age that a view of the authority may be held to: a question and its answer take a part of it.
 const SHORTEST_BOUND: Duration = Duration::from_millis(500);
 
@@ -210,9 +211,11 @@ fn followed(config: &SidecarConfig, findings: &mut Findings) -> Option<SigningKe
             findings.problem(format!("authority.staleness.{name}: may not be shorter than {SHORTEST_BOUND:?}"));
         }
     }
-    for (name, time) in [("lease", authority.limits.lease), ("timeout", authority.limits.timeout)] {
-        if !LEASE_BOUNDS.contains(&time.0) {
-            findings.problem(format!("authority.limits.{name}: has to be between `50ms` and `5m`"));
+    let limits = &authority.limits;
+    for (name, time, bounds) in [("lease", limits.lease, LEASE), ("timeout", limits.timeout, LEASE_TIMEOUT)] {
+        if !bounds.contains(&time.0) {
+            let (least, most) = (ConfigDuration(*bounds.start()), ConfigDuration(*bounds.end()));
+            findings.problem(format!("authority.limits.{name}: has to be from `{least}` to `{most}`"));
         }
     }
     let (read, write) = (authority.staleness.read, authority.staleness.write);

@@ -22,8 +22,9 @@ use store::remote::limits::{Lease, LeaseAnswer, LeaseRequest, NotLeased};
 
 use super::{charge::Part, repeats::Repeats};
 
-/// The most windows that are known at once.
-const MAX_SLICES: usize = 65_536;
+/// The most limits that are known at once. With half of them, those that nobody uses are forgotten: the authority knows
+/// what was spent of them.
+const MAX_LIMITS: usize = 65_536;
 /// How long a window is known after its end, for calls that are under way.
 const KEPT: SignedDuration = SignedDuration::from_secs(60);
 /// How long the authority's no is taken for its answer to the same question.
@@ -167,7 +168,7 @@ impl Limits {
         if let Some(known) = slices.get(&claim.key).and_then(|known| known.iter().find(|it| it.period.holds(now))) {
             return Ok(Arc::clone(known));
         }
-        if slices.len() >= MAX_SLICES {
+        if slices.len() >= MAX_LIMITS {
             return Err(Short::Unavailable("too many limits are in use at once".to_owned()));
         }
         let slice = Arc::new(Slice::new(claim, tenant, now)?);
@@ -195,8 +196,11 @@ impl Limits {
             let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
             let boottime = net::clock::boottime();
             let over = now.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
+            let crowded = slices.len() > MAX_LIMITS / 2;
             slices.retain(|_, known| {
-                known.retain(|slice| slice.period.ends > over && (Arc::strong_count(slice) > 1 || !slice.is_unused()));
+                known.retain(|slice| {
+                    slice.period.ends > over && (Arc::strong_count(slice) > 1 || slice.counts(crowded))
+                });
                 !known.is_empty()
             });
             slices.values().flatten().filter(|slice| slice.is_due(boottime, now, all)).cloned().collect()
@@ -326,10 +330,10 @@ impl Slice {
         state.refused = None;
     }
 
-    /// Nothing was spent of it, nothing is held, and the authority knows.
-    fn is_unused(&self) -> bool {
+    /// Whether it has to be remembered. Where it is crowded, what was spent is the authority's to remember.
+    fn counts(&self, crowded: bool) -> bool {
         let state = self.state();
-        state.granted == 0 && !state.unreported
+        state.unreported || state.granted > if crowded { state.spent } else { 0 }
     }
 
     /// Whether there is something to give back, and whom to.

@@ -233,6 +233,10 @@ pub(crate) async fn what_was_spent_before_a_restore_is_not_taken_for_left(place:
     store.begin_generation(&later(60)).await.unwrap();
     let unknown = store.lease(&one, &ask("b", 1, 0, 100), after(61)).await.unwrap_err();
     assert!(matches!(unknown, StoreError::Conflict(_)), "{unknown}");
+    // Nor for whoever holds a slice: what others took since the backup is not known.
+    let more = store.lease(&one, &ask("a", 2, 50, 1), after(62)).await.unwrap_err();
+    assert!(matches!(more, StoreError::Conflict(_)), "{more}");
+    assert_eq!(store.lease(&one, &ask("a", 2, 50, 0), after(62)).await.unwrap().amount, 50);
     let tomorrow = LeaseRequest { starts: midnight() + jiff::SignedDuration::from_secs(DAY), ..ask("c", 1, 0, 100) };
     assert_eq!(store.lease(&one, &tomorrow, after(9 * 3600)).await.unwrap().amount, 100);
 }
