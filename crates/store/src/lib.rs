@@ -70,10 +70,10 @@ pub struct Store {
     engine: Engine,
     wake: Arc<watch::Sender<u64>>,
     single_use: Arc<single_use::SingleUse>,
-    limits: Arc<limits::Leasing>,
     uses: mpsc::Sender<single_use::Use>,
+    /// Who leases slices of limits, likewise with a line of their own.
+    limits: Arc<limits::Leasing>,
     /// Who may stand in line for the head row: those behind them would keep connections from questions.
-    limits: Arc<limits::Forgetting>,
     line: Arc<Semaphore>,
 }
 
@@ -91,8 +91,8 @@ impl Store {
         let wake = Arc::new(watch::channel(0).0);
         let (uses, queue) = single_use::queue();
         single_use::keep(engine.clone(), queue, tasks);
-        let store =
-            Self { engine, wake, single_use: Arc::default(), limits: Arc::default(), uses, line: Arc::new(Semaphore::new(LINE)) };
+        let line = Arc::new(Semaphore::new(LINE));
+        let store = Self { engine, wake, single_use: Arc::default(), limits: Arc::default(), uses, line };
         store.watch(tasks);
         Ok(store)
     }
