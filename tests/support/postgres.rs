@@ -46,7 +46,8 @@ impl Postgres {
         format!("postgres://countersign@{}/postgres", self.socket.replace('/', "%2F"))
     }
 
-    /// `crash` (as by a power cut, and up again), `stop` or `start`; it is done when this returns.
+    /// `crash` (as by a power cut, and up again), `stop`, `start`, `pause` (there, and silent) or `resume`; it is done
+    /// when this returns.
     pub(crate) fn tell(&mut self, word: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{word}").unwrap();
         let mut line = String::new();

@@ -46,6 +46,13 @@ impl Fleet {
     }
 }
 
+/// Alice's token is exchanged by `client` at whatever listens on `port` under the name `issuer`.
+fn exchange(world: &World, port: u16, issuer: &str, client: &Client) -> Answer {
+    let assertion = client.assertion(issuer, &Value::Null);
+    let asked = [("task_id", "ticket-1"), ("audience", AUDIENCE)];
+    exchange_at(port, &assertion, &world.openid.user("alice"), &asked)
+}
+
 #[test]
 fn three_sidecars_follow_two_replicas_that_restart_one_after_the_other_under_load() {
     let Some(world) = world() else { return };
@@ -58,11 +65,7 @@ fn three_sidecars_follow_two_replicas_that_restart_one_after_the_other_under_loa
     let [issued, called, missed] = [const { AtomicUsize::new(0) }; 3];
     let (port, issuer) = (fleet.port, fleet.replicas[0].issuer());
     let issue = || {
-        let asked = [("task_id", "ticket-1"), ("audience", AUDIENCE)];
-        let exchange = || {
-            let assertion = client.assertion(&issuer, &Value::Null);
-            exchange_at(port, &assertion, &world.openid.user("alice"), &asked)
-        };
+        let exchange = || exchange(world, port, &issuer, &client);
         let mut answer = exchange();
         if answer.status == 502 {
             // In the instant in which one replica's queue is closed, nobody can help but the one who asks again.
@@ -111,6 +114,33 @@ fn three_sidecars_follow_two_replicas_that_restart_one_after_the_other_under_loa
         eventually("the task's end to be known", || (planes::read(sidecar, &last).status != 200).then_some(()));
         planes::read(sidecar, &last).refused(401, "withdrawn");
     }
+}
+
+#[test]
+fn replicas_that_cannot_read_their_database_look_fresh_to_nobody_and_go_on_when_they_can() {
+    let Some(world) = world() else { return };
+    let Some(mut postgres) = Postgres::start() else { return };
+    let client = Client::new("support-v9");
+    let Some(fleet) = Fleet::start(world, &postgres, &client) else { return };
+    let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
+    let issue = || exchange(world, fleet.port, &fleet.replicas[0].issuer(), &client);
+    let goes = || {
+        let answer = issue();
+        (answer.status == 200 && planes::refund(&sidecar, &authority::token(&answer)).status == 201).then_some(())
+    };
+    for (word, back) in [("pause", "resume"), ("stop", "start")] {
+        eventually("refunds to go", goes);
+        let token = authority::token(&issue());
+        postgres.tell(word);
+        eventually("writes to be refused", || (planes::refund(&sidecar, &token).status == 503).then_some(()));
+        planes::refund(&sidecar, &token).refused(503, "authority_stale");
+        // Reads may rest on what was known for longer, and the sidecar is not taken out of service.
+        planes::read(&sidecar, &token).went(200);
+        assert!(sidecar.is_ready());
+        assert_eq!(issue().status, 503, "a replica says that it cannot say");
+        postgres.tell(back);
+    }
+    eventually("refunds to go again", goes);
 }
 
 #[test]

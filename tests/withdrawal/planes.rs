@@ -43,7 +43,7 @@ pub(crate) fn read(sidecar: &Sidecar, token: &str) -> Answer {
     sidecar.plain_get("/orders/v1/orders/17", &[("authorization", &format!("Bearer {token}"))])
 }
 
-fn refund(sidecar: &Sidecar, token: &str) -> Answer {
+pub(super) fn refund(sidecar: &Sidecar, token: &str) -> Answer {
     sidecar.refund("17", token, r#"{"amount": "10.00", "currency": "USD"}"#).send()
 }
 

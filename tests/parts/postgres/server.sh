@@ -1,7 +1,8 @@
 #!/bin/sh
 # A real PostgreSQL on a Unix socket in a folder of its own, for as long as its standard input is open. It prints one
 # line of JSON when it can be used. Lines on its standard input: `crash` (as by a power cut, and up again), `stop`,
-# `start`; each is answered by a line that repeats it. Not for root, which PostgreSQL refuses: see the tests' starter.
+# `start`, `pause` (there, and silent) and `resume`; each is answered by a line that repeats it. Not for root, which
+# PostgreSQL refuses: see the tests' starter.
 set -eu
 cd /
 BIN=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
@@ -24,7 +25,12 @@ end() {
     wait "$PID" 2> /dev/null || true
 }
 
-trap 'end QUIT; rm -rf "$DIR"' EXIT
+# The server and one process for each connection.
+signal() {
+    kill "-$1" "$PID" $(ps -o pid= --ppid "$PID") 2> /dev/null || true
+}
+
+trap 'signal CONT; end QUIT; rm -rf "$DIR"' EXIT
 trap 'exit 0' TERM INT
 "$BIN/initdb" -D "$DIR/data" -A trust -U countersign --no-sync -E UTF8 --locale=C 2>&1 | log
 start
@@ -34,6 +40,8 @@ while read -r line; do
         crash) end QUIT; start ;;
         stop) end INT ;;
         start) start ;;
+        pause) signal STOP ;;
+        resume) signal CONT ;;
     esac
     echo "$line"
 done
