@@ -9,15 +9,35 @@ use serde::{Deserialize, Serialize};
 pub(crate) type Hash = [u8; 32];
 
 pub(crate) fn sha256(bytes: &[u8]) -> Hash {
-    hash_parts(&[bytes])
+    array(&digest::digest(&digest::SHA256, bytes))
 }
 
+/// The hash over `parts` one behind the other.
 pub(crate) fn hash_parts(parts: &[&[u8]]) -> Hash {
-    let mut hashing = Hashing::new();
+    // A context costs more than what is hashed of a commitment or a node.
+    let mut room = [0; SHORT];
+    let mut length = 0;
     for part in parts {
-        hashing.update(part);
+        let Some(place) = room.get_mut(length..length + part.len()) else { return hash_long_parts(parts) };
+        place.copy_from_slice(part);
+        length += part.len();
     }
-    hashing.finish()
+    sha256(room.get(..length).unwrap_or_default())
+}
+
+/// The longest that is put together before it is hashed, in bytes.
+const SHORT: usize = 512;
+
+fn hash_long_parts(parts: &[&[u8]]) -> Hash {
+    let mut hashing = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| hashing.update(part));
+    array(&hashing.finish())
+}
+
+fn array(digest: &digest::Digest) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    hash
 }
 
 /// A hash over what comes piece by piece.
@@ -35,9 +55,7 @@ impl Hashing {
 
     /// The hash so far.
     pub(crate) fn finish(&self) -> Hash {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(self.0.clone().finish().as_ref());
-        hash
+        array(&self.0.clone().finish())
     }
 }
 

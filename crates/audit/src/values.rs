@@ -18,6 +18,9 @@ use crate::{
 /// The version of the record format, member `v` of each line.
 pub(crate) const VERSION: u64 = 1;
 
+/// What says where in the chain a record stands.
+const PLACE: [&str; 3] = ["prev", "seq", "time"];
+
 const SALT_BYTES: usize = 16;
 /// What stands before a value in its row: its salt, in base64url.
 const SALT_MEMBER_BYTES: usize = "{\"salt\":\"0123456789012345678901\",\"value\":".len();
@@ -71,7 +74,7 @@ impl Draft {
     pub(crate) fn plain(&mut self, name: &'static str, value: &impl Serialize) -> Result<(), Unrecordable> {
         let start = self.text.len();
         canonical::write(value, &mut self.text)?;
-        self.member(name, start..self.text.len());
+        self.members.push((name, start..self.text.len()));
         Ok(())
     }
 
@@ -97,16 +100,8 @@ impl Draft {
         self.text.extend_from_slice(b"{\"commitment\":\"");
         push_base64(&mut self.text, &committed);
         self.text.extend_from_slice(b"\"}");
-        self.member(name, start..self.text.len());
+        self.members.push((name, start..self.text.len()));
         Ok(())
-    }
-
-    fn member(&mut self, name: &'static str, range: Range<usize>) {
-        // Written again where a record is given another place.
-        match self.members.iter_mut().find(|(known, _)| *known == name) {
-            Some(member) => member.1 = range,
-            None => self.members.push((name, range)),
-        }
     }
 
     /// The hash of what it says, the same for the same members whatever their salts; without the members `apart`.
@@ -131,13 +126,15 @@ impl Draft {
     /// The line, without its newline.
     pub(crate) fn line(&mut self, seq: u64, time: Timestamp, prev: &Hash) -> Result<String, Unrecordable> {
         let kept = self.text.len();
+        // Said again where a record is given another place.
+        self.members.retain(|(name, _)| !PLACE.contains(name));
         self.plain("seq", &seq)?;
         self.plain("time", &time)?;
         let start = self.text.len();
         self.text.push(b'"');
         push_base64(&mut self.text, prev);
         self.text.push(b'"');
-        self.member("prev", start..self.text.len());
+        self.members.push(("prev", start..self.text.len()));
         // Names are ASCII, so byte order is RFC 8785's order of UTF-16 units.
         self.members.sort_unstable_by_key(|(name, _)| *name);
         let line = object(&self.members, "", &self.text)?;
