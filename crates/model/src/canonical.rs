@@ -1,16 +1,15 @@
 //! One sequence of bytes for one value: JSON without white space, members sorted, strings escaped no more than they
 //! must be (RFC 8785), whole numbers only. Written straight from typed data, and one [`Part`] of it on the way.
 
-mod name;
+mod text;
 
-use std::{cmp::Ordering, ops::Range};
+use std::cmp::Ordering;
 
 use serde::{
     Serialize, Serializer,
     ser::{self, Impossible},
 };
 
-use self::name::Name;
 use crate::{Part, amount::MAX_SAFE_INTEGER};
 
 /// What a document may hold, and how its members are sorted.
@@ -45,8 +44,7 @@ impl ser::Error for Unwritable {
 /// # Errors
 /// Where it has a number that `form` cannot hold, or something that is no JSON. `out` is not to be used then.
 pub fn write(value: &(impl Serialize + ?Sized), form: Form, out: &mut Vec<u8>) -> Result<(), Unwritable> {
-    let mut members = Vec::with_capacity(DEEP);
-    value.serialize(Writer { out, members: &mut members, form, tap: None })
+    value.serialize(Writer { out, members: &mut Vec::new(), form, tap: None })
 }
 
 /// Writes `value` to the end of `out`, and what tells its `part` from any other value's to the end of `taken`: the
@@ -67,8 +65,7 @@ pub fn write_taking(
         taken.extend_from_slice(out.get(start..).unwrap_or_default());
         return Ok(());
     }
-    let mut members = Vec::with_capacity(DEEP);
-    value.serialize(Writer { out, members: &mut members, form, tap: Some(Tap { part, out: taken }) })
+    value.serialize(Writer { out, members: &mut Vec::new(), form, tap: Some(Tap { part, out: taken }) })
 }
 
 /// How many members are open at once in most documents.
@@ -94,19 +91,6 @@ fn refused<T>(what: &str) -> Result<T, Unwritable> {
     Err(Unwritable::Shape(what.to_owned()))
 }
 
-fn text(out: &mut Vec<u8>, text: &str) -> Written {
-    // Most texts are names and ids, and need no escaping.
-    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-    if text.bytes().all(plain) {
-        out.reserve(text.len() + 2);
-        out.push(b'"');
-        out.extend_from_slice(text.as_bytes());
-        out.push(b'"');
-        return Ok(());
-    }
-    serde_json::to_writer(out, text).map_err(|error| Unwritable::Shape(error.to_string()))
-}
-
 fn number(out: &mut Vec<u8>, value: i64) -> Written {
     serde_json::to_writer(out, &value).map_err(|error| Unwritable::Shape(error.to_string()))
 }
@@ -116,20 +100,6 @@ impl Form {
         match self {
             Self::Exact => MAX_SAFE_INTEGER.unsigned_abs(),
             Self::Wide => i64::MIN.unsigned_abs(),
-        }
-    }
-
-    /// The order of two names as they are written, without their quotes.
-    fn raw_order(self, one: &[u8], other: &[u8]) -> Ordering {
-        // No byte of a name that stands for more than itself.
-        let plain = |name: &[u8]| name.iter().all(|byte| byte.is_ascii() && *byte != b'\\');
-        if plain(one) && plain(other) {
-            return one.cmp(other);
-        }
-        let (one, other) = (name::read(one), name::read(other));
-        match self {
-            Self::Exact => one.encode_utf16().cmp(other.encode_utf16()),
-            Self::Wide => one.cmp(&other),
         }
     }
 }
@@ -216,7 +186,7 @@ impl<'a> Serializer for Writer<'a> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
     fn serialize_str(self, value: &str) -> Written {
-        self.leaf(|out| text(out, value))
+        self.leaf(|out| text::write(out, value))
     }
     fn serialize_bytes(self, _: &[u8]) -> Written {
         refused("bytes")
@@ -359,12 +329,31 @@ impl ser::SerializeTupleStruct for Items<'_> {
 struct Member {
     start: usize,
     named: usize,
+    /// Where its value ends, known once the object is.
+    end: usize,
+    /// Whether the name is written as it is.
+    plain: bool,
 }
 
 impl Member {
     /// The name as it stands in `out`, without its quotes.
     fn name(self, out: &[u8]) -> &[u8] {
         out.get(self.start + 2..self.named.saturating_sub(1)).unwrap_or_default()
+    }
+
+    fn order(self, other: Self, form: Form, out: &[u8]) -> Ordering {
+        let (one, two) = (self.name(out), other.name(out));
+        if self.plain && other.plain {
+            return match (one.first(), two.first()) {
+                (Some(one), Some(two)) if one != two => one.cmp(two),
+                _ => one.cmp(two),
+            };
+        }
+        let (one, two) = (text::read(one), text::read(two));
+        match form {
+            Form::Exact => one.encode_utf16().cmp(two.encode_utf16()),
+            Form::Wide => one.cmp(&two),
+        }
     }
 }
 
@@ -382,45 +371,54 @@ struct Members<'a> {
     named: Option<Member>,
 }
 
-impl Members<'_> {
+impl<'a> Members<'a> {
     fn member<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
-        self.name(name)?;
-        self.value(value)
-    }
-
-    fn name<T: Serialize + ?Sized>(&mut self, name: &T) -> Written {
-        let start = self.out.len();
-        self.out.push(b',');
-        name.serialize(Name(self.out))?;
-        let member = Member { start, named: self.out.len() };
-        self.out.push(b':');
-        if self.sorted
-            && let Some(last) = self.members.get(self.first..).and_then(<[Member]>::last)
-        {
-            self.sorted = self.form.raw_order(last.name(self.out), member.name(self.out)) == Ordering::Less;
-        }
-        self.members.push(member);
-        self.named = Some(member);
-        Ok(())
+        let member = self.begin(name)?;
+        let part = self.tap.as_ref().and_then(|tap| tap.part.member(name));
+        self.write(member, part, value)
     }
 
     fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
         let Some(member) = self.named.take() else { return refused("a value without a name") };
+        let part = self.tap.as_ref().and_then(|tap| tap.part.member(&text::read(member.name(self.out))));
+        self.write(member, part, value)
+    }
+
+    fn begin<T: Serialize + ?Sized>(&mut self, name: &T) -> Result<Member, Unwritable> {
+        let start = self.out.len();
+        self.out.push(b',');
+        name.serialize(Writer { out: self.out, members: self.members, form: self.form, tap: None })?;
+        let mut member = Member { start, named: self.out.len(), end: 0, plain: false };
+        // Of all there is only text is written with a quote before it.
+        if self.out.get(start + 1) != Some(&b'"') {
+            return refused("a member name that is not text");
+        }
+        member.plain = text::is_plain(member.name(self.out));
+        self.out.push(b':');
+        if self.sorted
+            && let Some(last) = self.members.get(self.first..).and_then(<[Member]>::last)
+        {
+            self.sorted = last.order(member, self.form, self.out) == Ordering::Less;
+        }
+        if self.members.is_empty() {
+            self.members.reserve(DEEP);
+        }
+        self.members.push(member);
+        Ok(member)
+    }
+
+    fn write<T: Serialize + ?Sized>(&mut self, member: Member, part: Option<&'a Part>, value: &T) -> Written {
         let at = self.out.len();
-        let wanted = self.tap.as_mut().and_then(|tap| {
-            let name = name::read(member.name(self.out));
-            Some((tap.part.member(&name)?, &mut *tap.out))
-        });
-        let Some((part, taken)) = wanted else {
+        let (Some(part), Some(tap)) = (part, &mut self.tap) else {
             return value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap: None });
         };
-        taken.extend_from_slice(self.out.get(member.start..at).unwrap_or_default());
+        tap.out.extend_from_slice(self.out.get(member.start..at).unwrap_or_default());
         if part.is_whole() {
             value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap: None })?;
-            taken.extend_from_slice(self.out.get(at..).unwrap_or_default());
+            tap.out.extend_from_slice(self.out.get(at..).unwrap_or_default());
             return Ok(());
         }
-        let tap = Some(Tap { part, out: taken });
+        let tap = Some(Tap { part, out: tap.out });
         value.serialize(Writer { out: self.out, members: self.members, form: self.form, tap })
     }
 
@@ -441,20 +439,23 @@ impl Members<'_> {
     }
 
     fn sort(&mut self) -> Written {
-        let own = self.members.get(self.first..).unwrap_or_default();
-        let ends = own.iter().skip(1).map(|next| next.start).chain([self.out.len()]);
-        let mut sorting: Vec<(&[u8], Range<usize>)> =
-            own.iter().zip(ends).map(|(member, end)| (member.name(self.out), member.start..end)).collect();
-        sorting.sort_by(|(one, _), (other, _)| self.form.raw_order(one, other));
-        if sorting.windows(2).any(|pair| matches!(pair, [(one, _), (other, _)] if one == other)) {
+        let from = self.out.len();
+        let own = self.members.get_mut(self.first..).unwrap_or_default();
+        let mut end = from;
+        for member in own.iter_mut().rev() {
+            member.end = std::mem::replace(&mut end, member.start);
+        }
+        let (form, out) = (self.form, &*self.out);
+        own.sort_unstable_by(|one, other| one.order(*other, form, out));
+        if own.windows(2).any(|pair| matches!(pair, [one, other] if one.name(out) == other.name(out))) {
             return refused("two members of one name");
         }
-        let mut sorted = Vec::with_capacity(self.out.len().saturating_sub(self.start));
-        for (_, range) in sorting {
-            sorted.extend_from_slice(self.out.get(range).unwrap_or_default());
+        // Once more in their order, and then back to where they began.
+        for member in own {
+            self.out.extend_from_within(member.start..member.end);
         }
-        self.out.truncate(self.start);
-        self.out.append(&mut sorted);
+        self.out.copy_within(from.., self.start);
+        self.out.truncate(from);
         Ok(())
     }
 }
@@ -464,7 +465,8 @@ impl ser::SerializeMap for Members<'_> {
     type Error = Unwritable;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, name: &T) -> Written {
-        self.name(name)
+        self.named = Some(self.begin(name)?);
+        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {

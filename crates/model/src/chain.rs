@@ -1,6 +1,6 @@
 //! The chain: the user, each delegating agent, and the agent now calling, in that order, with what each held.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Authority, Id, Principal, PrincipalKind, registry::Grant};
 
@@ -8,8 +8,8 @@ use crate::{Authority, Id, Principal, PrincipalKind, registry::Grant};
 pub const MAX_AGENTS: usize = 8;
 
 /// A user and at least one agent, by construction: a chain without an actor is impersonation and has no value here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Hop>", into = "Vec<Hop>")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Vec<Hop>")]
 pub struct Chain {
     user: Hop,
     between: Vec<Hop>,
@@ -141,9 +141,9 @@ impl TryFrom<Vec<Hop>> for Chain {
     }
 }
 
-impl From<Chain> for Vec<Hop> {
-    fn from(chain: Chain) -> Self {
-        std::iter::once(chain.user).chain(chain.between).chain(std::iter::once(chain.agent)).collect()
+impl Serialize for Chain {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.hops())
     }
 }
 

@@ -66,6 +66,27 @@ fn two_members_of_one_name_are_refused() {
     assert!(exact(&Twice { b: 0, first: 1, a: 2 }).is_err());
 }
 
+#[test]
+fn only_text_names_a_member() {
+    use std::collections::BTreeMap;
+    assert!(exact(&BTreeMap::from([(1, 2)])).is_err());
+    assert!(exact(&BTreeMap::from([(None::<String>, 2)])).is_err());
+    assert!(exact(&BTreeMap::from([(vec!["a"], 2)])).is_err());
+    assert_eq!(exact(&BTreeMap::from([(Some('a'), 2)])).unwrap(), "{\"a\":2}");
+}
+
+#[test]
+fn wherever_in_a_text_a_byte_stands_that_is_escaped_it_is() {
+    for length in 0..20 {
+        for place in 0..length {
+            for special in ['"', '\\', '\n', '\u{1f}', '\u{7f}', '\u{80}', 'é', ' ', '!', '#', '[', ']', '~'] {
+                let text: String = (0..length).map(|at| if at == place { special } else { 'a' }).collect();
+                assert_eq!(exact(&text).unwrap(), serde_json::to_string(&text).unwrap());
+            }
+        }
+    }
+}
+
 fn document() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
