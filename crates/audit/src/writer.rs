@@ -18,7 +18,11 @@ use std::{
 use jiff::{Timestamp, Unit};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use self::{gather::Gathering, outage::Outage, seen::Seen};
+use self::{
+    gather::{Gathered, Gathering},
+    outage::Outage,
+    seen::Seen,
+};
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
     canonical::Unrecordable,
@@ -143,16 +147,10 @@ impl Writer {
     /// Serves requests until the ledger is closed or nobody is left to ask.
     pub(crate) fn run(&mut self, inbox: &mpsc::Receiver<Request>) {
         loop {
-            let (waiting, order) = match self.next(inbox) {
-                Ok(Some(first)) => {
-                    let due = self.due();
-                    self.gathering.collect(first, inbox, due)
-                }
-                Ok(None) => (Vec::new(), None),
-                Err(Disconnected) => {
-                    self.sign_due_head();
-                    return;
-                }
+            let due = self.due();
+            let Ok(Gathered { waiting, order, .. }) = self.gathering.next(inbox, due) else {
+                self.sign_due_head();
+                return;
             };
             self.working(true);
             if !waiting.is_empty() {
@@ -183,18 +181,6 @@ impl Writer {
     /// When a head, a retry or a seal is due.
     fn due(&self) -> Option<Instant> {
         [self.head_due, self.retry_at, self.seal_due()].into_iter().flatten().min()
-    }
-
-    /// The next request, or `None` when something is due first.
-    fn next(&self, inbox: &mpsc::Receiver<Request>) -> Result<Option<Request>, Disconnected> {
-        match self.due() {
-            None => inbox.recv().map(Some).map_err(|_| Disconnected),
-            Some(due) => match inbox.recv_timeout(due.saturating_duration_since(net::clock::monotonic())) {
-                Ok(request) => Ok(Some(request)),
-                Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
-                Err(mpsc::RecvTimeoutError::Disconnected) => Err(Disconnected),
-            },
-        }
     }
 
     /// What is due by the clock: a head, a seal, or another try after a failure.
@@ -384,8 +370,6 @@ impl Append {
         Self { mark: Mark::Settles(id), ..Self::event(draft) }
     }
 }
-
-struct Disconnected;
 
 /// Lines carry microseconds: what a seal says of their times must be what they say.
 fn microseconds(time: Timestamp) -> Timestamp {
