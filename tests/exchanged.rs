@@ -220,6 +220,14 @@ fn a_call_with_nothing_but_todays_user_token_works_and_its_record_names_both() {
         process::countersign().args(["health", "--admin"]).arg(parts.sidecar.directory().join("admin.sock")),
     );
     assert!(text.stdout.contains(AGENT), "{}{}", text.stdout, text.stderr);
+
+    // A key that the authority does not know is the sidecar's own trouble, and says so; what is kept goes on.
+    key(&parts.sidecar.directory().join("legacy.pem"));
+    let refused = eventually("the other key to be used", || {
+        Some(parts.with(&world.openid.user("alice"))).filter(|answer| answer.status != 200)
+    });
+    refused.refused(503, "credential_unavailable");
+    parts.with(&alice).went(200);
 }
 
 #[test]
@@ -281,20 +289,12 @@ fn what_is_not_a_good_token_of_a_user_who_gave_a_grant_goes_nowhere() {
     assert!(codes["overloaded"] > 0 && codes["invalid_token"] > 0, "{codes:?}");
     assert!(parts.exchanges("first", "refused") <= 250, "{}", parts.sidecar.metrics());
     parts.with(&alice).went(200);
-
-    // A key that the authority does not know is the sidecar's own trouble, and says so.
-    key(&parts.sidecar.directory().join("legacy.pem"));
-    let refused = eventually("the other key to be used", || {
-        let answer = parts.call(&[("authorization", &format!("Bearer {}", world.openid.user("alice")))]);
-        (answer.status != 200).then_some(answer)
-    });
-    assert!(["credential_unavailable", "overloaded"].contains(&refused.code().as_str()), "{}", refused.text());
 }
 
 #[test]
 fn calls_that_come_at_once_make_one_exchange_and_it_is_renewed_before_it_ends() {
     let Some(world) = world() else { return };
-    let parts = parts_with(world, |config| config["authority"]["token_lifetime"] = json!("6s"), |_| ());
+    let parts = parts_with(world, |config| config["authority"]["token_lifetime"] = json!("12s"), |_| ());
     let alice = world.openid.user("alice");
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..100).map(|_| scope.spawn(|| parts.with(&alice).status)).collect();
@@ -305,7 +305,7 @@ fn calls_that_come_at_once_make_one_exchange_and_it_is_renewed_before_it_ends() 
     assert_eq!((parts.exchanges("first", "issued"), parts.all_exchanges()), (1, 1));
     eventually("a renewal", || {
         parts.with(&alice).went(200);
-        (parts.exchanges("renewal", "issued") > 1).then_some(())
+        (parts.exchanges("renewal", "issued") > 0).then_some(())
     });
     assert_eq!(parts.exchanges("first", "issued"), 1, "a call had to wait");
 }
@@ -366,7 +366,7 @@ fn what_is_taken_back_ends_calls_with_the_users_token_too() {
 #[test]
 fn without_the_authority_calls_go_on_until_their_token_ends_and_then_say_so() {
     let Some(world) = world() else { return };
-    let mut parts = parts_with(world, |config| config["authority"]["token_lifetime"] = json!("5s"), |_| ());
+    let mut parts = parts_with(world, |config| config["authority"]["token_lifetime"] = json!("8s"), |_| ());
     let (alice, erin) = (world.openid.user("alice"), world.openid.user("alice"));
     parts.with(&alice).went(200);
     parts.authority.daemon.kill();

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use model::{Id, Principal};
 use quick_cache::{Weighter, sync::Cache};
 use token::{Compact, Rejection};
@@ -29,6 +29,9 @@ const REFUSALS: u32 = 240;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Before a renewal that came to nothing is tried again, in seconds.
 const AGAIN: i64 = 2;
+
+/// A token that ends sooner would not outlast its call.
+const SPARE: SignedDuration = SignedDuration::from_secs(1);
 
 /// What an exchange brought.
 #[derive(Debug, Clone)]
@@ -131,7 +134,7 @@ impl Hold {
     /// What is known of `key` now.
     pub(super) fn find(&self, key: &Key, (now, instant): (Timestamp, Instant)) -> Option<Held> {
         self.kept.get(key).filter(|held| match held {
-            Held::Good(good) => now < good.expires_at,
+            Held::Good(good) => now.duration_since(good.expires_at) < -SPARE,
             Held::Refused { until, .. } => instant < *until,
         })
     }
