@@ -112,7 +112,7 @@ fn a_hop_that_only_nested_act_names_holds_nothing() {
     inner.authority = None;
     inner.evidence = Evidence::NestedAct;
     let mut delegation = fixture::delegation();
-    let mut hops: Vec<model::Hop> = delegation.chain.into();
+    let mut hops: Vec<model::Hop> = delegation.chain.hops().cloned().collect();
     hops.insert(1, inner);
     delegation.chain = model::Chain::new(hops, 4).unwrap();
     question.delegation = Arc::new(delegation);

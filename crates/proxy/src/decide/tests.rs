@@ -55,7 +55,7 @@ fn of_several_elements_one_whole_element_has_to_hold() {
 #[test]
 fn the_agent_of_a_relation_is_whoever_holds_the_authority() {
     let mut delegation = delegation();
-    let mut hops: Vec<model::Hop> = delegation.chain.clone().into();
+    let mut hops: Vec<model::Hop> = delegation.chain.hops().cloned().collect();
     let mut sub = hops[1].clone();
     sub.principal.id = model::Id::new("sub-agent").unwrap();
     hops.push(sub);

@@ -159,7 +159,7 @@ fn without_name(scope: &model::Scope, at: usize) -> model::Scope {
 }
 
 fn changed_hop(delegation: &mut Delegation, at: usize, change: impl Fn(&mut Authority)) {
-    let mut hops: Vec<model::Hop> = delegation.chain.clone().into();
+    let mut hops: Vec<model::Hop> = delegation.chain.hops().cloned().collect();
     if let Some(authority) = hops[at].authority.as_mut() {
         change(authority);
     }
@@ -227,7 +227,7 @@ proptest! {
     #[test]
     fn no_chain_yields_more_than_any_of_its_hops(limits in prop::collection::vec(1_i64..100, 3), minor in 1_i64..12_000) {
         let mut delegation = delegation();
-        let hops: Vec<model::Hop> = delegation.chain.clone().into();
+        let hops: Vec<model::Hop> = delegation.chain.hops().cloned().collect();
         let hops = hops.into_iter().zip(&limits).map(|(mut hop, max)| {
             hop.authority = Some(authority(&max.to_string()));
             hop
