@@ -211,7 +211,8 @@ where
                 Ok(()) if client.as_ref().is_some_and(|client| !client.holds(clock::now())) => Err(misdirected()),
                 // hyper counts fields on HTTP/1.1 only.
                 Ok(()) if request.headers().len() > max_headers => Err(too_many_headers()),
-                Ok(()) => Ok(handler(peer.clone(), request)),
+                // Boxed: the library moves what answers a request several times.
+                Ok(()) => Ok(Box::pin(handler(peer.clone(), request))),
             };
             async move {
                 let response = match handled {

@@ -82,7 +82,8 @@ impl Sidecar {
         let line = Box::pin(self.line(accepted, &snapshot, &trace, &mut trail)).instrument(lines.clone());
         match line.await {
             Ok(response) => response,
-            Err(stopped) => self.refuse(*stopped, &snapshot, &trace, trail).instrument(lines).await,
+            // Boxed: most calls take no room for it.
+            Err(stopped) => Box::pin(self.refuse(*stopped, &snapshot, &trace, trail)).instrument(lines).await,
         }
     }
 
