@@ -19,6 +19,7 @@ pub(crate) mod problem;
 mod query;
 pub(crate) mod quota;
 mod route;
+pub(crate) mod shipped;
 mod sidecars;
 mod tasks;
 pub(crate) mod tool_keys;
@@ -57,6 +58,8 @@ const EACH_AT_ONCE: usize = 16;
 const FOLLOW_AT_ONCE: usize = 8_192;
 /// The most of them of one sidecar: it may ask anew before it knows that it was answered.
 const EACH_FOLLOWS: usize = 4;
+/// Chunks of ledgers that are received at once: each may take some megabytes.
+const CHUNKS_AT_ONCE: usize = 16;
 /// Things that sidecars tell of their ledgers at once.
 const UPLINKS_AT_ONCE: usize = 128;
 /// The most of them of one sidecar.
@@ -77,6 +80,8 @@ pub(crate) struct Api {
     /// What sidecars tell of their ledgers, likewise.
     uplinks: Shares<Id<Sidecar>>,
     forks: heads::Forks,
+    /// Chunks of ledgers that may be in memory at once.
+    chunks: Semaphore,
     /// Questions for slices of limits, which take room of their own.
     leasing: Shares<Id<Sidecar>>,
     leases: Quotas<Id<Sidecar>>,
@@ -94,6 +99,7 @@ impl Api {
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
             uplinks: Shares::new(UPLINKS_AT_ONCE, EACH_UPLINKS),
             forks: heads::Forks::new(),
+            chunks: Semaphore::new(CHUNKS_AT_ONCE),
             leasing: Shares::new(limits::AT_ONCE, limits::EACH_AT_ONCE),
             leases: Quotas::new(limits::PER_SECOND),
             starting: Quotas::new(STARTS_PER_SECOND),
@@ -157,6 +163,10 @@ impl Authority {
             return Ok(response);
         }
         match route {
+            Route::LedgerSegments => {
+                return self.segments(&head.method, &head.headers, head.uri.query(), body).await;
+            }
+            Route::LedgerErasures => return self.erasures(&head.headers, body).await,
             Route::LedgerHeads => return self.anchor(&head.headers, body).await,
             Route::Limits => return self.lease(&head.headers, body).await,
             Route::Changes => return self.follow(&head.headers, head.uri.query()).await,

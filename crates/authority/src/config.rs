@@ -3,9 +3,11 @@
 mod database;
 mod enrolment;
 mod management;
+mod shipped;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
+use audit::RetentionConfig;
 use model::{chain::MAX_AGENTS, duration::ConfigDuration};
 use net::{Plaintext, UrlError, check_operator_url};
 use policy::PolicySource;
@@ -17,6 +19,7 @@ pub(crate) use self::enrolment::Enrolments;
 pub use self::enrolment::{ClusterConfig, EnrolledConfig, EnrolmentConfig};
 pub(crate) use self::management::Management;
 pub use self::management::{AdministratorsConfig, ManagementConfig};
+pub use self::shipped::ShippedConfig;
 
 /// Longer tokens than this are not minutes any more.
 const MAX_LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -56,6 +59,9 @@ pub struct AuthorityConfig {
     /// Where the state is kept; in `authority.db` beside the folder of the keys, where absent.
     #[serde(default)]
     pub database: Option<DatabaseConfig>,
+    /// What sidecars ship of their ledgers (`ledger.ship` there).
+    #[serde(default)]
+    pub shipped: ShippedConfig,
 }
 
 /// The authority's signing keys.
@@ -129,6 +135,10 @@ pub struct AuthoritySettings {
     pub(crate) client_certificates: bool,
     /// Who may join as a sidecar by what they are.
     pub(crate) enrolments: Enrolments,
+    /// Where copies of sidecars' ledgers are kept.
+    pub(crate) shipped: PathBuf,
+    /// And for how long.
+    pub(crate) retention: RetentionConfig,
 }
 
 impl AuthoritySettings {
@@ -233,6 +243,8 @@ impl AuthorityConfig {
         }
         Ok(AuthoritySettings {
             issuer: self.issuer.clone(),
+            shipped: self.shipped_dir(),
+            retention: self.shipped.retention,
             prefix: url.path().trim_end_matches('/').to_owned(),
             lifetime,
             max_agents: self.max_agents,

@@ -31,7 +31,7 @@ use std::{
     time::Duration,
 };
 
-use audit::Ledger;
+use audit::{Ledger, ship::Shelf};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use jiff::Timestamp;
@@ -48,7 +48,7 @@ use token::{
 
 use self::{
     api::{
-        Api,
+        Api, shipped,
         tool_keys::{self, ToolKeys},
     },
     config::AuthoritySettings,
@@ -81,6 +81,8 @@ pub struct Authority {
     recorder: Arc<Recorder>,
     withdrawn: Withdrawn,
     tool_keys: ToolKeys,
+    /// Copies of sidecars' ledgers.
+    shelf: Shelf,
     /// What decides about tokens and about who manages, beside everything else; nothing, where none is configured.
     policy: Option<Arc<Steering>>,
     /// Of the tokens that workloads of Kubernetes join with.
@@ -165,6 +167,8 @@ impl Authority {
         let recorder = Recorder::resume(store.clone(), ledger.clone(), ledger_dir, net::clock::now()).await?;
         let recorder = Arc::new(recorder);
         recorder.follow(tasks);
+        let shelf = Shelf::new(settings.shipped.clone());
+        shipped::retire(shelf.clone(), settings.retention, ledger.clone(), tasks);
         if let Some(management) = &settings.management {
             ages::watch(store.clone(), management.credential_max_age, tasks);
         }
@@ -183,6 +187,7 @@ impl Authority {
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
             withdrawn: Withdrawn::new(longest_life),
             tool_keys: ToolKeys::default(),
+            shelf,
             policy: policy.map(Arc::new),
             clusters: enrolment::clusters(&settings.enrolments, clients, tasks)?,
             doors: Doors::default(),

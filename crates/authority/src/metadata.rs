@@ -127,6 +127,8 @@ mod tests {
             management: None,
             client_certificates: false,
             enrolments: crate::config::Enrolments::default(),
+            shipped: "shipped".into(),
+            retention: audit::RetentionConfig::default(),
         }
     }
 

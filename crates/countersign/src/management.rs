@@ -55,6 +55,21 @@ pub(crate) struct Session {
     pub(crate) json: bool,
 }
 
+/// The same, for a command that an authority is only one of the places for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Elsewhere {
+    /// The authority's URL, where it is asked.
+    #[arg(long, value_name = "URL", env = "COUNTERSIGN_AUTHORITY_URL")]
+    authority: Option<String>,
+    /// Believe only the certificate authorities in this PEM file of the authority, not the system's.
+    #[arg(long, value_name = "FILE", env = "COUNTERSIGN_AUTHORITIES")]
+    authorities: Option<PathBuf>,
+    /// The file with your management token, where the authority is asked; `-` for standard input. Without it, the token
+    /// is taken from COUNTERSIGN_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token: Option<PathBuf>,
+}
+
 /// One thing that is taken away, and why.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Taking {
@@ -110,6 +125,17 @@ impl Session {
             })?,
         };
         Ok(Client { token: Some(token), ..self.place.client()? })
+    }
+}
+
+impl Elsewhere {
+    /// A client that shows the user's token.
+    pub(crate) fn client(&self, environment: &Environment) -> Result<Client, Failure> {
+        let authority = self.authority.clone().ok_or_else(|| {
+            Failure::new(Exit::Usage, "which authority? Say --authority URL, or set COUNTERSIGN_AUTHORITY_URL")
+        })?;
+        let place = Place { authority, authorities: self.authorities.clone() };
+        Session { place, token: self.token.clone(), json: false }.client(environment)
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod stop;
 #[cfg(test)]
 mod testing;
 pub(crate) mod trial;
+mod uplink;
 
 use std::{future::Future, process::ExitCode, time::Duration};
 

@@ -51,6 +51,14 @@ pub enum OpenError {
         /// What it said.
         cause: String,
     },
+    /// The database does not answer now, and may later.
+    #[error("the database {database} does not answer: {cause}")]
+    Unreachable {
+        /// Which one, without user or password.
+        database: String,
+        /// What was heard of it.
+        cause: String,
+    },
     /// A later version of this program has written there.
     #[error(
         "the database has schema {found}, this program knows {known}: run the later version, or restore a backup made before it"

@@ -25,7 +25,13 @@ const DOING: &str = "bringing the schema up to date";
 
 /// Brings the database to the schema of this program.
 pub(crate) async fn migrate(engine: &Engine, now: Timestamp) -> Result<(), OpenError> {
-    let failed = |error: StoreError| OpenError::Database { database: "schema".to_owned(), cause: error.to_string() };
+    let failed = |error: StoreError| {
+        let (database, cause) = ("schema".to_owned(), error.to_string());
+        match error {
+            StoreError::Unavailable { .. } => OpenError::Unreachable { database, cause },
+            _ => OpenError::Database { database, cause },
+        }
+    };
     let mut transaction = engine.begin(DOING).await.map_err(failed)?;
     // SQLite has locked the whole file by now.
     if let Transaction::Postgres(_) = transaction {

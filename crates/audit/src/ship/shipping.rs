@@ -268,7 +268,7 @@ impl Shipping {
     }
 
     /// Puts it on record once when the authority's copy is too far behind.
-    async fn alert(&self) {
+    async fn alert(&mut self) {
         let lag = self.backlog.lag();
         if lag <= self.backlog.most || self.backlog.known(|known| std::mem::replace(&mut known.alerted, true)) {
             return;

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, enrol, grants, heads, limits, sidecars, tasks, withdrawals};
+use super::{agents, enrol, grants, heads, limits, shipped, sidecars, tasks, withdrawals};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
@@ -57,6 +57,18 @@ const OPERATIONS: &[Operation] = &[
             "Lease a slice of a cumulative limit, say what was spent of it, give it back",
             limits::question_schema,
         )
+    },
+    Operation {
+        by: Some("sidecar"),
+        ..read("/v1/ledger-segments", "How far one's ledger is at the authority", &["ledger"])
+    },
+    Operation {
+        by: Some("sidecar"),
+        ..write("/v1/ledger-segments", "Ship the next chunk of one's ledger", shipped::chunk_schema)
+    },
+    Operation {
+        by: Some("sidecar"),
+        ..write("/v1/ledger-erasures", "Erase there what one's ledger says was erased", shipped::kept_schema)
     },
     read("/v1/ledgers", "Ledgers of enrolled sidecars, the oldest first", &LIST),
     read("/v1/ledgers/{id}", "One ledger, with the heads of it that are anchored", &[]),

@@ -21,6 +21,10 @@ pub(crate) enum Route {
     Changes,
     /// `/v1/ledger-heads`: for enrolled sidecars.
     LedgerHeads,
+    /// `/v1/ledger-segments`: for enrolled sidecars.
+    LedgerSegments,
+    /// `/v1/ledger-erasures`: for enrolled sidecars.
+    LedgerErasures,
     /// `/v1/ledgers`
     Ledgers,
     /// `/v1/ledgers/{id}`
@@ -78,6 +82,8 @@ impl Route {
             ["changes"] => Self::Changes,
             ["limits"] => Self::Limits,
             ["ledger-heads"] => Self::LedgerHeads,
+            ["ledger-segments"] => Self::LedgerSegments,
+            ["ledger-erasures"] => Self::LedgerErasures,
             ["ledgers"] => Self::Ledgers,
             ["ledgers", id] => Self::Ledger(owned(id)),
             ["sidecars"] => Self::Sidecars,
@@ -107,7 +113,7 @@ impl Route {
     /// What may be done there.
     pub(crate) const fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Withdrawals | Self::Sidecars | Self::Agents | Self::Grants | Self::Tasks => {
+            Self::LedgerSegments | Self::Withdrawals | Self::Sidecars | Self::Agents | Self::Grants | Self::Tasks => {
                 &[Method::GET, Method::POST]
             }
             Self::Ledgers
@@ -121,6 +127,7 @@ impl Route {
             Self::Enrol
             | Self::Limits
             | Self::LedgerHeads
+            | Self::LedgerErasures
             | Self::RemoveSidecar(_)
             | Self::StepAgent(..)
             | Self::ChangeAgent(_)
@@ -176,6 +183,8 @@ impl Route {
             Self::Changes => "changes",
             Self::Limits => "limits",
             Self::LedgerHeads => "ledger-heads",
+            Self::LedgerSegments => "ledger-segments",
+            Self::LedgerErasures => "ledger-erasures",
             Self::Ledgers => "ledgers",
             Self::Ledger(_) => "ledgers/{id}",
             Self::Sidecars => "sidecars",

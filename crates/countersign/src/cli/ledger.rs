@@ -9,6 +9,7 @@ use crate::{
     config::expansion::expand,
     environment::Environment,
     failure::{Exit, Failure},
+    management::Elsewhere,
 };
 
 /// Where a ledger is.
@@ -20,6 +21,8 @@ pub(crate) struct LedgerPlace {
     /// A configuration file, for the ledger that it names.
     #[arg(short, long, value_name = "FILE", env = "COUNTERSIGN_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) elsewhere: Elsewhere,
 }
 
 /// As much of a configuration as says where its ledger is: whoever reads a ledger need not have the rest's variables.

@@ -69,6 +69,9 @@ impl AuthorityConfig {
             files::place(base, path);
         }
         files::place(base, &mut self.authority.keys.dir);
+        if let Some(dir) = &mut self.authority.shipped.dir {
+            files::place(base, dir);
+        }
         for source in &mut self.authority.policy {
             files::place(base, &mut source.path);
         }

@@ -92,6 +92,21 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_ledger_records_total", "", "Records written since the start."),
     ("countersign_ledger_failures_total", "", "Writes of the ledger that failed since the start."),
     ("countersign_ledger_disk_free_bytes", "", "Bytes that are free on the ledger's disk."),
+    (
+        "countersign_ledger_unanchored_seconds",
+        "",
+        "For how long a signed head of the ledger has not been anchored at the authority. Zero while all is well.",
+    ),
+    (
+        "countersign_ledger_oldest_unshipped_seconds",
+        "",
+        "The age of the oldest record of the ledger that is not at the authority, where it is shipped (`ledger.ship`). A second or two while all is well.",
+    ),
+    (
+        "countersign_ledger_forks_total",
+        "",
+        "Heads of sidecars' ledgers that contradict the one that is anchored, at the authority. Should be zero.",
+    ),
     ("countersign_exchange_total", "outcome, error", "Token requests at the authority."),
     (
         "countersign_management_total",

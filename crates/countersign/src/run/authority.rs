@@ -91,6 +91,9 @@ fn look(
     prepare::private(&config.authority.keys.dir, findings);
     let policy = steering(&config.authority.policy, findings);
     prepare::ledger(&config.ledger, findings);
+    if config.ledger.ship.is_some() {
+        findings.problem("ledger.ship: is for sidecars; nobody takes what an authority would ship");
+    }
     let tls = prepare::server_tls("listen.tls", config.listen.tls.as_ref(), environment, findings);
     let health = config.listen.health.as_ref().and_then(|health| health.tls.as_ref());
     let health_tls = prepare::server_tls("listen.health.tls", health, environment, findings);
@@ -133,7 +136,11 @@ async fn store(section: &AuthoritySection, environment: &Environment, background
 async fn opened(section: &AuthoritySection, environment: &Environment, tasks: &Tasks) -> Result<Store, Failure> {
     let env = |name: &str| environment.value(name).map(str::to_owned);
     let database = section.database(&env).map_err(Failure::configuration)?;
-    Store::open(&database, net::clock::now(), tasks).await.map_err(Failure::configuration)
+    Store::open(&database, net::clock::now(), tasks).await.map_err(|error| match error {
+        // Whoever starts it again later may find the database there.
+        store::OpenError::Unreachable { .. } => Failure::because(Exit::Unavailable, "authority.database", error),
+        error => Failure::configuration(error),
+    })
 }
 
 /// Begins a new generation of the state, which was restored from a backup.

@@ -62,6 +62,9 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     let listener_tls = listener(&config.listen.agent, environment, findings);
     let health_tls = server_tls("listen.health.tls", config.listen.health.tls.as_ref(), environment, findings);
     ledger(&config.ledger, findings);
+    if config.ledger.ship.is_some() && config.authority.is_none() {
+        findings.problem("ledger.ship: there is no `authority` to ship to");
+    }
     if let Some(tools) = &tools {
         names(config, &tools.catalogue, findings);
     }

@@ -28,6 +28,7 @@ use super::{
     reload::{self, Contents, InForce, Reloader, Standing, Watched},
     state::{About, Seen},
     stop::StopSignals,
+    uplink,
 };
 use crate::{
     admin,
@@ -187,6 +188,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     }
     let roots = prepared.roots.clone();
     let limits = config.listen.agent.serve_limits();
+    uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),

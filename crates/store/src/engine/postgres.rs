@@ -40,7 +40,10 @@ pub(crate) async fn open(url: &SecretString) -> Result<Engine, OpenError> {
     }
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(WAIT);
     let unusable = |cause: String| OpenError::Database { database: database.clone(), cause };
-    let pool = pool.connect_with(options).await.map_err(|error| unusable(error.to_string()))?;
+    let pool = pool.connect_with(options).await.map_err(|error| {
+        let cause = error.to_string();
+        if passes(&error) { OpenError::Unreachable { database: database.clone(), cause } } else { unusable(cause) }
+    })?;
     let row = pool.fetch_one("SHOW synchronous_commit").await.map_err(|error| unusable(error.to_string()))?;
     if row.try_get::<String, _>(0).is_ok_and(|setting| setting == "off") {
         let why = "its `synchronous_commit` is off, so that what it acknowledges could be lost: set it to `on`";
@@ -67,6 +70,18 @@ async fn hear(pool: &PgPool, told: &impl Fn(u64)) -> Result<(), sqlx::Error> {
         if let Ok(position) = listener.recv().await?.payload().parse() {
             told(position);
         }
+    }
+}
+
+/// Whether the server may be there later: it is not reached, starts, stops, or has no connection left. What is wrong
+/// with the name, the password or the database stays wrong.
+fn passes(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => true,
+        sqlx::Error::Database(said) => {
+            said.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("53"))
+        }
+        _ => false,
     }
 }
 

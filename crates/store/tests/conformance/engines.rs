@@ -71,6 +71,17 @@ async fn a_database_file_is_for_its_owner_alone_and_refused_where_it_is_not() {
     assert!(matches!(error, OpenError::NotPrivate { mode: 0o640, .. }), "{error}");
 }
 
+#[tokio::test]
+async fn a_server_that_does_not_answer_may_be_there_later_and_a_wrong_url_stays_wrong() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let open = async |url: String| Store::open(&Database::Postgres(url.into()), now(), &Tasks::new()).await.unwrap_err();
+    let gone = open(format!("postgres://nobody@127.0.0.1:{port}/none")).await;
+    assert!(matches!(gone, OpenError::Unreachable { .. }), "{gone}");
+    assert!(matches!(open("postgres//".to_owned()).await, OpenError::Url));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_database_says_so_and_goes_on_when_it_is_free() {
     use sqlx::{Connection, Executor};

@@ -7,15 +7,17 @@ use std::{
 };
 
 use audit::{
-    VerifyingKey, heads,
+    VerifyingKey, heads, ledger_id,
     verify::{Options, Progress, Report, VerifyError, verify},
 };
-use serde_json::json;
+use clap::ValueEnum;
+use serde_json::{Value, json};
 
 use crate::{
     cli::ledger::{LedgerPlace, unreadable},
     environment::Environment,
     failure::{Exit, Failure},
+    management::segment,
     output::Output,
 };
 
@@ -28,6 +30,10 @@ pub(super) struct Args {
     /// May be given several times.
     #[arg(long, visible_alias = "heads", value_name = "FILE")]
     head: Vec<PathBuf>,
+    /// Take the key and the heads that are anchored at the authority: what they cover nobody can have rewritten since,
+    /// not with the ledger's own key either.
+    #[arg(long, value_name = "WHERE", value_enum)]
+    heads_from: Option<HeadsFrom>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -35,11 +41,19 @@ pub(super) struct Args {
     place: LedgerPlace,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HeadsFrom {
+    Authority,
+}
+
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let directory = args.place.directory(environment)?;
     let mut options = Options { key: args.key.as_deref().map(key).transpose()?, ..Options::default() };
     for path in &args.head {
         options.heads.extend(notes(path)?);
+    }
+    if args.heads_from.is_some() {
+        anchored(args, &directory, &mut options, environment)?;
     }
     let mut bar = Bar::new(args.json);
     let outcome = verify(&directory, &options, |progress| bar.show(progress));
@@ -64,6 +78,27 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         }
         Err(VerifyError::Unreadable(error)) => Err(unreadable(error)),
     }
+}
+
+/// The key and the heads that the authority has of the ledger in `directory`.
+fn anchored(
+    args: &Args,
+    directory: &Path,
+    options: &mut Options,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    let id = ledger_id(directory).map_err(unreadable)?;
+    let client = args.place.elsewhere.client(environment)?;
+    let known = client.get(&format!("/v1/ledgers/{}", segment(&id)))?;
+    let strange = |what| Failure::new(Exit::Unavailable, format!("the authority's answer has no {what}"));
+    let named = known.get("verifying_key").and_then(Value::as_str).ok_or_else(|| strange("key"))?;
+    // Another one that was said is compared with the ledger's own word just the same.
+    if options.key.is_none() {
+        options.key = Some(key(named)?);
+    }
+    let heads = known.get("heads").and_then(Value::as_array).ok_or_else(|| strange("heads"))?;
+    options.heads.extend(heads.iter().filter_map(Value::as_str).map(str::to_owned));
+    Ok(())
 }
 
 fn key(given: &str) -> Result<VerifyingKey, Failure> {

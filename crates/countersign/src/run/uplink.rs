@@ -1,0 +1,73 @@
+//! What a sidecar tells its authority of its ledger: heads, so that they are anchored there, and all of it, where it is
+//! shipped.
+
+use std::sync::Arc;
+
+use audit::{
+    Ledger,
+    ship::{Anchoring, Backlog, Shipping, Standing, Uplink},
+};
+use net::{HttpClient, Tasks};
+use opentelemetry::global;
+use token::SigningKey;
+
+use super::follow;
+use crate::config::sidecar::SidecarConfig;
+
+/// Begins to tell, where there is an authority, with the key that the sidecar enrolled.
+pub(super) fn begin(
+    config: &SidecarConfig,
+    key: Option<&Arc<SigningKey>>,
+    client: &HttpClient,
+    ledger: &Ledger,
+    tasks: &Tasks,
+) {
+    let (Some(authority), Some(key)) = (&config.authority, key) else { return };
+    let base = authority.url.trim_end_matches('/');
+    let uplink = Uplink {
+        client: client.apart(None),
+        authority: base.to_owned(),
+        authorise: Arc::from(follow::assertions(base.to_owned(), authority, Arc::clone(key))),
+        sidecar: format!("{base}/sidecars/{}", authority.credential.id),
+    };
+    if let Some(ship) = &config.ledger.ship {
+        let own = Uplink { client: client.apart(None), ..uplink.clone() };
+        let shipping = Shipping::new(ledger.clone(), own, ship);
+        observe_backlog(&shipping.backlog());
+        let stop = tasks.shutdown_token();
+        tasks.spawn("ship the ledger", shipping.run(async move { stop.cancelled().await }));
+    }
+    let anchoring = Anchoring::new(ledger.clone(), uplink);
+    observe(&anchoring.standing());
+    let stop = tasks.shutdown_token();
+    tasks.spawn("anchor the ledger's heads", anchoring.run(async move { stop.cancelled().await }));
+}
+
+fn observe_backlog(backlog: &Arc<Backlog>) {
+    let seen = Arc::downgrade(backlog);
+    let _lag = global::meter("countersign")
+        .f64_observable_gauge("countersign_ledger_oldest_unshipped")
+        .with_unit("s")
+        .with_description("The age of the oldest record of the ledger that is not at the authority")
+        .with_callback(move |observer| {
+            if let Some(backlog) = seen.upgrade() {
+                observer.observe(backlog.lag().as_secs_f64(), &[]);
+            }
+        })
+        .build();
+}
+
+fn observe(standing: &Arc<Standing>) {
+    // Meters live as long as the process, and a sidecar may end before it.
+    let seen = Arc::downgrade(standing);
+    let _lag = global::meter("countersign")
+        .f64_observable_gauge("countersign_ledger_unanchored")
+        .with_unit("s")
+        .with_description("For how long a signed head of the ledger has not been anchored at the authority")
+        .with_callback(move |observer| {
+            if let Some(standing) = seen.upgrade() {
+                observer.observe(standing.lag().as_secs_f64(), &[]);
+            }
+        })
+        .build();
+}

@@ -1,0 +1,268 @@
+//! What of a sidecar's ledger is at its authority: the heads that are anchored there, which whoever has root where the
+//! ledger lies cannot take back, and a copy of it, which outlives the machine.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::{
+    support::{
+        Sidecar, World,
+        authority::{Authority, Client},
+        eventually, free_port, http,
+        process::{self, Ran},
+        sidecar::audit,
+        world,
+    },
+    withdrawal::planes::{enrolled, read},
+};
+
+/// An authority with a page of metrics, a sidecar of it, and the token of a task.
+struct Kept {
+    authority: Authority,
+    sidecar: Sidecar,
+    token: String,
+    health: u16,
+}
+
+fn kept(world: &World) -> Kept {
+    kept_with(world, |_| ())
+}
+
+fn kept_with(world: &World, change: impl FnOnce(&mut Value)) -> Kept {
+    let agent = Client::new("support-v9");
+    let health = free_port();
+    let authority = Authority::start_with(&world.openid, &[&agent], |_, config| {
+        config["listen"]["health"] = json!({"tcp": format!("127.0.0.1:{health}")});
+    });
+    let sidecar = enrolled(world, &authority, "one").with(change).start();
+    let token = authority.first(&agent, &world.openid);
+    Kept { authority, sidecar, token, health }
+}
+
+impl Kept {
+    fn calls(&self, count: usize) {
+        for _ in 0..count {
+            read(&self.sidecar, &self.token).went(200);
+        }
+    }
+
+    /// Runs `countersign ARGUMENTS` as somebody who administers.
+    fn run(&self, world: &World, arguments: &[&str]) -> Ran {
+        let token =
+            world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}));
+        let mut command = process::countersign();
+        command
+            .args(arguments)
+            .env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer())
+            .env("COUNTERSIGN_TOKEN", token);
+        process::run(&mut command)
+    }
+
+    /// `audit verify` of the sidecar's ledger with the anchored heads.
+    fn verify(&self, world: &World) -> (Option<i32>, Value) {
+        let ledger = self.sidecar.ledger();
+        let ledger = ledger.to_str().unwrap();
+        let ran = self.run(world, &["audit", "verify", "--json", "--heads-from", "authority", "--from", ledger]);
+        let said = ran.stdout.lines().next().unwrap_or_else(|| panic!("{}", ran.stderr));
+        (ran.code, serde_json::from_str(said).unwrap())
+    }
+
+    /// Waits until everything that the sidecar has signed by now is anchored.
+    fn anchored(&self, world: &World) {
+        let newest = || fs::read_to_string(self.sidecar.ledger().join("head")).ok();
+        let size = |note: &str| note.lines().nth(1).unwrap().parse::<u64>().unwrap();
+        let wanted = eventually("a head", || newest().map(|note| size(&note)));
+        eventually("the heads to be anchored", || {
+            let (_, said) = self.verify(world);
+            let after = said["report"]["lines_after_outside_head"].as_u64()?;
+            let lines = said["report"]["records"].as_u64().unwrap();
+            (lines - after >= wanted).then_some(())
+        });
+    }
+
+    fn alerts(&self) -> Vec<Value> {
+        let records = audit(&self.authority.directory().join("ledger"), "query", &["--json"]).lines();
+        records.into_iter().filter(|record| record["kind"] == "alert.raised").collect()
+    }
+}
+
+/// Begins a ledger anew under the name and with the key of the one that was there.
+fn forge(ledger: &Path) {
+    for entry in fs::read_dir(ledger).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() && path.file_name().unwrap() != "ledger.json" {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_has_root_and_the_ledgers_key_cannot_take_back_what_was_anchored() {
+    let Some(world) = world() else { return };
+    let mut kept = kept(world);
+    kept.calls(5);
+    kept.anchored(world);
+    let (code, said) = kept.verify(world);
+    assert_eq!(
+        (code, &said["report"]["tail_checked"], &said["report"]["key_pinned"]),
+        (Some(0), &json!(true), &json!(true))
+    );
+    assert!(kept.alerts().is_empty());
+
+    kept.sidecar.stop();
+    forge(&kept.sidecar.ledger());
+    kept.sidecar.restart();
+    kept.calls(30);
+    kept.sidecar.stop();
+    let alone = audit(&kept.sidecar.ledger(), "verify", &["--json"]).lines();
+    assert_eq!(alone[0]["ok"], true, "by itself it looks like any other");
+    let (code, said) = kept.verify(world);
+    assert_eq!((code, &said["ok"]), (Some(1), &json!(false)));
+    let (why, seq) = (said["broken"]["why"].as_str().unwrap(), &said["broken"]["seq"]);
+    assert!(why.contains("a head from outside") && seq.is_u64(), "{said}");
+    let alerts = eventually("an alert", || Some(kept.alerts()).filter(|alerts| !alerts.is_empty()));
+    assert_eq!(alerts.len(), 1, "once, however often it is tried: {alerts:?}");
+    let id = serde_json::from_slice::<Value>(&fs::read(kept.sidecar.ledger().join("ledger.json")).unwrap()).unwrap();
+    assert_eq!(alerts[0]["ledger"], id["id"]);
+    assert!(alerts[0]["alert"] == "ledger_cut" || alerts[0]["alert"] == "ledger_rewritten", "{alerts:?}");
+    assert_ne!(alerts[0]["anchored"], alerts[0]["found"], "both heads are kept, as they were signed");
+    let metrics = http::get(kept.health, "/metrics").text();
+    let forks = metrics.lines().find_map(|line| line.strip_prefix("countersign_ledger_forks_total "));
+    assert!(forks.is_some_and(|forks| forks.parse::<u64>().unwrap() > 0), "{metrics}");
+}
+
+#[test]
+fn heads_are_anchored_again_once_the_authority_is_back_and_the_last_one_when_the_sidecar_ends() {
+    let Some(world) = world() else { return };
+    // Calls go on for as long as reads may.
+    let mut kept = kept(world);
+    kept.anchored(world);
+    kept.authority.daemon.kill();
+    kept.authority.daemon.wait();
+    kept.calls(5);
+    eventually("the gauge to show it", || {
+        let metrics = kept.sidecar.metrics();
+        let lag = metrics.lines().find_map(|line| line.strip_prefix("countersign_ledger_unanchored_seconds "));
+        lag.and_then(|lag| lag.parse::<f64>().ok()).filter(|lag| *lag > 1.0)
+    });
+    kept.authority.restart();
+    kept.anchored(world);
+    kept.calls(1);
+    kept.sidecar.stop();
+    let (code, said) = kept.verify(world);
+    assert_eq!((code, &said["report"]["lines_after_outside_head"]), (Some(0), &json!(0)), "nothing is left unanchored");
+    kept.sidecar.restart();
+    kept.calls(1);
+    kept.anchored(world);
+    assert!(kept.alerts().is_empty(), "{:?}", kept.alerts());
+}
+
+/// The copy of the sidecar's ledger at its authority.
+fn copy(kept: &Kept) -> std::path::PathBuf {
+    let id: Value = serde_json::from_slice(&fs::read(kept.sidecar.ledger().join("ledger.json")).unwrap()).unwrap();
+    kept.authority.directory().join("shipped").join(id["id"].as_str().unwrap())
+}
+
+/// The records of calls in a ledger or its copy.
+fn calls(ledger: &Path) -> Vec<Value> {
+    let ran = audit(ledger, "query", &["--json"]);
+    let records = if ran.code == Some(0) { ran.lines() } else { Vec::new() };
+    records.into_iter().filter(|record| record["kind"].as_str().unwrap().starts_with("call.")).collect()
+}
+
+fn lag(sidecar: &Sidecar) -> f64 {
+    let metrics = sidecar.metrics();
+    let lag = metrics.lines().find_map(|line| line.strip_prefix("countersign_ledger_oldest_unshipped_seconds "));
+    lag.unwrap_or_else(|| panic!("{metrics}")).parse().unwrap()
+}
+
+#[test]
+fn what_is_recorded_is_at_the_authority_in_a_moment_and_outlives_the_sidecars_disk() {
+    let Some(world) = world() else { return };
+    let mut kept = kept_with(world, |config| {
+        config["ledger"]["ship"] = json!({});
+        config["ledger"]["segment_max_bytes"] = json!(20_000);
+    });
+    kept.calls(10);
+    eventually("the copy to have it", || (copy(&kept).is_dir() && calls(&copy(&kept)).len() == 20).then_some(()));
+    assert!(lag(&kept.sidecar) < 30.0);
+    // Both are killed in the middle of it, and go on.
+    for round in 0..3 {
+        kept.calls(5);
+        if round == 1 {
+            kept.authority.killed()
+        } else {
+            kept.sidecar.daemon.kill()
+        }
+        if round != 1 {
+            kept.sidecar.daemon.wait();
+            kept.sidecar.restart();
+        }
+    }
+    kept.calls(3);
+    kept.sidecar.stop();
+    let whole = audit(&kept.sidecar.ledger(), "query", &["--json"]).lines();
+    assert_eq!(
+        audit(&copy(&kept), "query", &["--json"]).lines(),
+        whole,
+        "nothing is missing, the record of the stop neither"
+    );
+    let copied = copy(&kept);
+    fs::remove_dir_all(kept.sidecar.ledger()).unwrap();
+    let verified = audit(&copied, "verify", &["--json"]).lines();
+    assert_eq!((&verified[0]["ok"], &verified[0]["report"]["lines_after_last_head"]), (&json!(true), &json!(0)));
+    assert!(verified[0]["report"]["segments"].as_u64().unwrap() > 3, "{verified:?}");
+}
+
+#[test]
+fn where_records_have_to_be_elsewhere_too_no_write_goes_while_they_are_not() {
+    let Some(world) = world() else { return };
+    let mut kept = kept_with(world, |config| {
+        config["ledger"]["ship"] = json!({"max_lag": "3s", "on_lag": "refuse_writes"});
+        config["authority"]["staleness"] = json!({"read": "10m", "write": "10m"});
+    });
+    let refund =
+        |kept: &Kept| kept.sidecar.refund("17", &kept.token, r#"{"amount": "10.00", "currency": "USD"}"#).send();
+    eventually("a refund", || (refund(&kept).status == 201).then_some(()));
+    kept.authority.daemon.kill();
+    kept.authority.daemon.wait();
+    let refused = eventually("writes to be refused", || Some(refund(&kept)).filter(|answer| answer.status != 201));
+    refused.refused(503, "ledger_unavailable");
+    kept.calls(1);
+    assert!(kept.sidecar.is_ready());
+    let alerts =
+        eventually("the alert", || Some(kept.sidecar.query(&["--kind", "alert.raised"])).filter(|all| !all.is_empty()));
+    assert_eq!((&alerts[0]["alert"], &alerts[0]["refuses_writes"]), (&json!("ledger_unshipped"), &json!(true)));
+    assert!(lag(&kept.sidecar) > 3.0);
+    kept.authority.restart();
+    eventually("a refund again", || (refund(&kept).status == 201).then_some(()));
+    eventually("the copy to have it", || {
+        (calls(&copy(&kept)).len() == calls(&kept.sidecar.ledger()).len()).then_some(())
+    });
+}
+
+#[test]
+fn who_is_erased_at_the_sidecar_is_erased_at_the_authority_too() {
+    let Some(world) = world() else { return };
+    let kept = kept_with(world, |config| config["ledger"]["ship"] = json!({}));
+    kept.calls(3);
+    let users = |ledger: &Path| calls(ledger).iter().filter(|record| record["user"]["id"].is_string()).count();
+    eventually("the copy to have it", || (copy(&kept).is_dir() && users(&copy(&kept)) == 3).then_some(()));
+    let user = calls(&kept.sidecar.ledger())[0]["user"]["id"].as_str().unwrap().to_owned();
+    let because = ["--by", "data protection", "--reason", "request 17", "--json"];
+    audit(&kept.sidecar.ledger(), "erase", &[&["--user", user.as_str()], &because[..]].concat()).well();
+    eventually("it to be gone from the copy", || (users(&copy(&kept)) == 0).then_some(()));
+    for entry in fs::read_dir(copy(&kept)).unwrap() {
+        let path = entry.unwrap().path();
+        // The lines have it nowhere by itself, and a short word may be a part of any other.
+        if path.extension().is_some_and(|extension| extension == "values") {
+            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            assert!(!text.contains(&format!("\"{user}\"")), "{}", path.display());
+        }
+    }
+    let verified = audit(&copy(&kept), "verify", &["--json"]).lines();
+    assert_eq!((&verified[0]["ok"], &verified[0]["report"]["unfinished_erasures"]), (&json!(true), &json!(0)));
+    let own = audit(&kept.authority.directory().join("ledger"), "query", &["--json", "--kind", "copy.erased"]).lines();
+    assert!(!own.is_empty(), "the authority has it on record");
+}
