@@ -261,3 +261,6 @@ impl fmt::Debug for Exchanged {
         f.debug_struct("Exchanged").field("hold", &self.hold).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

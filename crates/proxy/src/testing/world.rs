@@ -28,7 +28,7 @@ use token::{
 
 use super::{ACTIONS, ISSUER, PROVIDER, agent, tenants};
 use crate::{
-    Agents, Following, Parts, ResolvedTools, Sidecar, Snapshot, SnapshotParts, config::AgentListenerConfig,
+    Agents, Following, Identities, Parts, ResolvedTools, Sidecar, Snapshot, SnapshotParts, config::AgentListenerConfig,
     resolve_tools,
 };
 
@@ -173,6 +173,14 @@ impl World {
         let tasks = Tasks::new();
         let (url, tool) = start_tool(&tasks).await;
         Self::with(&super::tool(&url), tool, tasks, json!({}), |snapshot| snapshot.following = Some(following)).await
+    }
+
+    /// One that holds the identities of agents.
+    pub(crate) async fn holding(identities: Identities) -> Self {
+        let tasks = Tasks::new();
+        let (url, tool) = start_tool(&tasks).await;
+        let identities = Some(Arc::new(identities));
+        Self::with(&super::tool(&url), tool, tasks, json!({}), |snapshot| snapshot.identities = identities).await
     }
 
     pub(crate) async fn with_tool(tool: &Value, received: Arc<Mutex<Vec<Received>>>, tasks: Tasks) -> Self {
