@@ -61,7 +61,7 @@ impl Parts {
         configuration::write_sidecar(files, &self.places, &text(&enrolled, "id")?)
     }
 
-    /// Alice lets the support agent read and follow orders, and refund up to 50 USD at a time on orders that she
+    /// Alice lets the support agent read and follow orders, and refund up to 50 USD at a time, 200 a day, on orders that she
     /// placed herself; and starts a task under that.
     pub(super) async fn begin(&self) -> Result<Work, Failure> {
         let kind = model::authority::ELEMENT_TYPE;
@@ -71,7 +71,10 @@ impl Parts {
                 {"type": kind, "actions": ["orders.read", "orders.watch"], "locations": ["orders"]},
                 {
                     "type": kind, "actions": ["refunds.create"], "locations": ["orders"],
-                    "limits": {"amount": {"max": "50.00", "currency": "USD"}},
+                    "limits": {
+                        "amount": {"max": "50.00", "currency": "USD"},
+                        "daily": {"sum": "amount", "max": "200.00", "currency": "USD", "window": "P1D"},
+                    },
                     "where": {"order.placed_by": "$user"},
                 },
             ],

@@ -135,6 +135,13 @@ impl Page<'_> {
         for limit in limits {
             self.line("limit", &limit.to_string());
         }
+        let charged = self.at("/charge/limits").and_then(Value::as_array).cloned().unwrap_or_default();
+        for limit in charged {
+            let part = |pointer: &str| limit.pointer(pointer).and_then(Value::as_str).map(plain).unwrap_or_default();
+            let amount = [part("/amount/text"), part("/amount/currency")].join(" ");
+            self.line("charged", &format!("{} to {}, window from {}", amount.trim(), part("/name"), part("/starts")));
+        }
+        self.member("charged with", "/charge/repeats");
         for (name, value) in members(self.at("/revisions")) {
             self.line(&format!("{name} revision"), value.as_str().map(plain).unwrap_or_default().as_str());
         }
@@ -144,6 +151,7 @@ impl Page<'_> {
             let outcome = settled.get("outcome").and_then(Value::as_str).unwrap_or("?");
             let status = settled.get("status").map(|status| format!(" with status {status}")).unwrap_or_default();
             self.line("outcome", &format!("{outcome}{status}"));
+            self.member("charge", "/settled/charge");
         }
         self.member("erased", "/erased");
     }
