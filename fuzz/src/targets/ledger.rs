@@ -50,7 +50,7 @@ pub(super) fn ledger(bytes: &[u8]) {
     if let Ok(mut tail) = Tail::open(directory.path(), 3) {
         while let Ok(Some(_)) = tail.next() {}
     }
-    let options = Options { key: Some(original.key.clone()), heads: Vec::new() };
+    let options = Options { key: Some(original.key.clone()), heads: Vec::new(), ..Options::default() };
     let Ok(report) = verify::verify(directory.path(), &options, |_| {}) else { return };
     let entries = entries.expect("what verifies can be read");
     assert_eq!(entries.len() as u64, report.records);
@@ -67,7 +67,7 @@ impl Original {
         let about: serde_json::Value =
             serde_json::from_slice(&fs::read(directory.path().join("ledger.json")).unwrap()).unwrap();
         let key: VerifyingKey = about["verifying_key"].as_str().unwrap().parse().unwrap();
-        let options = Options { key: Some(key.clone()), heads: Vec::new() };
+        let options = Options { key: Some(key.clone()), heads: Vec::new(), ..Options::default() };
         let report = verify::verify(directory.path(), &options, |_| {}).expect("the seed is a whole ledger");
         assert_eq!(report.lines_after_last_head, 0);
         Self { key, entries: entries(directory.path()).unwrap() }
