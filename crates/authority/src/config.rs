@@ -2,6 +2,7 @@
 
 mod database;
 mod enrolment;
+mod events;
 mod management;
 mod shipped;
 
@@ -16,6 +17,8 @@ use serde::Deserialize;
 
 pub use self::database::{DatabaseConfig, PostgresConfig};
 pub(crate) use self::enrolment::Enrolments;
+pub(crate) use self::events::{Poll, Transmitter};
+pub use self::events::{PollConfig, TransmitterConfig};
 pub use self::enrolment::{ClusterConfig, EnrolledConfig, EnrolmentConfig};
 pub(crate) use self::management::Management;
 pub use self::management::{AdministratorsConfig, ManagementConfig};
@@ -53,6 +56,9 @@ pub struct AuthorityConfig {
     /// Which workloads may join as sidecars by what they are, beside those with a join token.
     #[serde(default)]
     pub enrolment: EnrolmentConfig,
+    /// Who tells of revoked sessions and disabled accounts (Shared Signals Framework, CAEP, RISC).
+    #[serde(default)]
+    pub events: Vec<TransmitterConfig>,
     /// A file that declares agents, grants and tasks: what is new or changed in it becomes part of the state at start.
     #[serde(default)]
     pub store: Option<PathBuf>,
@@ -135,6 +141,8 @@ pub struct AuthoritySettings {
     pub(crate) client_certificates: bool,
     /// Who may join as a sidecar by what they are.
     pub(crate) enrolments: Enrolments,
+    /// Who tells of security events.
+    pub(crate) events: Vec<Transmitter>,
     /// Where copies of sidecars' ledgers are kept.
     pub(crate) shipped: PathBuf,
     /// And for how long.
@@ -170,6 +178,9 @@ pub enum ConfigError {
     /// Who may join is not said as it has to be.
     #[error("authority.enrolment: {0}")]
     Enrolment(String),
+    /// Who tells of security events is not said as it has to be.
+    #[error("authority.events: {0}")]
+    Events(String),
     /// There is nobody to issue tokens for.
     #[error("authority.sidecars: at least one group of sidecars has to be named")]
     NoSidecars,
@@ -211,6 +222,14 @@ const fn four() -> usize {
 }
 
 impl AuthorityConfig {
+    /// Whether tokens of any other kind are made out to `name` here.
+    fn is_audience(&self, name: &str) -> bool {
+        *name == self.issuer
+            || self.subject_audiences.iter().any(|known| known == name)
+            || self.sidecars.iter().any(|group| group.audience == name)
+            || self.management.as_ref().is_some_and(|management| management.audience == name)
+    }
+
     /// Checks the section.
     ///
     /// # Errors
@@ -253,6 +272,7 @@ impl AuthorityConfig {
             management: self.management.as_ref().map(|management| management.resolve(self)).transpose()?,
             client_certificates: false,
             enrolments: self.enrolment.resolve()?,
+            events: self.events.iter().map(|transmitter| transmitter.resolve(self)).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -272,6 +292,8 @@ mod tests {
             management: None,
             policy: Vec::new(),
             enrolment: EnrolmentConfig::default(),
+            events: Vec::new(),
+            shipped: ShippedConfig::default(),
             store: Some("store.yaml".into()),
             database: None,
         };

@@ -35,11 +35,17 @@ pub(crate) struct Doors {
     pub(crate) joining: Door,
     /// Where identity providers tell of logouts.
     pub(crate) logouts: Door,
+    /// Where security events are pushed to.
+    pub(crate) events: Door,
 }
 
 impl Default for Doors {
     fn default() -> Self {
-        Self { joining: Door::new(JOIN_AT_ONCE, JOINS_PER_SECOND), logouts: Door::new(TELL_AT_ONCE, TOLD_PER_SECOND) }
+        Self {
+            joining: Door::new(JOIN_AT_ONCE, JOINS_PER_SECOND),
+            logouts: Door::new(TELL_AT_ONCE, TOLD_PER_SECOND),
+            events: Door::new(TELL_AT_ONCE, TOLD_PER_SECOND),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod client;
 pub mod config;
 mod door;
 mod enrolment;
+mod events;
 mod exchange;
 mod form;
 mod introspect;
@@ -87,6 +88,9 @@ pub struct Authority {
     policy: Option<Arc<Steering>>,
     /// Of the tokens that workloads of Kubernetes join with.
     clusters: Verifier,
+    /// Of security events.
+    transmitters: Verifier,
+    events: Counter<u64>,
     /// Where anybody may knock.
     doors: Doors,
     tenants: BTreeSet<Id<Tenant>>,
@@ -190,6 +194,8 @@ impl Authority {
             shelf,
             policy: policy.map(Arc::new),
             clusters: enrolment::clusters(&settings.enrolments, clients, tasks)?,
+            transmitters: events::transmitters(&settings, clients, tasks)?,
+            events: events::counter(),
             doors: Doors::default(),
             recorder,
             tenants,

@@ -22,6 +22,8 @@ pub(crate) enum Endpoint {
     Introspection,
     /// OpenID Connect Back-Channel Logout 1.0 §2.5: where identity providers tell of logouts.
     Logout,
+    /// RFC 8935 §2: where security events are pushed to.
+    Events,
     /// RFC 7517 §5.
     Keys,
     /// RFC 8414 §3.
@@ -49,6 +51,7 @@ impl Endpoint {
             "/oauth2/revoke" => Some(Self::Revocation),
             "/oauth2/introspect" => Some(Self::Introspection),
             "/oidc/backchannel_logout" => Some(Self::Logout),
+            "/ssf/events" if !settings.events.is_empty() => Some(Self::Events),
             "/jwks.json" => Some(Self::Keys),
             _ => None,
         }
@@ -57,7 +60,7 @@ impl Endpoint {
     /// The only method it answers to.
     pub(crate) const fn method(self) -> Method {
         match self {
-            Self::Token | Self::Revocation | Self::Introspection | Self::Logout => Method::POST,
+            Self::Token | Self::Revocation | Self::Introspection | Self::Logout | Self::Events => Method::POST,
             Self::Keys | Self::Metadata | Self::Live | Self::Ready => Method::GET,
         }
     }
@@ -65,7 +68,7 @@ impl Endpoint {
     /// The same, as a 405 has to list it.
     pub(crate) const fn allow(self) -> &'static str {
         match self {
-            Self::Token | Self::Revocation | Self::Introspection | Self::Logout => "POST",
+            Self::Token | Self::Revocation | Self::Introspection | Self::Logout | Self::Events => "POST",
             Self::Keys | Self::Metadata | Self::Live | Self::Ready => "GET, HEAD",
         }
     }
@@ -127,6 +130,7 @@ mod tests {
             management: None,
             client_certificates: false,
             enrolments: crate::config::Enrolments::default(),
+            events: Vec::new(),
             shipped: "shipped".into(),
             retention: audit::RetentionConfig::default(),
         }

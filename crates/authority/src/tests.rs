@@ -1,14 +1,17 @@
 //! The token endpoint as its clients meet it: through the HTTP handler, with real keys, files and ledger.
 
 mod client;
-mod first_hop;
+mod confusion;
 mod enrol;
+mod events;
+mod first_hop;
 mod follow;
 mod logout;
 mod manage;
 mod mtls;
 mod next_hop;
 mod policy;
+mod poll;
 mod restart;
 mod roles;
 mod task;
@@ -96,6 +99,8 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         management: None,
         policy: Vec::new(),
         enrolment: crate::config::EnrolmentConfig::default(),
+        events: Vec::new(),
+        shipped: crate::config::ShippedConfig::default(),
         store: Some(world.folder.path().join("store.yaml")),
         database: None,
     };

@@ -9,6 +9,7 @@ mod declarations;
 mod digest;
 mod engine;
 mod error;
+mod events;
 mod file;
 mod grants;
 mod heads;

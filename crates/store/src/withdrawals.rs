@@ -69,7 +69,7 @@ impl Store {
 
 impl Writing<'_> {
     /// Ends what is registered of `target`.
-    async fn end(&mut self, target: &Target) -> Result<(), StoreError> {
+    pub(crate) async fn end(&mut self, target: &Target) -> Result<(), StoreError> {
         match target {
             Target::Task { id } => self.end_tasks("id = $2", vec![id.into()]).await?,
             Target::Run { id } => self.end_tasks("run = $2", vec![id.into()]).await?,

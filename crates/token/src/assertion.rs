@@ -159,12 +159,7 @@ pub(crate) fn times(claims: &Json, longest: SignedDuration, now: Timestamp) -> C
 }
 
 pub(crate) fn check_audience(claims: &Json, ours: &BTreeSet<String>) -> Checked<()> {
-    let names = match claims.member("aud") {
-        Some(Json::Text(name)) => vec![name.clone()],
-        Some(Json::Array(items)) => items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect(),
-        _ => Vec::new(),
-    };
-    crate::check::audience::exactly_one(&Audience::Many(names), ours).map(|_| ())
+    crate::check::audience::exactly_one(&Audience::of(claims), ours).map(|_| ())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Chain, Hop, Presence, PrincipalKind, Sensitivity, Stage, authority::Elements};
+use model::{Chain, Hop, Presence, PrincipalKind, Sensitivity, Stage, authority::Elements, json::Json};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The payload of a delegation token. Times are seconds since 1970 (RFC 7519 `NumericDate`, whole).
@@ -115,6 +115,15 @@ impl Default for Audience {
 }
 
 impl Audience {
+    /// The `aud` of claims that are read by hand; what is no text is a name that nobody has.
+    pub(crate) fn of(claims: &Json) -> Self {
+        Self::Many(match claims.member("aud") {
+            Some(Json::Text(name)) => vec![name.clone()],
+            Some(Json::Array(items)) => items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect(),
+            _ => Vec::new(),
+        })
+    }
+
     /// All the names.
     pub fn names(&self) -> &[String] {
         match self {

@@ -22,6 +22,7 @@ pub mod verifier;
 
 pub mod assertion;
 pub mod kept;
+pub mod events;
 pub mod logout;
 pub mod possession;
 pub mod subject;
@@ -33,12 +34,13 @@ pub use assertion::{
 };
 pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
 pub use config::{ConfigError, IssuerConfig};
+pub use events::{EventRules, MAX_EVENT_AGE, NoEvents, SECURITY_EVENT_TYPE, SecurityEvent, SecurityEvents, claimed_transmitter};
 pub use issuer::{Issuer, KeySource};
 pub use kept::KeptKey;
 pub use keys::{InvalidKeySet, KeySet};
 pub use logout::Logout;
 pub use mint::{Compact, MintError, SigningKey};
-pub use possession::{Possession, prove_possession, verify_possession};
+pub use possession::{POSSESSION_TYPE, Possession, prove_possession, verify_possession};
 pub use refresh::{KeyClients, KeyStatus};
 pub use refusal::{Rejection, Seen};
 pub use subject::{DelegatedSubject, SubjectAudiences, UserSubject, VerifiedSubject};

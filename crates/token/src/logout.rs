@@ -73,7 +73,7 @@ fn check(token: &Unverified<'_>, issuer: &Issuer, now: Timestamp) -> Checked<Log
     let claims = &token.claims;
     kind_of(&token.header)?;
     let expires_at = end(claims, issuer.skew, now)?;
-    audience::exactly_one(&made_out_to(claims), &issuer.logout_clients)?;
+    audience::exactly_one(&Audience::of(claims), &issuer.logout_clients)?;
     if !matches!(claims.member("events").and_then(|events| events.member(EVENT)), Some(Json::Object(_))) {
         return wrong("`events` has to hold the back-channel logout event, an object.");
     }
@@ -108,14 +108,6 @@ fn end(claims: &Json, skew: SignedDuration, now: Timestamp) -> Checked<Timestamp
     let times = Times { expires_at: said.expires_at.min(oldest), ..said };
     time::check(times, MAX_AGE, skew, now)?;
     Ok(times.expires_at.saturating_add(skew).unwrap_or(times.expires_at))
-}
-
-fn made_out_to(claims: &Json) -> Audience {
-    Audience::Many(match claims.member("aud") {
-        Some(Json::Text(name)) => vec![name.clone()],
-        Some(Json::Array(items)) => items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect(),
-        _ => Vec::new(),
-    })
 }
 
 /// The session in `sid`. Without one, the user, by the claim that names them in the issuer's other tokens.

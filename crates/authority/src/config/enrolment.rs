@@ -3,22 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Id, Principal, Tenant, Tool, duration::ConfigDuration};
+use model::{Id, Principal, Tenant, Tool};
 use net::peer::is_spiffe_id;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use store::Serves;
-use token::{
-    Algorithm, Issuer, IssuerConfig,
-    config::{ChainForm, ClaimsConfig, KeysConfig, Role, TokenType, Withdrawals},
-};
+use token::{Algorithm, Issuer, config::KeysConfig};
 
-use super::ConfigError;
+use super::{ConfigError, events::bare};
 
 /// What the name of a service account begins with, as the `sub` of its tokens.
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
-/// The longest that a projected token may live.
-const LONGEST: ConfigDuration = ConfigDuration::seconds(24 * 3600);
 
 /// Workloads that may join as sidecars by what they are.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -130,32 +125,10 @@ impl ClusterConfig {
             }
             subjects.insert(format!("{SERVICE_ACCOUNT}{name}"), enrolled.serves(name)?);
         }
-        let Some(tenant) = subjects.values().find_map(|serves| serves.tenants.first()) else {
+        if subjects.is_empty() {
             return wrong("`service_accounts` has to name at least one");
-        };
-        let issuer = IssuerConfig {
-            issuer: self.issuer.clone(),
-            role: Role::Subject,
-            // Of no meaning here: what a workload serves is written above. A token has to have one.
-            tenants: [tenant.clone()].into(),
-            keys: self.keys.clone(),
-            algorithms: self.algorithms.clone(),
-            // Tokens of a cluster say nothing of their type.
-            types: [TokenType::Any].into(),
-            max_lifetime: LONGEST,
-            skew: ConfigDuration::seconds(5),
-            chain: ChainForm::Required,
-            asserts: None,
-            claims: ClaimsConfig::default(),
-            entitlements: None,
-            assume: None,
-            robots: Vec::new(),
-            max_agents: 1,
-            withdrawals: Withdrawals::None,
-            logout_clients: BTreeSet::new(),
-            refresh: ConfigDuration::seconds(300),
-            max_stale: ConfigDuration::seconds(24 * 3600),
-        };
+        }
+        let issuer = bare(&self.issuer, &self.keys, &self.algorithms);
         let issuer = issuer.resolve().map_err(|error| ConfigError::Enrolment(format!("kubernetes: {error}")))?;
         Ok(Cluster { audience: self.audience.clone(), issuer, subjects })
     }

@@ -37,7 +37,7 @@ async fn world(cluster: &SigningKey) -> World {
     .await
 }
 
-fn key() -> SigningKey {
+fn fresh() -> SigningKey {
     SigningKey::generate(Algorithm::EdDsa).unwrap()
 }
 
@@ -84,8 +84,8 @@ fn anybody() -> Peer {
 
 #[tokio::test]
 async fn a_workload_joins_by_its_svid_as_what_is_configured_and_again_with_the_same_key() {
-    let world = world(&key()).await;
-    let key = key();
+    let world = world(&fresh()).await;
+    let key = fresh();
     let body = || joining(&key, "edge-1", thumbprint().as_bytes());
     let first = join(&world, workload(WORKLOAD), &body()).await.done();
     assert_eq!(first["serves"], json!({ "tenants": ["acme"], "tools": ["orders"], "agents": null }));
@@ -94,7 +94,7 @@ async fn a_workload_joins_by_its_svid_as_what_is_configured_and_again_with_the_s
         first["id"],
         "the same key is the same sidecar"
     );
-    let another = joining(&super::enrol::key(), "edge-2", thumbprint().as_bytes());
+    let another = joining(&fresh(), "edge-2", thumbprint().as_bytes());
     assert_ne!(join(&world, workload(WORKLOAD), &another).await.done()["id"], first["id"], "one more copy of it");
     let records = world.records("sidecar.enrolled");
     assert_eq!(records.len(), 2);
@@ -107,8 +107,8 @@ async fn a_workload_joins_by_its_svid_as_what_is_configured_and_again_with_the_s
 
 #[tokio::test]
 async fn nobody_joins_by_an_svid_that_is_not_listed_or_without_proof() {
-    let world = world(&key()).await;
-    let key = key();
+    let world = world(&fresh()).await;
+    let key = fresh();
     let body = joining(&key, "edge", thumbprint().as_bytes());
     for other in [
         "spiffe://evil.example/sidecar/support",
@@ -133,7 +133,7 @@ async fn nobody_joins_by_an_svid_that_is_not_listed_or_without_proof() {
 async fn a_pod_joins_by_its_projected_token_and_the_token_enrols_that_key_alone() {
     let cluster = SigningKey::generate(Algorithm::Es256).unwrap();
     let world = world(&cluster).await;
-    let (key, thief) = (key(), super::enrol::key());
+    let (key, thief) = (fresh(), fresh());
     let token = projected(&cluster, &json!({}));
     let first = join(&world, anybody(), &by_account(&key, &token)).await.done();
     assert_eq!(first["serves"], json!({ "tenants": ["acme"], "tools": null, "agents": ["support"] }));
@@ -143,14 +143,14 @@ async fn a_pod_joins_by_its_projected_token_and_the_token_enrols_that_key_alone(
     // The kubelet projects another one: the same pod goes on, and another pod joins.
     let next = projected(&cluster, &json!({ "jti": "6a1c" }));
     assert_eq!(join(&world, anybody(), &by_account(&key, &next)).await.done()["id"], first["id"]);
-    assert_ne!(join(&world, anybody(), &by_account(&super::enrol::key(), &next)).await.done()["id"], first["id"]);
+    assert_ne!(join(&world, anybody(), &by_account(&fresh(), &next)).await.done()["id"], first["id"]);
 }
 
 #[tokio::test]
 async fn every_hostile_service_account_token_is_refused() {
     let cluster = SigningKey::generate(Algorithm::Es256).unwrap();
     let world = world(&cluster).await;
-    let key = key();
+    let key = fresh();
     let own = SigningKey::generate(Algorithm::Es256).unwrap();
     for (why, token, expected) in [
         (
@@ -192,6 +192,7 @@ async fn every_hostile_service_account_token_is_refused() {
     assert!(world.records("sidecar.enrolled").is_empty());
     // And it opens nothing else.
     let token = projected(&cluster, &json!({ "sub": "alice", "aud": ["https://api.example"] }));
-    assert_eq!(world.first(&[("subject_token", &token)]).await.error().0, "invalid_request");
+    let exchanged = world.exchange("support", &[("subject_token", &token), ("task_id", "ticket")]).await;
+    assert!(exchanged.error().1.starts_with("subject_token"), "{}", exchanged.body);
     assert_eq!(world.manage("GET", "sidecars", &token, Value::Null).await.problem(), (401, "invalid_token"));
 }

@@ -7,7 +7,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use token::{Algorithm, SigningKey, prove_possession};
 
-use super::world::{ISSUER, World, now};
+use super::world::{ISSUER, SSO, World, now};
 
 async fn join_token(world: &World) -> String {
     let body = json!({ "name": "edge", "tenants": ["acme"] });
@@ -16,7 +16,7 @@ async fn join_token(world: &World) -> String {
 }
 
 /// What a sidecar sends to join.
-fn joining(token: &str, name: &str, key: &SigningKey) -> Value {
+pub(super) fn joining(token: &str, name: &str, key: &SigningKey) -> Value {
     let proof = prove_possession(key, token.as_bytes(), ISSUER, net::clock::now()).unwrap();
     json!({ "token": token, "name": name, "jwk": key.public_jwk(), "proof": proof.expose() })
 }
@@ -222,4 +222,62 @@ async fn a_sidecar_asks_about_tokens_of_what_it_serves_and_learns_nothing_of_oth
         .await
         .done();
     assert_eq!(ask(own(), &token).await.error().0, "invalid_client");
+}
+
+#[tokio::test]
+async fn an_agent_is_suspended_by_rule_only_for_what_it_did_itself_at_a_sidecar_that_serves_it() {
+    let rule = |config: &mut crate::AuthorityConfig| {
+        config.alerts = serde_json::from_value(json!({ "suspend": ["used_after_end"] })).unwrap();
+    };
+    let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let alert = |change: Value| {
+        let mut alert = json!({
+            "kind": "alert.raised", "alert": "used_after_end", "call": "L.1", "proved": true, "tenant": "acme",
+            "agent": { "kind": "agent", "issuer": ISSUER, "id": "support" }, "code": "task_ended",
+        });
+        for (name, value) in change.as_object().unwrap() {
+            alert[name] = value.clone();
+        }
+        alert
+    };
+    let without = World::new().await;
+    let id = enrolled(&without, &key).await;
+    let told = without.manage("POST", "alerts", &assertion(&key, &id, &json!({})), alert(json!({}))).await.done();
+    assert_eq!(told, json!({ "suspended": false }), "there is no rule");
+
+    let world = World::with(|_| (), rule).await;
+    let id = enrolled(&world, &key).await;
+    let tell = async |change: Value| {
+        world.manage("POST", "alerts", &assertion(&key, &id, &json!({})), alert(change)).await.done()["suspended"]
+            == true
+    };
+    for other in [
+        json!({ "proved": false }),
+        json!({ "proved": null, "alert": "used_by_another" }),
+        json!({ "tenant": "globex" }),
+        json!({ "tenant": null }),
+        json!({ "agent": { "kind": "agent", "issuer": ISSUER, "id": "nobody" } }),
+        json!({ "agent": { "kind": "agent", "issuer": SSO, "id": "support" } }),
+        json!({ "alert": "used_by_another" }),
+    ] {
+        if other["proved"].is_null() && other.get("proved").is_some() {
+            let refused = world.manage("POST", "alerts", &assertion(&key, &id, &json!({})), alert(other)).await;
+            assert_eq!(refused.problem(), (400, "invalid"));
+        } else {
+            assert!(!tell(other.clone()).await, "{other}");
+        }
+    }
+    world.first_token().await;
+    let admin = world.admin_token();
+    assert_eq!(world.manage("POST", "alerts", &admin, alert(json!({}))).await.problem(), (401, "invalid_token"));
+    assert!(tell(json!({})).await);
+    assert_eq!(world.first(&[]).await.error().0, "unauthorized_client");
+    let record = world.records("agent.changed").pop().unwrap();
+    assert_eq!(record.fields["by"], format!("sidecar:{id}"));
+    assert_eq!(record.fields["reason"], "by rule: used_after_end, call L.1");
+    // Whoever lifts it is not overruled by the same call again.
+    world.manage("POST", "agents/support/reinstate", &admin, json!({ "reason": "looked at" })).await.done();
+    assert!(!tell(json!({})).await);
+    world.first_token().await;
+    assert!(tell(json!({ "call": "L.2" })).await);
 }

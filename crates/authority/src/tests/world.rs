@@ -92,6 +92,8 @@ impl World {
             ),
             policy: Vec::new(),
             enrolment: crate::config::EnrolmentConfig::default(),
+            events: Vec::new(),
+            shipped: crate::config::ShippedConfig::default(),
             store: Some(path("store.yaml")),
             database: None,
         };

@@ -31,6 +31,16 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
     ("countersign_call_panics_total", "", "Calls that ended in a defect of the sidecar. Should be zero."),
     ("countersign_task_panics_total", "", "Tasks of calls and connections that ended in a defect. Should be zero."),
     (
+        "countersign_security_events_total",
+        "event, outcome",
+        "Security events that transmitters told the authority of, by what they are and what became of them.",
+    ),
+    (
+        "countersign_event_stream_age_seconds",
+        "transmitter",
+        "How long ago a transmitter of security events that the authority asks was last heard.",
+    ),
+    (
         "countersign_credential_expiry_timestamp_seconds",
         "kind",
         "When the first certificate of a kind ends, in seconds since 1970: of a listener's own (agent_listener, health_listener, authority_listener) and of the authorities that its clients are believed by (the same with _clients), of the client certificate that a tool is shown (tool_ and its name), and eight days after the key that signs tokens should be replaced (signing_key).",

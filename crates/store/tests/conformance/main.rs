@@ -76,6 +76,7 @@ both! {
         what_was_spent_before_a_restore_is_not_taken_for_left,
         declarations_are_applied_once_and_make_nothing_good_again,
         what_enrolled_one_key_enrols_no_other_one,
+        what_is_told_once_has_its_effect_once_wherever_it_is_told,
         a_signing_key_takes_over_at_one_moment_at_every_replica,
         a_signing_key_that_was_withdrawn_signs_and_shows_no_more,
         a_restore_begins_a_generation_in_which_nothing_unused_from_before_is_good,

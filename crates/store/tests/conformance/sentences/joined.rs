@@ -3,7 +3,7 @@
 use countersign_store::{Enrolment, Evidence, Serves, Store, StoreError};
 use serde_json::{Value, json};
 
-use crate::place::{Place, after, ids, writer};
+use crate::place::{Place, after, ids, target, writer};
 
 fn proved(evidence: Option<&str>) -> Enrolment {
     Enrolment::Proved {
@@ -48,4 +48,28 @@ pub(crate) async fn what_enrolled_one_key_enrols_no_other_one(place: &Place) {
     store.remove_sidecar(&writer(), &first.id).await.unwrap();
     let back = store.enrol(&writer(), &proved(Some("a third token")), "support", own).await;
     assert!(matches!(back, Err(StoreError::Conflict(_))), "what was removed does not come back");
+}
+
+pub(crate) async fn what_is_told_once_has_its_effect_once_wherever_it_is_told(place: &Place) {
+    let stores: [Store; 2] = [place.open().await, place.open().await];
+    let targets = [target("user:https://sso.example#alice"), target("session:https://sso.example#session-1")];
+    let mut telling = Vec::new();
+    for number in 0..12 {
+        let (store, targets) = (stores[number % 2].clone(), targets.clone());
+        let once = Evidence { id: format!("event-{}", number % 3), until: after(3600) };
+        telling.push(
+            place.tasks.spawn("event", async move {
+                store.withdraw_once(&writer(), &targets, "events", &once).await.unwrap()
+            }),
+        );
+    }
+    let mut told = Vec::new();
+    for telling in telling {
+        told.extend(telling.join().await.unwrap());
+    }
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert!(told.iter().all(|committed| committed.value.len() == 2));
+    assert_eq!(stores[0].head().await.unwrap().position, 6, "without gaps");
+    let elsewhere = Evidence { id: "event-0".to_owned(), until: after(3600) };
+    assert!(stores[0].withdraw_once(&writer(), &targets, "another's events", &elsewhere).await.unwrap().is_some());
 }
