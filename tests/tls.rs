@@ -5,6 +5,7 @@ mod clients;
 mod listeners;
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     os::unix::{
@@ -193,6 +194,14 @@ fn a_token_bound_to_a_certificate_goes_with_that_certificate_only() {
     let seen = secured.sidecar.query(&[]);
     let seen = seen.iter().find(|record| record["kind"] == "token.seen").expect("the token is on record");
     assert_eq!(seen.get("sender"), Some(&json!("certificate")), "{seen}");
+
+    // Whoever else showed it is on record, once for each certificate and for none, and no more often than that.
+    let mut alerts = secured.sidecar.query(&["--kind", "alert.raised"]);
+    alerts.retain(|alert| alert["bound_to"] == secured.support.thumbprint.as_str());
+    let presented: BTreeSet<_> = alerts.iter().map(|alert| alert["presented"].as_str()).collect();
+    assert_eq!(presented, BTreeSet::from([None, Some(secured.other.thumbprint.as_str())]), "{alerts:?}");
+    assert_eq!(alerts.len(), 2, "{alerts:?}");
+    assert!(alerts.iter().all(|alert| alert["alert"] == "used_by_another"));
 }
 
 #[test]

@@ -61,6 +61,8 @@ struct Inner {
     slots: Arc<Semaphore>,
     queue: usize,
     shared: Arc<Shared>,
+    /// Who is told of alerts.
+    alerts: OnceLock<AlertObserver>,
 }
 
 impl Drop for Inner {
@@ -105,6 +107,9 @@ pub struct LedgerStats {
     /// Bytes free on the ledger's disk for this process; `None` where the system does not say.
     pub disk_free_bytes: Option<u64>,
 }
+
+/// Is told what each alert says, without anything that is personal. It must not block.
+pub type AlertObserver = Arc<dyn Fn(serde_json::Value) + Send + Sync>;
 
 /// The ledger's word that a decision is durable. Only [`Ledger::decided`] makes one.
 #[derive(Debug, PartialEq, Eq)]
@@ -195,7 +200,8 @@ impl Ledger {
         let (id, key, dir, signer, lock) = opened.await.map_err(|_| LedgerError::Closed)??;
         let slots = Arc::new(Semaphore::new(queue));
         let (chores, given) = mpsc::channel();
-        let inner = Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared });
+        let inner =
+            Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared, alerts: OnceLock::new() });
         let (pen, dir, shared) = (Pen(Arc::downgrade(&inner)), inner.dir.clone(), Arc::clone(&inner.shared));
         let keeper = Keeper { dir, pen, shared, interval, compress_after, retention };
         drop(tasks.spawn_blocking("ledger keeper", move || {
@@ -283,9 +289,20 @@ impl Ledger {
     /// When it could not be made durable within [`PATIENCE`]. It may be later, so what it says has to hold then too.
     pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
         let draft = record::event(&event)?;
+        // Said whether it can be recorded or not: an alert is of no use to nobody.
+        if let Some(tell) = self.inner.alerts.get()
+            && let Some(alert) = draft.alert()
+        {
+            tell(alert);
+        }
         let appended = self.append(Append::event(draft));
         let late = |_| LedgerError::Unavailable("the disk does not answer".to_owned());
         tokio::time::timeout(PATIENCE, appended).await.map_err(late)?.map(drop)
+    }
+
+    /// From now on `tell` is told of every alert as it is recorded. Once for each ledger; another is told nothing.
+    pub fn tell_alerts(&self, tell: AlertObserver) {
+        drop(self.inner.alerts.set(tell));
     }
 
     /// Erases a person: takes the companion values of their records out of every segment, the one that is being written

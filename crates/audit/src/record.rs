@@ -24,11 +24,11 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use alert::{OtherHistory, Unshipped, UsedAfterEnd, WithdrawalFacts};
+pub use alert::{CredentialOverdue, OtherHistory, TokenUse, Unshipped, UsedAfterEnd, UsedByAnother, WithdrawalFacts};
 pub use amend::CopyChanged;
 pub use change::AuthorityChange;
-pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub use charge::{ChargeFate, Charged, ChargedLimit};
+pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
 pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {
@@ -79,13 +79,13 @@ pub struct CallDecided {
     pub revisions: Revisions,
     /// What the tool gets to see of the caller.
     pub identity_mode: Option<IdentityMode>,
+    /// What was charged against cumulative limits.
+    pub charge: Option<Charged>,
     /// How the caller's identity was established.
     pub entry: EntryMode,
     /// Whether the decision is enforced.
     pub mode: Mode,
     /// Microseconds each stage took.
-    /// What was charged against cumulative limits.
-    pub charge: Option<Charged>,
     pub timings: Timings,
 }
 
@@ -164,13 +164,13 @@ pub struct CallSettled {
     pub code: Option<Code>,
     /// Whether any byte of the call went to the tool.
     pub sent: bool,
+    /// What became of what it was charged.
+    pub charge: Option<ChargeFate>,
     /// Whether an obligation changed the response.
     pub altered: bool,
     /// Bytes of the request's body that went to the tool.
     pub request_bytes: u64,
     /// Bytes of the response's body that went to the agent.
-    /// What became of what it was charged.
-    pub charge: Option<ChargeFate>,
     pub response_bytes: u64,
     /// The digest of a request body that streamed.
     pub body: Option<Digest>,

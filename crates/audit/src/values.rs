@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     canonical::{self, Unrecordable},
     chain::{Hash, Hashing, hash_parts},
+    record::kind,
 };
 
 /// The version of the record format, member `v` of each line.
@@ -121,6 +122,19 @@ impl Draft {
             hashing.update(said.unwrap_or_default());
         }
         hashing.finish()
+    }
+
+    /// What it says, where it is an alert, without anything that is personal.
+    pub(crate) fn alert(&self) -> Option<Value> {
+        let mut said = serde_json::Map::new();
+        for (name, range) in &self.members {
+            if self.values.iter().any(|(personal, _)| personal == name) {
+                continue;
+            }
+            let value = serde_json::from_slice(self.text.get(range.clone())?).ok()?;
+            said.insert((*name).to_owned(), value);
+        }
+        (said.get("kind").and_then(Value::as_str) == Some(kind::ALERT_RAISED)).then_some(Value::Object(said))
     }
 
     /// The line, without its newline.

@@ -1,5 +1,5 @@
 //! How old agents' credentials are, looked at every few minutes: what is overdue shows in a metric and in the log, for
-//! whoever only looks there.
+//! whoever only looks there, and raises an alert.
 
 use std::{
     sync::{
@@ -9,10 +9,16 @@ use std::{
     time::Duration,
 };
 
+use audit::{Event, Ledger, record::CredentialOverdue};
 use jiff::{SignedDuration, Timestamp};
+use model::{Agent, AgentStatus};
 use net::Tasks;
-use store::{AgentFilter, Credential, CredentialKind, MAX_PAGE, Page, Store, StoreError};
+use store::{AgentFilter, Credential, CredentialKind, MAX_PAGE, NotUsable, Page, Registration, Store, StoreError};
 
+use crate::exchange::principal;
+
+/// How long it is until the same credential raises an alert again.
+const PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(300);
 
@@ -24,7 +30,7 @@ pub(crate) fn overdue(credential: &Credential, max_age: Duration, now: Timestamp
 }
 
 /// Looks at them until the end.
-pub(crate) fn watch(store: Store, max_age: Duration, tasks: &Tasks) {
+pub(crate) fn watch(store: Store, ledger: Ledger, max_age: Duration, tasks: &Tasks) {
     let found = Arc::new(AtomicU64::new(0));
     let seen = Arc::downgrade(&found);
     let _gauge = opentelemetry::global::meter("countersign")
@@ -45,7 +51,7 @@ pub(crate) fn watch(store: Store, max_age: Duration, tasks: &Tasks) {
                 () = stop.cancelled() => return,
                 _ = next.tick() => {}
             }
-            match count(&store, max_age, net::clock::now()).await {
+            match look(&store, &ledger, max_age, net::clock::now()).await {
                 Ok(count) => {
                     // Said when there are more than before, not at each look.
                     if count > found.swap(count, Ordering::Relaxed) {
@@ -58,17 +64,51 @@ pub(crate) fn watch(store: Store, max_age: Duration, tasks: &Tasks) {
     });
 }
 
-async fn count(store: &Store, max_age: Duration, now: Timestamp) -> Result<u64, StoreError> {
+/// How many are overdue. Each of them raises an alert once a period, at one of the replicas.
+pub(crate) async fn look(store: &Store, ledger: &Ledger, max_age: Duration, now: Timestamp) -> Result<u64, StoreError> {
     let mut page = Page { after: 0, limit: MAX_PAGE };
     let mut count = 0;
     loop {
         let listed = store.agents(&AgentFilter::default(), page).await?;
-        let credentials = listed.items.iter().flat_map(|agent| &agent.credentials);
-        count += credentials.filter(|credential| overdue(credential, max_age, now)).count();
+        for Registration { agent, credentials, .. } in &listed.items {
+            let gone = agent.status == AgentStatus::Decommissioned;
+            for credential in credentials.iter().filter(|credential| !gone && overdue(credential, max_age, now)) {
+                count += 1;
+                raise(store, ledger, agent, credential, (max_age, now)).await;
+            }
+        }
         match listed.next {
             Some(next) => page.after = next,
-            None => return Ok(u64::try_from(count).unwrap_or(u64::MAX)),
+            None => return Ok(count),
         }
+    }
+}
+
+async fn raise(
+    store: &Store,
+    ledger: &Ledger,
+    agent: &Agent,
+    credential: &Credential,
+    (max_age, now): (Duration, Timestamp),
+) {
+    let since = credential.added.checked_add(max_age).unwrap_or(Timestamp::MAX);
+    let period = now.duration_since(since).as_secs() / PERIOD.as_secs();
+    // Named by the time it was given: a credential that is given again is another one.
+    let once = format!("{}#{}#{}#{}#{period}", agent.issuer, agent.id, credential.id, credential.added);
+    let until = now.checked_add(PERIOD + PERIOD).unwrap_or(Timestamp::MAX);
+    match store.use_once("credential overdue", &once, until, now).await {
+        Ok(()) => {}
+        // Said already, here or at another replica.
+        Err(NotUsable::Used) => return,
+        Err(error) => {
+            tracing::debug!(%error, "whether an alert was raised cannot be known");
+            return;
+        }
+    }
+    let (agent, credential, added) = (principal(agent), credential.id.clone(), credential.added);
+    let alert = CredentialOverdue { agent, credential, added, since };
+    if let Err(error) = ledger.event(Event::CredentialOverdue(Box::new(alert))).await {
+        tracing::warn!(%error, "an alert could not be recorded");
     }
 }
 

@@ -4,6 +4,7 @@
 //! route does it. What it did is on record before the answer.
 
 mod agents;
+mod alerts;
 mod body;
 pub(crate) mod caller;
 mod changes;
@@ -174,6 +175,7 @@ impl Authority {
             Route::Enrol => return self.join(peer, &head.headers, body).await,
             _ => {}
         }
+            Route::Alerts => return self.alarmed(&head.headers, body).await,
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let now = net::clock::now();
         let _room = Arc::clone(&self.api.room).try_acquire_owned().map_err(|_| full())?;

@@ -5,6 +5,7 @@ pub(crate) mod document;
 pub(crate) mod expansion;
 mod reading;
 
+pub(crate) mod alerts;
 pub(crate) mod authority;
 pub(crate) mod sidecar;
 

@@ -1,5 +1,6 @@
 //! A process that runs for a while: its runtime, its telemetry and its end.
 
+mod alerts;
 pub(crate) mod authority;
 pub(crate) mod sidecar;
 

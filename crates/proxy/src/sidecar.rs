@@ -16,7 +16,7 @@ use crate::{
     reserve::Limits,
     snapshot::Snapshot,
     trace::Spans,
-    withdrawals::{self, Withdrawals},
+    withdrawals::{self, Said, Withdrawals},
 };
 
 /// The data plane of one process.
@@ -35,6 +35,8 @@ pub struct Sidecar {
     pub(crate) quiet: Quiet,
     /// What was withdrawn, where an authority is followed.
     pub(crate) withdrawals: Option<Arc<Withdrawals>>,
+    /// Tokens that were used by another than they are bound to.
+    pub(crate) by_another: Said,
     /// What was obtained for agents whose identities are held.
     pub(crate) exchanged: Exchanged,
     /// What is held of cumulative limits, where an authority counts them.
@@ -82,6 +84,7 @@ impl Sidecar {
             gate: Gate::new(&most, Arc::clone(&metrics)),
             quiet: Quiet::default(),
             withdrawals,
+            by_another: Said::by_another(&opentelemetry::global::meter("countersign")),
             limits,
             census: Census::default(),
             metrics,

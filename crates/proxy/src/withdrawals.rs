@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use model::{Code, Delegation, Effect, Refusal, Withdrawal, withdrawal::Passage};
 use opentelemetry::{KeyValue, global, metrics::Counter};
 
-pub(crate) use after::{keep_age, noticed};
+pub(crate) use after::{Said, keep_age, noticed};
 use held::{Found, Held};
 pub(crate) use open::{Cut, Watch};
 
@@ -76,7 +76,7 @@ pub struct Withdrawals {
     keys: ArcSwapOption<GoodKeys>,
     pub(crate) open: open::Open,
     failing: Mutex<Option<String>>,
-    late: after::Said,
+    late: Said,
     applied: Counter<u64>,
 }
 
@@ -106,7 +106,7 @@ impl Default for Withdrawals {
             keys: ArcSwapOption::empty(),
             open: open::Open::default(),
             failing: Mutex::default(),
-            late: after::Said::new(&meter),
+            late: Said::after_end(&meter),
             applied: meter
                 .u64_counter("countersign_withdrawals_applied")
                 .with_description("Withdrawals that the authority told of")

@@ -11,6 +11,7 @@ pub(crate) use self::details::Details;
 use self::typed::{Claim, exact, structure, typed};
 use crate::{
     Issuer, Seen,
+    check::sender::Binding,
     check::shape::Unverified,
     claims::{ActClaims, DelegationClaims, HopClaims, Profile},
     config::{Assertion, ChainForm, ClaimsConfig, Role},
@@ -185,6 +186,7 @@ impl Read {
             run: claims.run_id.as_deref().and_then(|text| Id::new(text).ok()),
             task: claims.task_id.as_deref().and_then(|text| Id::new(text).ok()),
             position: claims.pos,
+            bound_to: Binding::read(&token.claims).ok().and_then(Binding::certificate),
         }
     }
 }
@@ -202,6 +204,7 @@ impl Seen {
             run: None,
             task: None,
             position: None,
+            bound_to: None,
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Seen {
     pub task: Option<Id<Task>>,
     /// The position in its issuer's change log that it names.
     pub position: Option<u64>,
+    /// SHA-256 of the client certificate that it is bound to (RFC 8705 §3.1).
+    pub bound_to: Option<[u8; 32]>,
 }
 
 pub(crate) type Checked<T> = Result<T, Box<Refusal>>;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ConfigError, Issuer, KeyClients, KeySet, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
     cache::{Before, Cache, Entry},
+    check::sender::Binding,
     check::{
         shape::{self, Digest, Unverified},
         signature, time,
@@ -296,7 +297,7 @@ impl Verifier {
                 if refusal.code == Code::Expired {
                     self.0.cache.drop_one(digest);
                 }
-                let seen = Some(Box::new(Seen::of(&entry.delegation)));
+                let seen = Some(Box::new(Seen::of(&entry.delegation, entry.binding)));
                 Err(Box::new(Rejection { refusal: *refusal, seen }))
             }
         }
@@ -349,7 +350,7 @@ fn unavailable(internal: String) -> Box<Refusal> {
 }
 
 impl Seen {
-    fn of(delegation: &Delegation) -> Self {
+    fn of(delegation: &Delegation, binding: Binding) -> Self {
         Self {
             issuer: delegation.token.issuer.clone(),
             digest: delegation.token.digest.clone(),
@@ -360,6 +361,7 @@ impl Seen {
             run: Some(delegation.run.clone()),
             task: delegation.task.id.clone(),
             position: delegation.position,
+            bound_to: binding.certificate(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Alerts: a token that was used after it, or what it was issued for, had been taken back, because somebody still has it
+//! Alerts: a credential that is overdue; a token that was used by another than it is bound to, or that was used after it, or what it was issued for, had been taken back, because somebody still has it
 //! and tries; a ledger that is not the one whose head was anchored.
 
 use jiff::Timestamp;
@@ -11,17 +11,15 @@ use model::{
 use super::kind;
 use crate::{canonical::Unrecordable, values::Draft};
 
-/// A token that was used after its end. Its signature was verified; everything here is what it says.
+/// A use of a token that is an alert. Its signature was verified; what is said of it here is what it says.
 #[derive(Debug, Clone)]
-pub struct UsedAfterEnd {
+pub struct TokenUse {
     /// The call it was used for.
     pub call: Id<DecisionMark>,
     /// What the call was refused with: `expired` where the token had also ended by itself.
     pub code: Code,
     /// SHA-256 of the compact token, base64url.
     pub token: String,
-    /// What was withdrawn, where it is a single thing.
-    pub withdrawal: Option<WithdrawalFacts>,
     /// The user it names.
     pub user: Option<Principal>,
     /// The agent it names.
@@ -32,6 +30,41 @@ pub struct UsedAfterEnd {
     pub run: Option<Id<Run>>,
     /// The task it names.
     pub task: Option<Id<Task>>,
+}
+
+/// A token that was used after its end.
+#[derive(Debug, Clone)]
+pub struct UsedAfterEnd {
+    /// The use.
+    pub used: TokenUse,
+    /// Whether whoever used it proved to be whom it was given to.
+    pub proved: bool,
+    /// What was withdrawn, where it is a single thing.
+    pub withdrawal: Option<WithdrawalFacts>,
+}
+
+/// A token that was used by another instance than the one it is bound to.
+#[derive(Debug, Clone)]
+pub struct UsedByAnother {
+    /// The use.
+    pub used: TokenUse,
+    /// SHA-256 of the certificate that it is bound to, base64url.
+    pub bound_to: String,
+    /// The same of the certificate that the connection showed, if any.
+    pub presented: Option<String>,
+}
+
+/// A credential of an agent that is older than it may be.
+#[derive(Debug, Clone)]
+pub struct CredentialOverdue {
+    /// The agent.
+    pub agent: Principal,
+    /// The credential's name.
+    pub credential: String,
+    /// When the agent was given it.
+    pub added: Timestamp,
+    /// Since when it is overdue.
+    pub since: Timestamp,
 }
 
 /// Which withdrawal it was.
@@ -92,25 +125,49 @@ pub(crate) fn unshipped(unshipped: &Unshipped) -> Result<Draft, Unrecordable> {
     Ok(draft)
 }
 
-pub(crate) fn used_after_end(used: &UsedAfterEnd) -> Result<Draft, Unrecordable> {
-    let mut draft = Draft::new(kind::ALERT_RAISED)?;
-    draft.plain("alert", &"used_after_end")?;
-    draft.plain("call", &used.call)?;
-    draft.plain("code", &used.code)?;
-    draft.plain("token", &used.token)?;
-    if let Some(WithdrawalFacts { id, target, position, at }) = &used.withdrawal {
+pub(crate) fn used_after_end(alert: &UsedAfterEnd) -> Result<Draft, Unrecordable> {
+    let mut draft = used("used_after_end", &alert.used)?;
+    draft.plain("proved", &alert.proved)?;
+    if let Some(WithdrawalFacts { id, target, position, at }) = &alert.withdrawal {
         draft.plain("withdrawal", id)?;
         draft.plain("target_kind", &target.kind())?;
         draft.personal("target", &target.to_string())?;
         draft.plain("position", position)?;
         draft.plain("withdrawn_at", at)?;
     }
-    if let Some(user) = &used.user {
+    Ok(draft)
+}
+
+pub(crate) fn used_by_another(alert: &UsedByAnother) -> Result<Draft, Unrecordable> {
+    let mut draft = used("used_by_another", &alert.used)?;
+    draft.plain("bound_to", &alert.bound_to)?;
+    draft.optional("presented", alert.presented.as_ref())?;
+    Ok(draft)
+}
+
+pub(crate) fn credential_overdue(alert: &CredentialOverdue) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"credential_overdue")?;
+    draft.plain("agent", &alert.agent)?;
+    draft.plain("credential", &alert.credential)?;
+    draft.plain("added_at", &alert.added)?;
+    draft.plain("overdue_since", &alert.since)?;
+    Ok(draft)
+}
+
+fn used(alert: &str, used: &TokenUse) -> Result<Draft, Unrecordable> {
+    let TokenUse { call, code, token, user, agent, tenant, run, task } = used;
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &alert)?;
+    draft.plain("call", call)?;
+    draft.plain("code", code)?;
+    draft.plain("token", token)?;
+    if let Some(user) = user {
         draft.personal("user", user)?;
     }
-    draft.optional("agent", used.agent.as_ref())?;
-    draft.optional("tenant", used.tenant.as_ref())?;
-    draft.optional("run_id", used.run.as_ref())?;
-    draft.optional("task_id", used.task.as_ref())?;
+    draft.optional("agent", agent.as_ref())?;
+    draft.optional("tenant", tenant.as_ref())?;
+    draft.optional("run_id", run.as_ref())?;
+    draft.optional("task_id", task.as_ref())?;
     Ok(draft)
 }

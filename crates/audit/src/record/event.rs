@@ -10,8 +10,8 @@ use model::{
 };
 
 use super::{
-    AuthorityChange, Component, CopyChanged, OtherHistory, PolicyRuling, Started, Unshipped, UsedAfterEnd, alert,
-    amend, change, kind, ruling,
+    AuthorityChange, Component, CopyChanged, CredentialOverdue, OtherHistory, PolicyRuling, Started, Unshipped,
+    UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
@@ -51,6 +51,10 @@ pub enum Event {
     AuthorityChange(Box<AuthorityChange>),
     /// A token was used after it, or what it was issued for, had been taken back.
     UsedAfterEnd(Box<UsedAfterEnd>),
+    /// A token was used by another instance than the one it is bound to.
+    UsedByAnother(Box<UsedByAnother>),
+    /// A credential of an agent is older than it may be.
+    CredentialOverdue(Box<CredentialOverdue>),
     /// A sidecar's ledger is not the one whose head is anchored.
     OtherHistory(Box<OtherHistory>),
     /// Records have not been at the authority for longer than they may.
@@ -175,6 +179,8 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         }
         Event::AuthorityChange(changed) => change::change(changed),
         Event::UsedAfterEnd(used) => alert::used_after_end(used),
+        Event::UsedByAnother(used) => alert::used_by_another(used),
+        Event::CredentialOverdue(overdue) => alert::credential_overdue(overdue),
         Event::OtherHistory(other) => alert::other_history(other),
         Event::Unshipped(unshipped) => alert::unshipped(unshipped),
         Event::CopyChanged(changed) => amend::copy_changed(changed),

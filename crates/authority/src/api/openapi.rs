@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, enrol, grants, heads, limits, shipped, sidecars, tasks, withdrawals};
+use super::{agents, alerts, enrol, grants, heads, limits, page::MOST, shipped, sidecars, tasks, withdrawals};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
@@ -49,6 +49,10 @@ const OPERATIONS: &[Operation] = &[
     Operation {
         by: Some("sidecar"),
         ..write("/v1/ledger-heads", "Anchor the newest head of one's ledger", heads::claim_schema)
+    },
+    Operation {
+        by: Some("sidecar"),
+        ..write("/v1/alerts", "Tell of an alert, for which a rule may suspend the agent", alerts::schema)
     },
     Operation {
         by: Some("sidecar"),
@@ -178,7 +182,8 @@ impl Operation {
         let text = json!({ "type": "string" });
         let of_path = self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let of_path = of_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
-        let of_query = self.query.iter().map(|name| json!({ "name": name, "in": "query", "schema": text }));
+        let of_query =
+            self.query.iter().map(|name| json!({ "name": name, "in": "query", "schema": self.parameter(name) }));
         let key = json!({
             "name": "Idempotency-Key", "in": "header", "schema": { "type": "string", "minLength": 1, "maxLength": 200 },
         });
@@ -189,6 +194,29 @@ impl Operation {
 
 /// RFC 9457.
 fn problem() -> Value {
+impl Operation {
+    /// What a parameter of the query may be.
+    fn parameter(&self, name: &str) -> Value {
+        let one_of = |words: &[&str]| json!({ "type": "string", "enum": words });
+        match (name, self.path) {
+            ("limit", _) => json!({ "type": "integer", "minimum": 1, "maximum": MOST }),
+            ("cursor", _) => json!({ "type": "string", "pattern": "^c-[0-9a-z]{1,12}$" }),
+            ("after" | "wait", _) => json!({ "type": "integer", "minimum": 0 }),
+            ("in_force", _) => one_of(&["true", "false"]),
+            ("status", "/v1/agents") => one_of(&["active", "suspended", "decommissioned"]),
+            ("status", "/v1/grants") => one_of(&["active", "withdrawn"]),
+            ("status", "/v1/sidecars") => one_of(&["enrolled", "removed"]),
+            ("status", "/v1/tasks") => one_of(&["active", "completed", "withdrawn"]),
+            ("target", _) => json!({ "type": "string", "examples": ["task:ticket-12847"] }),
+            ("grant" | "run" | "tenant" | "user" | "agent", _) => {
+                // An id, and of users and agents also `ISSUER#ID`; white space and what cannot be seen is in neither.
+                json!({ "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$" })
+            }
+            _ => json!({ "type": "string" }),
+        }
+    }
+}
+
     json!({
         "type": "object",
         "required": ["type", "title", "status", "detail", "code"],

@@ -9,7 +9,7 @@ use super::{problem::Problem, query::Query};
 /// Entries on a page, unless asked for fewer or more.
 const USUAL: usize = 50;
 /// The most entries on a page.
-const MOST: usize = 200;
+pub(super) const MOST: usize = 200;
 /// What a cursor begins with, so that nobody takes it for a number to count with.
 const MARK: &str = "c-";
 

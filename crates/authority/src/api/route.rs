@@ -86,6 +86,7 @@ impl Route {
             ["ledger-erasures"] => Self::LedgerErasures,
             ["ledgers"] => Self::Ledgers,
             ["ledgers", id] => Self::Ledger(owned(id)),
+            ["alerts"] => Self::Alerts,
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -135,6 +136,7 @@ impl Route {
             | Self::RemoveCredential(..)
             | Self::ChangeGrant(_)
             | Self::WithdrawGrant(_)
+            | Self::Alerts
             | Self::EndTask(_)
             | Self::StageTask(_) => &[Method::POST],
         }
@@ -191,6 +193,7 @@ impl Route {
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
             Self::RemoveSidecar(_) => "sidecars/{id}/remove",
+            Self::Alerts => "alerts",
             Self::Agents => "agents",
             Self::Agent(_) => "agents/{id}",
             Self::StepAgent(_, Step::Suspend) => "agents/{id}/suspend",

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use token::IssuerConfig;
 
 use super::{
+    alerts::AlertsSection,
     files,
     sidecar::{HealthListener, ShutdownSection, TlsSection},
 };
@@ -29,6 +30,9 @@ pub(crate) struct AuthorityConfig {
     pub(crate) issuers: Vec<IssuerConfig>,
     /// Where issued tokens are recorded.
     pub(crate) ledger: LedgerConfig,
+    /// Who is told of alerts.
+    #[serde(default)]
+    pub(crate) alerts: AlertsSection,
     /// Whom the authority believes at the other end of a TLS connection.
     #[serde(default)]
     pub(crate) tls: TlsSection,
@@ -64,6 +68,9 @@ impl AuthorityConfig {
         let health = self.listen.health.as_mut().and_then(|health| health.tls.as_mut());
         for tls in self.listen.tls.iter_mut().chain(health) {
             tls.place(base);
+        }
+        if let Some(webhook) = &mut self.alerts.webhook {
+            files::place_secret(base, &mut webhook.secret);
         }
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);

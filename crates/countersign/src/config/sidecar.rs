@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use token::{IssuerConfig, verifier::Defaults};
 
-use super::files;
+use super::{alerts::AlertsSection, files};
 
 /// The configuration of a sidecar. Text may name environment variables as `${NAME}`; `$$` is a dollar sign. Paths are
 /// relative to the file.
@@ -46,6 +46,9 @@ pub(crate) struct SidecarConfig {
     pub(crate) ledger: LedgerConfig,
     /// The tools, by name, with everything that agents may do there.
     pub(crate) tools: BTreeMap<Id<Tool>, ToolConfig>,
+    /// Who is told of alerts.
+    #[serde(default)]
+    pub(crate) alerts: AlertsSection,
     /// Whom the sidecar believes at the other end of a TLS connection.
     #[serde(default)]
     pub(crate) tls: TlsSection,
@@ -214,6 +217,9 @@ impl SidecarConfig {
         }
         if let Some(authority) = &mut self.authority {
             files::place(base, &mut authority.credential.key);
+        }
+        if let Some(webhook) = &mut self.alerts.webhook {
+            files::place_secret(base, &mut webhook.secret);
         }
         if let Some(path) = &mut self.tls.authorities {
             files::place(base, path);

@@ -4,13 +4,15 @@ use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Durat
 
 use audit::{Event, Ledger, record::Component};
 use authority::{Authority, Parts, SigningKeys, config::AuthorityConfig as AuthoritySection};
-use net::{Body, Roots, ServeLimits, ServerTls, Tasks};
+use net::{Body, Roots, ServeLimits, ServerTls, Tasks, UrlTrust};
 use policy::{PolicySource, Steering};
 use store::{Declarations, Store, Writer};
 use token::{Issuer, config::Role};
 
 use super::{
-    Process, apart, descriptors,
+    Process,
+    alerts::{self, Outboxes, Webhook},
+    apart, descriptors,
     findings::Findings,
     ledger, listen, prepare,
     sidecar::{key_clients, packages},
@@ -34,6 +36,7 @@ struct Prepared {
     issuers: Vec<Issuer>,
     /// What decides about tokens and who manages, where it is configured.
     policy: Option<Steering>,
+    webhook: Option<Webhook>,
     roots: Roots,
     /// What its listener shows and believes, where it speaks TLS.
     tls: Option<Arc<ServerTls>>,
@@ -91,6 +94,7 @@ fn look(
     prepare::private(&config.authority.keys.dir, findings);
     let policy = steering(&config.authority.policy, findings);
     prepare::ledger(&config.ledger, findings);
+    let webhook = alerts::webhook(&config.alerts, environment, findings);
     if config.ledger.ship.is_some() {
         findings.problem("ledger.ship: is for sidecars; nobody takes what an authority would ship");
     }
@@ -100,7 +104,7 @@ fn look(
     if !findings.problems.is_empty() {
         return None;
     }
-    let prepared = Prepared { settings: settings?, issuers, policy, roots: roots?, tls, health_tls };
+    let prepared = Prepared { settings: settings?, issuers, policy, webhook, roots: roots?, tls, health_tls };
     Some((document, prepared))
 }
 
@@ -278,7 +282,7 @@ pub(crate) async fn start(
         None => None,
     };
     let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
-    let Prepared { settings, issuers, policy, roots, .. } = prepared;
+    let Prepared { settings, issuers, policy, webhook, roots, .. } = prepared;
     let ledger_dir = config.ledger.dir.clone();
     let parts = Parts { settings, issuers, store, keys, policy, ledger: ledger.clone(), ledger_dir };
     let begun = async {
@@ -290,6 +294,11 @@ pub(crate) async fn start(
             ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
         }
         Authority::new(parts, &key_clients(&roots)?, &background).await.map_err(Failure::configuration)
+        let webhook = match webhook {
+            Some(webhook) => Some(webhook.outbox(&client(&roots, UrlTrust::Operator)?, &background)),
+            None => None,
+        };
+        alerts::tell(&ledger, Outboxes { webhook, authority: None });
     };
     let authority = match begun.await {
         Ok(authority) => Arc::new(authority),

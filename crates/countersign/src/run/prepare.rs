@@ -17,7 +17,11 @@ use token::{
     config::{KeysConfig, Role, Withdrawals},
 };
 
-use super::{findings::Findings, identities, trial};
+use super::{
+    alerts::{self, Webhook},
+    findings::Findings,
+    identities, trial,
+};
 use crate::{
     config::{files, sidecar::SidecarConfig},
     environment::Environment,
@@ -43,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) enrolled: Option<Arc<SigningKey>>,
     /// The agents whose identities it holds.
     pub(crate) identities: Option<Identities>,
+    /// Who is told of alerts, beside the ledger.
+    pub(super) webhook: Option<Webhook>,
 }
 
 /// How long a slice of a limit may be used, and how long the authority may take to lease one.
@@ -69,6 +75,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
         names(config, &tools.catalogue, findings);
     }
     let enrolled = followed(config, findings).map(Arc::new);
+    let webhook = alerts::webhook(&config.alerts, environment, findings);
     let identities = identities::prepare(config, findings);
     identity_modes(config, findings);
     warnings(config, findings);
@@ -85,6 +92,7 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
         health_tls,
         enrolled,
         identities,
+        webhook,
     })
 }
 

@@ -333,6 +333,7 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         ("ledger", format!("{:?}", config.ledger)),
         ("shutdown", format!("{:?}", config.shutdown)),
         ("authority", followed(config)),
+        ("alerts", format!("{:?}", config.alerts)),
     ];
     listener
         .map(|(name, value)| (format!("listen.agent.{name}"), value.to_string()))

@@ -21,6 +21,7 @@ use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, Verifie
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
+    alerts::{self, Outboxes},
     Process, apart, descriptors,
     findings::Findings,
     follow, ledger, limits, listen,
@@ -172,8 +173,26 @@ struct Beginning {
     background: Tasks,
 }
 
+/// Who is told of alerts: the webhook, and the authority that the sidecar follows.
+fn outboxes(
+    config: &SidecarConfig,
+    prepared: &mut Prepared,
+    client: &HttpClient,
+    tasks: &Tasks,
+) -> Result<Outboxes, Failure> {
+    let authority = match (&config.authority, &prepared.enrolled) {
+        (Some(authority), Some(key)) => {
+            let base = authority.url.trim_end_matches('/');
+            let authorise = follow::assertions(base.to_owned(), authority, Arc::clone(key));
+            Some(alerts::authority(base, authorise, client, tasks)?)
+        }
+        _ => None,
+    };
+    Ok(Outboxes { webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)), authority })
+}
+
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning { origin, config, revision, prepared, agent, health, admin, connections, metrics, calls, background } =
+    let Beginning { origin, config, revision, mut prepared, agent, health, admin, connections, metrics, calls, background } =
         beginning;
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
@@ -188,19 +207,20 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     }
     let roots = prepared.roots.clone();
     let limits = config.listen.agent.serve_limits();
+    alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
     uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
+    let leased = limits::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),
-    let leased = limits::begin(&config, prepared.enrolled.clone(), &client, &background)?;
         ledger: ledger.clone(),
         client: client.clone(),
         tasks: calls.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         withdrawals,
+        limits: leased,
     });
     gauges(&sidecar);
-        limits: leased,
     sidecar.watch_credentials(&background);
     let max_connections = connections.min(limits.max_connections);
     let limits = ServeLimits { max_connections, census: sidecar.census().clone(), ..limits };

@@ -25,6 +25,7 @@ fn of_user(user: &str) -> Trail {
         run: None,
         task: None,
         position: None,
+        bound_to: None,
     }));
     trail
 }

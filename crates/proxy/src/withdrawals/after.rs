@@ -1,17 +1,18 @@
-//! What happens beside calls: a token that is used after its end raises an alert, and a view that grows old ends what
+//! What happens beside calls: a token that is used after its end, or by another than it is bound to, raises an alert, and a view that grows old ends what
 //! still flows.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher as _,
+    hash::{BuildHasher as _, Hash},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use audit::{
     Event,
-    record::{UsedAfterEnd, WithdrawalFacts},
+    record::{TokenUse, UsedAfterEnd, UsedByAnother, WithdrawalFacts},
 };
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use model::{Code, Delegation, Id, Principal, Refusal, Task, Tenant, id::Run, withdrawal::Passage};
 use opentelemetry::{
     KeyValue,
@@ -29,26 +30,40 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Tokens that are told apart at once. More are only counted.
 const MAX_TOLD: usize = 4096;
 
-/// The alerts that were raised lately.
+/// The alerts of a kind that were raised lately, and how many uses there were.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(crate) struct Said {
     told: Mutex<HashMap<u64, Instant>>,
     hasher: RandomState,
     uses: Counter<u64>,
 }
 
 impl Said {
-    pub(super) fn new(meter: &Meter) -> Self {
+    /// Of tokens that were used after their end.
+    pub(super) fn after_end(meter: &Meter) -> Self {
         let uses = meter
             .u64_counter("countersign_used_after_end")
             .with_description("Calls with a token that had been taken back, or whose task had ended")
             .build();
+        Self::new(uses)
+    }
+
+    /// Of tokens that were used by another than they are bound to.
+    pub(crate) fn by_another(meter: &Meter) -> Self {
+        let uses = meter
+            .u64_counter("countersign_used_by_another")
+            .with_description("Calls with a token that is bound to another certificate than the connection's")
+            .build();
+        Self::new(uses)
+    }
+
+    fn new(uses: Counter<u64>) -> Self {
         Self { told: Mutex::default(), hasher: RandomState::new(), uses }
     }
 
-    /// Whether this use gets a record.
-    fn is_due(&self, token: &str, found: &Found, now: Instant) -> bool {
-        let key = self.hasher.hash_one((token, found.withdrawal.as_ref().map(|withdrawal| withdrawal.id.as_str())));
+    /// Whether this use of what `key` names gets a record.
+    fn is_due(&self, key: impl Hash, now: Instant) -> bool {
+        let key = self.hasher.hash_one(key);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.len() >= MAX_TOLD {
             told.retain(|_, at| now.saturating_duration_since(*at) < QUIET);
@@ -61,32 +76,63 @@ impl Said {
     }
 }
 
-/// A call was refused: where its token had been taken back, somebody gets to know.
+/// A call was refused: where its token had been taken back, or is another's, somebody gets to know.
 pub(crate) async fn noticed(sidecar: &Sidecar, refusal: &Refusal, following: Option<&Following>, trail: &Trail) {
+    by_another(sidecar, refusal.code, trail).await;
     let (Some(view), Some(following)) = (&sidecar.withdrawals, following) else { return };
     if !matches!(refusal.code, Code::Withdrawn | Code::TaskEnded | Code::Expired) {
         return;
     }
-    let Some((found, used)) = used(view, refusal.code, following, trail) else { return };
+    let Some((found, alert)) = after_end(view, refusal.code, following, trail) else { return };
     view.late.uses.add(1, &[KeyValue::new("code", refusal.code.as_str())]);
-    if !view.late.is_due(&used.token, &found, net::clock::monotonic()) {
+    let withdrawal = found.withdrawal.as_ref().map(|withdrawal| withdrawal.id.as_str());
+    if !view.late.is_due((&alert.used.token, withdrawal), net::clock::monotonic()) {
         return;
     }
-    tracing::warn!(decision_id = %used.call, code = %used.code, "a token was used after it had been taken back");
-    if let Err(error) = sidecar.ledger.event(Event::UsedAfterEnd(Box::new(used))).await {
+    tracing::warn!(decision_id = %alert.used.call, code = %refusal.code, "a token was used after it had been taken back");
+    raise(sidecar, Event::UsedAfterEnd(Box::new(alert))).await;
+}
+
+/// A bound token that comes over another connection than its holder's was taken from them, or given away.
+async fn by_another(sidecar: &Sidecar, code: Code, trail: &Trail) {
+    let Some((seen, bound_to)) = trail.seen.as_deref().and_then(|seen| Some((seen, seen.bound_to?))) else { return };
+    let presented = presented(trail);
+    // What it was refused for says nothing of that: an expired one is refused before anybody asks who shows it.
+    if presented == Some(bound_to) {
+        return;
+    }
+    sidecar.by_another.uses.add(1, &[KeyValue::new("code", code.as_str())]);
+    if !sidecar.by_another.is_due((&seen.digest, presented), net::clock::monotonic()) {
+        return;
+    }
+    let text = |certificate: [u8; 32]| URL_SAFE_NO_PAD.encode(certificate);
+    let used = token_use(seen.into(), code, trail);
+    tracing::warn!(decision_id = %used.call, %code, "a token was used by another than it is bound to");
+    let alert = UsedByAnother { used, bound_to: text(bound_to), presented: presented.map(text) };
+    raise(sidecar, Event::UsedByAnother(Box::new(alert))).await;
+}
+
+async fn raise(sidecar: &Sidecar, alert: Event) {
+    if let Err(error) = sidecar.ledger.event(alert).await {
         tracing::warn!(%error, "an alert could not be recorded");
     }
 }
 
-fn used(view: &Withdrawals, code: Code, following: &Following, trail: &Trail) -> Option<(Found, UsedAfterEnd)> {
-    let (found, whose) = match (&trail.delegation, &trail.seen) {
+/// The certificate that the call's connection showed.
+fn presented(trail: &Trail) -> Option<[u8; 32]> {
+    trail.arrival.peer.certificate.as_ref().map(|certificate| certificate.x5t_s256)
+}
+
+fn after_end(view: &Withdrawals, code: Code, following: &Following, trail: &Trail) -> Option<(Found, UsedAfterEnd)> {
+    let (found, whose, proved) = match (&trail.delegation, &trail.seen) {
         (Some(delegation), _) => {
             let issued = Issued::new(following, &delegation.token.issuer, delegation.position);
-            (view.look(delegation, issued)?, Whose::from(delegation.as_ref()))
+            (view.look(delegation, issued)?, Whose::from(delegation.as_ref()), delegation.sender.is_constrained())
         }
         (None, Some(seen)) => {
             let issued = Issued::new(following, &seen.issuer, seen.position);
-            (view.find(passages(seen, issued.position.is_some()), issued.position)?, Whose::from(seen.as_ref()))
+            let found = view.find(passages(seen, issued.position.is_some()), issued.position)?;
+            (found, Whose::from(seen.as_ref()), seen.bound_to.is_some() && seen.bound_to == presented(trail))
         }
         (None, None) => return None,
     };
@@ -96,9 +142,12 @@ fn used(view: &Withdrawals, code: Code, following: &Following, trail: &Trail) ->
         position: withdrawal.position,
         at: withdrawal.at,
     });
+    Some((found, UsedAfterEnd { used: token_use(whose, code, trail), proved, withdrawal }))
+}
+
+fn token_use(whose: Whose, code: Code, trail: &Trail) -> TokenUse {
     let Whose { token, user, agent, tenant, run, task } = whose;
-    let call = trail.arrival.id.clone();
-    Some((found, UsedAfterEnd { call, code, token, withdrawal, user, agent, tenant, run, task }))
+    TokenUse { call: trail.arrival.id.clone(), code, token, user, agent, tenant, run, task }
 }
 
 /// What a refused token is known to pass through. Without a position only what is never issued for again counts: of

@@ -39,6 +39,14 @@ impl Binding {
         )
     }
 
+    /// The certificate, where it is bound to one.
+    pub(crate) const fn certificate(self) -> Option<[u8; 32]> {
+        match self {
+            Self::Certificate(certificate) => Some(certificate),
+            Self::None => None,
+        }
+    }
+
     /// Whether this call proves it; on every call, remembered token or not.
     pub(crate) fn check(self, proof: Proof, bearer_allowed: bool) -> Checked<Sender> {
         match (self, proof) {

@@ -234,3 +234,26 @@ async fn who_uses_a_token_after_its_end_is_on_record_once_also_when_it_has_expir
     );
     assert_eq!(alerts[0].text("task_id"), Some("task-1"));
 }
+
+#[tokio::test]
+async fn who_shows_a_token_that_is_bound_to_another_is_on_record_once_also_when_it_has_expired() {
+    // Nobody has to be followed for that.
+    let world = World::new().await;
+    let now = net::clock::now().as_second();
+    let cnf = json!({ "x5t#S256": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" });
+    let bound = world.token(&json!({ "cnf": cnf, "jti": "bound" }));
+    let expired = world.token(&json!({ "cnf": cnf, "jti": "old", "iat": now - 300, "exp": now - 100 }));
+    for _ in 0..3 {
+        assert_eq!(code(&world, "GET", ORDER, &bound).await, (401, json!("wrong_sender")));
+        assert_eq!(code(&world, "GET", ORDER, &expired).await, (401, json!("expired")));
+    }
+    // One that is bound in a way that nobody can check, and one that is bound to nobody, say nothing of that.
+    let strange = world.token(&json!({ "cnf": { "jkt": "x" } }));
+    assert_eq!(code(&world, "GET", ORDER, &strange).await, (401, json!("wrong_sender")));
+    assert_eq!(code(&world, "GET", ORDER, &world.token(&json!({}))).await.0, 200);
+    let alerts = world.records("alert.raised").await;
+    let told: Vec<_> = alerts.iter().map(|alert| (alert.text("alert"), alert.text("code"))).collect();
+    assert_eq!(told, [(Some("used_by_another"), Some("wrong_sender")), (Some("used_by_another"), Some("expired"))]);
+    assert_eq!(alerts[0].text("bound_to"), Some("0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"));
+    assert_eq!((alerts[0].text("presented"), alerts[0].text("task_id")), (None, Some("task-1")));
+}

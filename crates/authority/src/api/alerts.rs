@@ -1,0 +1,88 @@
+//! `/v1/alerts` for enrolled sidecars: what they are alarmed by, so far as the authority acts on it by rule.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use jiff::Timestamp;
+use model::{AgentStatus, Id, Principal, Tenant, id::DecisionMark};
+use net::{Body, BoxError};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::json;
+use store::{AgentChange, Sidecar, Writer};
+
+use super::{body, problem::Problem, read};
+use crate::{Authority, config::SuspendOn, refused::json_response};
+
+/// An alert, as a sidecar's record has it. What else it says is for people.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Told {
+    /// What it is: `used_after_end`.
+    alert: String,
+    /// The call that raised it.
+    call: Id<DecisionMark>,
+    /// Whether whoever used the token proved to be whom it was given to.
+    #[serde(default)]
+    proved: bool,
+    /// The agent that the token names.
+    #[serde(default)]
+    agent: Option<Principal>,
+    /// The tenant that it names.
+    #[serde(default)]
+    tenant: Option<Id<Tenant>>,
+}
+
+impl Authority {
+    /// Takes notice of an alert, and suspends the agent where a rule says so.
+    pub(super) async fn alarmed<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Body>, Problem>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<BoxError>,
+    {
+        let now = net::clock::now();
+        let sidecar = self.sidecar(headers, now).await?;
+        let _place = self.uplink(&sidecar)?;
+        let told: Told = body::parse(&read(headers, body).await?)?;
+        let suspended = match told.ruled(&self.settings.suspend) {
+            true => self.suspend_by_rule(&sidecar, &told, now).await?,
+            false => false,
+        };
+        Ok(json_response(StatusCode::OK, &json!({ "suspended": suspended })))
+    }
+
+    /// Whether the agent is suspended by this. What the sidecar does not serve it has nothing to say of.
+    async fn suspend_by_rule(&self, sidecar: &Sidecar, told: &Told, now: Timestamp) -> Result<bool, Problem> {
+        let (Some(agent), Some(tenant)) = (&told.agent, &told.tenant) else { return Ok(false) };
+        let served = sidecar.serves.tenants.contains(tenant)
+            && sidecar.serves.agents.as_ref().is_none_or(|served| served.contains(&agent.id));
+        let Some(found) = self.store.agent(&agent.issuer, &agent.id).await?.filter(|_| served) else {
+            return Ok(false);
+        };
+        if found.agent.status != AgentStatus::Active || !found.agent.tenants.contains(tenant) {
+            return Ok(false);
+        }
+        let writer = Writer {
+            by: format!("sidecar:{}", sidecar.id),
+            reason: Some(format!("by rule: {}, call {}", told.alert, told.call)),
+            now,
+            // Told twice, it is one suspension: whoever lifted it meanwhile is not overruled by the same call.
+            idempotency: Some(format!("{}:{}", told.alert, told.call)),
+        };
+        let change = AgentChange { status: Some(AgentStatus::Suspended), ..AgentChange::default() };
+        let committed = self.store.change_agent(&writer, &agent.issuer, &agent.id, change).await?;
+        self.recorded(committed.position).await?;
+        tracing::warn!(agent = %agent.id, alert = told.alert, "an agent is suspended by rule");
+        Ok(!committed.replayed)
+    }
+}
+
+impl Told {
+    /// Whether a rule suspends for it: only where it is shown that it was the agent itself.
+    fn ruled(&self, rules: &std::collections::BTreeSet<SuspendOn>) -> bool {
+        self.proved && rules.iter().any(|rule| rule.as_str() == self.alert)
+    }
+}
+
+/// What the body may be.
+pub(super) fn schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Told>()
+}
