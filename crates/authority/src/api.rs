@@ -169,13 +169,13 @@ impl Authority {
             }
             Route::LedgerErasures => return self.erasures(&head.headers, body).await,
             Route::LedgerHeads => return self.anchor(&head.headers, body).await,
+            Route::Alerts => return self.alarmed(&head.headers, body).await,
             Route::Limits => return self.lease(&head.headers, body).await,
             Route::Changes => return self.follow(&head.headers, head.uri.query()).await,
             Route::Description => return Ok(json_response(StatusCode::OK, openapi::document())),
             Route::Enrol => return self.join(peer, &head.headers, body).await,
             _ => {}
         }
-            Route::Alerts => return self.alarmed(&head.headers, body).await,
         let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let now = net::clock::now();
         let _room = Arc::clone(&self.api.room).try_acquire_owned().map_err(|_| full())?;

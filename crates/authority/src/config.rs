@@ -1,5 +1,6 @@
 //! The authority's own section of its configuration, and what it resolves to.
 
+mod alerts;
 mod database;
 mod enrolment;
 mod events;
@@ -15,6 +16,7 @@ use policy::PolicySource;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use self::alerts::{AlertsConfig, SuspendOn};
 pub use self::database::{DatabaseConfig, PostgresConfig};
 pub(crate) use self::enrolment::Enrolments;
 pub(crate) use self::events::{Poll, Transmitter};
@@ -59,6 +61,9 @@ pub struct AuthorityConfig {
     /// Who tells of revoked sessions and disabled accounts (Shared Signals Framework, CAEP, RISC).
     #[serde(default)]
     pub events: Vec<TransmitterConfig>,
+    /// What is done by rule where a sidecar is alarmed.
+    #[serde(default)]
+    pub alerts: AlertsConfig,
     /// A file that declares agents, grants and tasks: what is new or changed in it becomes part of the state at start.
     #[serde(default)]
     pub store: Option<PathBuf>,
@@ -137,6 +142,8 @@ pub struct AuthoritySettings {
     pub(crate) subject_audiences: Vec<String>,
     /// Whose tokens open `/v1`.
     pub(crate) management: Option<Management>,
+    /// The alerts that an agent is suspended for.
+    pub(crate) suspend: BTreeSet<SuspendOn>,
     /// Whether clients are asked for a certificate.
     pub(crate) client_certificates: bool,
     /// Who may join as a sidecar by what they are.
@@ -269,6 +276,7 @@ impl AuthorityConfig {
             max_agents: self.max_agents,
             sidecars: self.sidecars.iter().map(|group| group.audience.clone()).collect(),
             subject_audiences: self.subject_audiences.clone(),
+            suspend: self.alerts.suspend.clone(),
             management: self.management.as_ref().map(|management| management.resolve(self)).transpose()?,
             client_certificates: false,
             enrolments: self.enrolment.resolve()?,
@@ -291,6 +299,7 @@ mod tests {
             subject_audiences: Vec::new(),
             management: None,
             policy: Vec::new(),
+            alerts: AlertsConfig::default(),
             enrolment: EnrolmentConfig::default(),
             events: Vec::new(),
             shipped: ShippedConfig::default(),

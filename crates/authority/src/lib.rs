@@ -174,7 +174,7 @@ impl Authority {
         let shelf = Shelf::new(settings.shipped.clone());
         shipped::retire(shelf.clone(), settings.retention, ledger.clone(), tasks);
         if let Some(management) = &settings.management {
-            ages::watch(store.clone(), management.credential_max_age, tasks);
+            ages::watch(store.clone(), ledger.clone(), management.credential_max_age, tasks);
         }
         Ok(Self {
             audiences: SubjectAudiences {
@@ -234,6 +234,7 @@ impl Authority {
             Endpoint::Revocation => self.revoke(&peer, request).await,
             Endpoint::Introspection => self.introspect(&peer, request).await,
             Endpoint::Logout => self.logout(&peer, request).await,
+            Endpoint::Events => self.pushed(&peer, request).await,
             Endpoint::Keys => self.published_keys().await,
             Endpoint::Metadata => public(&metadata::document(&self.settings)),
             Endpoint::Live => json_response(StatusCode::OK, &json!({ "live": true })),

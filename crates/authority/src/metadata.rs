@@ -127,6 +127,7 @@ mod tests {
             max_agents: 4,
             sidecars: vec!["urn:example:support".to_owned()],
             subject_audiences: Vec::new(),
+            suspend: std::collections::BTreeSet::new(),
             management: None,
             client_certificates: false,
             enrolments: crate::config::Enrolments::default(),

@@ -1,5 +1,6 @@
 //! The token endpoint as its clients meet it: through the HTTP handler, with real keys, files and ledger.
 
+mod ages;
 mod client;
 mod confusion;
 mod enrol;
@@ -98,6 +99,7 @@ async fn an_issuer_of_delegated_tokens_has_no_place_beside_the_authority() {
         subject_audiences: Vec::new(),
         management: None,
         policy: Vec::new(),
+        alerts: crate::config::AlertsConfig::default(),
         enrolment: crate::config::EnrolmentConfig::default(),
         events: Vec::new(),
         shipped: crate::config::ShippedConfig::default(),

@@ -211,7 +211,6 @@ impl Verifier {
         audiences: &SubjectAudiences,
         now: Timestamp,
     ) -> Result<VerifiedSubject, Box<Rejection>> {
-    ) -> Result<VerifiedSubject, Box<Rejection>> {
         self.verify_subject_of(compact, audiences, Proof::None, now).await
     }
 
@@ -225,6 +224,7 @@ impl Verifier {
         audiences: &SubjectAudiences,
         proof: Proof,
         now: Timestamp,
+    ) -> Result<VerifiedSubject, Box<Rejection>> {
         let token = shape::parse(compact, None).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;

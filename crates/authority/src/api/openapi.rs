@@ -192,8 +192,6 @@ impl Operation {
     }
 }
 
-/// RFC 9457.
-fn problem() -> Value {
 impl Operation {
     /// What a parameter of the query may be.
     fn parameter(&self, name: &str) -> Value {
@@ -217,6 +215,8 @@ impl Operation {
     }
 }
 
+/// RFC 9457.
+fn problem() -> Value {
     json!({
         "type": "object",
         "required": ["type", "title", "status", "detail", "code"],

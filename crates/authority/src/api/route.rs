@@ -29,6 +29,8 @@ pub(crate) enum Route {
     Ledgers,
     /// `/v1/ledgers/{id}`
     Ledger(String),
+    /// `/v1/alerts`: for enrolled sidecars.
+    Alerts,
     /// `/v1/limits`: for enrolled sidecars.
     Limits,
     /// `/v1/sidecars`
@@ -80,13 +82,13 @@ impl Route {
             ["openapi.json"] => Self::Description,
             ["withdrawals"] => Self::Withdrawals,
             ["changes"] => Self::Changes,
+            ["alerts"] => Self::Alerts,
             ["limits"] => Self::Limits,
             ["ledger-heads"] => Self::LedgerHeads,
             ["ledger-segments"] => Self::LedgerSegments,
             ["ledger-erasures"] => Self::LedgerErasures,
             ["ledgers"] => Self::Ledgers,
             ["ledgers", id] => Self::Ledger(owned(id)),
-            ["alerts"] => Self::Alerts,
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -126,6 +128,7 @@ impl Route {
             | Self::Grant(_)
             | Self::Task(_) => &[Method::GET],
             Self::Enrol
+            | Self::Alerts
             | Self::Limits
             | Self::LedgerHeads
             | Self::LedgerErasures
@@ -136,7 +139,6 @@ impl Route {
             | Self::RemoveCredential(..)
             | Self::ChangeGrant(_)
             | Self::WithdrawGrant(_)
-            | Self::Alerts
             | Self::EndTask(_)
             | Self::StageTask(_) => &[Method::POST],
         }
@@ -183,6 +185,7 @@ impl Route {
             Self::Description => "openapi.json",
             Self::Withdrawals => "withdrawals",
             Self::Changes => "changes",
+            Self::Alerts => "alerts",
             Self::Limits => "limits",
             Self::LedgerHeads => "ledger-heads",
             Self::LedgerSegments => "ledger-segments",
@@ -193,7 +196,6 @@ impl Route {
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
             Self::RemoveSidecar(_) => "sidecars/{id}/remove",
-            Self::Alerts => "alerts",
             Self::Agents => "agents",
             Self::Agent(_) => "agents/{id}",
             Self::StepAgent(_, Step::Suspend) => "agents/{id}/suspend",

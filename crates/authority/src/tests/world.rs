@@ -91,6 +91,7 @@ impl World {
                 .unwrap(),
             ),
             policy: Vec::new(),
+            alerts: crate::config::AlertsConfig::default(),
             enrolment: crate::config::EnrolmentConfig::default(),
             events: Vec::new(),
             shipped: crate::config::ShippedConfig::default(),

@@ -82,6 +82,14 @@ impl AuthorityConfig {
         for source in &mut self.authority.policy {
             files::place(base, &mut source.path);
         }
+        for cluster in &mut self.authority.enrolment.kubernetes {
+            files::place_keys(base, &mut cluster.keys);
+        }
+        for transmitter in &mut self.authority.events {
+            let (keys, secrets) = transmitter.files();
+            files::place_keys(base, keys);
+            secrets.for_each(|path| files::place(base, path));
+        }
         if let Some(path) = &mut self.authority.store {
             files::place(base, path);
         }

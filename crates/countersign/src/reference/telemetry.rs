@@ -81,6 +81,16 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "Calls with a verified token that had been taken back, or whose task had ended, by what they were refused with.",
     ),
     (
+        "countersign_used_by_another_total",
+        "code",
+        "Calls with a verified token that is bound to another certificate than the connection's, by what they were refused with.",
+    ),
+    (
+        "countersign_alerts_untold_total",
+        "",
+        "Alerts that are on record and could not be told to the webhook, or by a sidecar to its authority.",
+    ),
+    (
         "countersign_limit_lease_failures_total",
         "",
         "Calls that needed a slice of a cumulative limit and could not have one, because the authority gave no answer or refused.",

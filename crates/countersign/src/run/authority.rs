@@ -15,7 +15,7 @@ use super::{
     apart, descriptors,
     findings::Findings,
     ledger, listen, prepare,
-    sidecar::{key_clients, packages},
+    sidecar::{client, key_clients, packages},
     stop::StopSignals,
     trial,
 };
@@ -73,7 +73,8 @@ fn look(
     let directory = document.directory().to_owned();
     document.value.place(&directory);
     let config = &document.value;
-    let settings = findings.take(config.authority.resolve());
+    let asks = config.listen.tls.as_ref().is_some_and(net::ServerTlsConfig::asks_clients);
+    let settings = findings.take(config.authority.resolve()).map(|settings| settings.with_client_certificates(asks));
     for issuer in config.issuers.iter().filter(|issuer| issuer.role != Role::Subject) {
         findings.problem(format!(
             "issuer {}: has to have role `subject`: delegated tokens are this authority's own",
@@ -93,8 +94,8 @@ fn look(
     }
     prepare::private(&config.authority.keys.dir, findings);
     let policy = steering(&config.authority.policy, findings);
-    prepare::ledger(&config.ledger, findings);
     let webhook = alerts::webhook(&config.alerts, environment, findings);
+    prepare::ledger(&config.ledger, findings);
     if config.ledger.ship.is_some() {
         findings.problem("ledger.ship: is for sidecars; nobody takes what an authority would ship");
     }
@@ -293,12 +294,12 @@ pub(crate) async fn start(
         for event in [Event::ConfigActivated { revision, catalogue: None }].into_iter().chain(policy) {
             ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
         }
-        Authority::new(parts, &key_clients(&roots)?, &background).await.map_err(Failure::configuration)
         let webhook = match webhook {
             Some(webhook) => Some(webhook.outbox(&client(&roots, UrlTrust::Operator)?, &background)),
             None => None,
         };
         alerts::tell(&ledger, Outboxes { webhook, authority: None });
+        Authority::new(parts, &key_clients(&roots)?, &background).await.map_err(Failure::configuration)
     };
     let authority = match begun.await {
         Ok(authority) => Arc::new(authority),
@@ -308,6 +309,7 @@ pub(crate) async fn start(
             return Err(failure);
         }
     };
+    authority.ask_transmitters(&key_clients(&roots)?.operator, &background);
     if let Some(health) = health {
         let seen = ledger.clone();
         health::serve(health, &background, metrics, move || Readiness::of([("ledger", Check::of(seen.healthy()))]));
