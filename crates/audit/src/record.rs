@@ -110,7 +110,7 @@ impl Subject {
     /// The calling agent's registration, where it was looked up.
     pub fn registration(&self) -> Option<&Agent> {
         match self {
-            Self::Question(question) => Some(&question.agent),
+            Self::Question(question) => Some(&*question.agent),
             Self::Partial(partial) => partial.registration.as_ref(),
         }
     }

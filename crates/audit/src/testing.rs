@@ -99,7 +99,7 @@ pub(crate) fn question(id: &str, delegation: Arc<Delegation>) -> Question {
             parameters,
         },
         delegation,
-        agent: Agent { id: name("support-v2"), ..agent },
+        agent: Agent { id: name("support-v2"), ..agent }.into(),
         limits: Vec::new(),
         facts,
     }

@@ -26,7 +26,7 @@ pub struct Question {
     /// What the token proved.
     pub delegation: Arc<Delegation>,
     /// The calling agent's registration.
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     /// The limits that this call would be charged against, and how they stand.
     pub limits: Vec<LimitState>,
     /// What was read about the resource: every fact that the tool declares, unread leaves null.

@@ -154,7 +154,8 @@ pub(crate) fn question() -> Question {
             actions: ["notes.draft", "orders.read", "refunds.create"].into_iter().map(id::<Action>).collect(),
             tenants: BTreeSet::from([id("acme")]),
             status: AgentStatus::Active,
-        },
+        }
+        .into(),
         limits: Vec::new(),
         facts: order(placed_by("alice"), open()),
     }

@@ -31,7 +31,7 @@ use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::Serialize;
 
 use self::{
-    authority::{Detail, Limit, limits},
+    authority::{Detail, Details, Limit, limits},
     quantity::{Leaf, LimitState, moment, nanoseconds},
 };
 
@@ -155,7 +155,8 @@ struct Hop<'a> {
     /// Whether what it held covers this call, relations aside; null for a hop that only nested `act` names.
     covers: Option<bool>,
     /// The elements it held, of which one single one has to hold a call; null for a hop that only nested `act` names.
-    details: Option<Vec<Detail<'a>>>,
+    #[schemars(with = "Option<Vec<Detail<'a>>>")]
+    details: Option<Details<'a>>,
     /// The grant it acted under.
     grant: Option<&'a Id<Grant>>,
     /// Its name at `issuer`.
@@ -292,7 +293,7 @@ impl<'a> Hop<'a> {
             issuer: &hop.principal.issuer,
             instance: hop.instance.as_deref(),
             scope: authority.map(|held| held.scope.iter().collect()),
-            details: authority.map(|held| held.elements.iter().map(Detail::of).collect()),
+            details: authority.map(|held| Details(&held.elements)),
             covers: authority.map(|held| held.covering(demand).is_ok()),
             grant: hop.grant.as_ref(),
             verified: hop.evidence,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{
-    Agent, Code, Decision, Delegation, Element, Facts, Limits, Principal, Question, Refusal, Verdict, fact,
+    Code, Decision, Delegation, Element, Facts, Limits, Principal, Question, Refusal, Verdict, fact,
     limits::{Claim, claims},
     question::LimitState,
 };
@@ -128,7 +128,7 @@ pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds<'_>, fac
         request: call.request.clone(),
         call: call.facts.clone(),
         delegation: Arc::clone(delegation),
-        agent: Agent::clone(bounds.agent()),
+        agent: Arc::clone(bounds.agent()),
         limits: claims.iter().map(state).collect(),
         facts: facts.facts().clone(),
     };

@@ -8,7 +8,7 @@ use audit::{
     record::{Digest, Mode, Outcome, Partial, Revisions, Subject},
 };
 use jiff::Timestamp;
-use model::{Code, Decision, Reason, Refusal, Verdict};
+use model::{Agent, Code, Decision, Reason, Refusal, Verdict};
 use tokio::sync::watch;
 
 use crate::{approve::Permit, reserve::Charge, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
@@ -216,7 +216,7 @@ fn without_values(mut record: CallDecided) -> CallDecided {
             effect: Some(question.call.effect),
             resource: Some(question.call.resource.clone()),
             parameters: None,
-            registration: Some(question.agent.clone()),
+            registration: Some(Agent::clone(&question.agent)),
         },
         Subject::Partial(partial) => *partial,
     };

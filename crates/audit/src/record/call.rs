@@ -347,7 +347,7 @@ pub(crate) fn question(
             parameters: written.parameters,
         },
         delegation: delegation.into(),
-        agent,
+        agent: agent.into(),
         limits: written.limits.into_iter().map(WrittenLimit::read).collect::<Result<_, _>>()?,
         facts: written.facts,
     })

@@ -165,7 +165,8 @@ prop_compose! {
         question.facts = facts;
         question.request.headers = headers;
         question.limits = limits.into_iter().map(limit).collect();
-        question.agent = Agent { owner, issuer, id, status: AgentStatus::Suspended, ..question.agent };
+        let agent = Agent::clone(&question.agent);
+        question.agent = Agent { owner, issuer, id, status: AgentStatus::Suspended, ..agent }.into();
         question
     }
 }

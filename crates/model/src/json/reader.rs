@@ -114,10 +114,16 @@ impl<'a> Reader<'a> {
         let mut string = String::new();
         loop {
             let rest = self.rest();
-            let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-            let length = rest.bytes().position(|byte| !plain(byte)).unwrap_or(rest.len());
-            string.push_str(rest.get(..length).unwrap_or_default());
+            let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+            let length = rest.bytes().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+            let plain = rest.get(..length).unwrap_or_default();
             self.at += length;
+            // Most strings are plain to their end, and take as much room as they need.
+            if string.is_empty() && self.peek() == Some(b'"') {
+                self.at += 1;
+                return Ok(plain.to_owned());
+            }
+            string.push_str(plain);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Action, Element, Id, Limits, Tool};
+use model::{Action, Element, Id, Limits, Tool, authority::Elements};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::quantity::Quantity;
 
@@ -16,11 +16,32 @@ pub(super) struct Detail<'a> {
     /// The pattern of resources it allows them on: `orders/*`.
     identifier: String,
     /// Its limits, by name.
-    limits: BTreeMap<&'a str, Limit<'a>>,
+    #[schemars(with = "BTreeMap<&'a str, Limit<'a>>")]
+    limits: Named<'a>,
     /// The tools it allows them on, sorted.
     locations: &'a BTreeSet<Id<Tool>>,
     /// The relations it asks for: `{"order.placed_by": "$user"}`.
     r#where: &'a BTreeMap<String, String>,
+}
+
+/// The elements that a hop held, each made when it is written: most of what a call's input has are these.
+#[derive(Debug)]
+pub(super) struct Details<'a>(pub(super) &'a Elements);
+
+impl Serialize for Details<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Detail::of))
+    }
+}
+
+/// Limits by name, likewise.
+#[derive(Debug)]
+pub(super) struct Named<'a>(&'a Limits);
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, limit)| (name, Limit::of(limit))))
+    }
 }
 
 /// One limit. Leaves that its kind does not have are null.
@@ -42,7 +63,7 @@ impl<'a> Detail<'a> {
             actions: &element.actions,
             locations: &element.locations,
             identifier: element.identifier.to_string(),
-            limits: limits(&element.limits),
+            limits: Named(&element.limits),
             r#where: &element.relations,
         }
     }

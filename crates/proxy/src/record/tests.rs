@@ -34,7 +34,7 @@ fn large(arrival: &Arrival) -> Question {
             parameters,
         },
         delegation: Arc::new(delegation()),
-        agent: agent("helper"),
+        agent: agent("helper").into(),
         limits: Vec::new(),
         facts: Facts::default(),
     }

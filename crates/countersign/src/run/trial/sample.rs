@@ -74,7 +74,7 @@ fn question(
             resource: action.resource.fill(&variables).unwrap_or_default(),
             parameters,
         },
-        agent: registered(Id::new(WORD)?, all.clone(), tenants.clone()),
+        agent: registered(Id::new(WORD)?, all.clone(), tenants.clone()).into(),
         delegation: Arc::new(delegation(catalogue, all, tenant)?),
         limits: Vec::new(),
         facts: Facts(facts.collect()),

@@ -23,9 +23,9 @@ const CHANGES: [Change; 24] = [
     |question| question.call.resource = "orders/18".to_owned(),
     |question| question.call.parameters = fixture::amount("20.01", "USD"),
     |question| question.call.parameters = fixture::amount("20.00", "EUR"),
-    |question| question.agent.owner = String::new(),
-    |question| question.agent.status = model::AgentStatus::Suspended,
-    |question| drop(question.agent.actions.pop_first()),
+    |question| agent(question).owner = String::new(),
+    |question| agent(question).status = model::AgentStatus::Suspended,
+    |question| drop(agent(question).actions.pop_first()),
     |question| question.facts = fixture::order(fixture::placed_by("bob"), fixture::open()),
     |question| question.facts = fixture::order(FactValue::Null, fixture::open()),
     |question| question.facts = fixture::order(fixture::placed_by("alice"), FactValue::Text("closed".to_owned())),
@@ -39,6 +39,10 @@ const CHANGES: [Change; 24] = [
     },
     |question| delegation(question).token.expires_at = "2026-11-22T10:04:00Z".parse().unwrap(),
 ];
+
+fn agent(question: &mut Question) -> &mut model::Agent {
+    Arc::make_mut(&mut question.agent)
+}
 
 fn delegation(question: &mut Question) -> &mut model::Delegation {
     Arc::make_mut(&mut question.delegation)
