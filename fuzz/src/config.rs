@@ -15,7 +15,7 @@ use crate::environment::Environment;
 /// One of everything that sections are made of.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "read by a parser that is under test, or used by the binary only")]
+#[expect(dead_code, reason = "read by a parser that is under test, or used by the binary only")]
 struct Sections {
     issuers: Option<Vec<token::IssuerConfig>>,
     ledger: Option<audit::LedgerConfig>,

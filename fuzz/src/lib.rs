@@ -3,7 +3,7 @@
 
 pub mod config;
 #[path = "../../crates/countersign/src/environment.rs"]
-#[allow(dead_code, reason = "read by a parser that is under test, or used by the binary only")]
+#[expect(dead_code, reason = "read by a parser that is under test, or used by the binary only")]
 mod environment;
 #[path = "targets/mod.rs"]
 mod targets;
