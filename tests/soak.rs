@@ -63,7 +63,7 @@ impl Form {
                 tokens_per_second: number("COUNTERSIGN_SOAK_TOKENS").unwrap_or(40),
                 streams: 8,
                 connections: 24,
-                pause: Duration::from_secs(number("COUNTERSIGN_SOAK_PAUSE").unwrap_or(15)),
+                pause: Duration::from_secs(number("COUNTERSIGN_SOAK_PAUSE").unwrap_or(5)),
                 tolerance: 0.05,
             },
         }
