@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, step: Step) {
+    fn step(&mut self, step: &Step) {
         // What was late arrives now; one that was overtaken is refused.
         if let Some(asked) = self.late.pop_front() {
             let known = self.counter.leases.get(&asked.lease.to_string()).copied().unwrap_or_default();
@@ -160,7 +160,7 @@ impl World {
                 drop(self.counter.lease(&asked));
             }
         }
-        match step {
+        match *step {
             Step::Call { who, units, max, way } => {
                 let claim = claim(units, max);
                 let slice = Arc::clone(&self.slices[who]);
@@ -204,7 +204,7 @@ proptest! {
     fn no_limit_is_ever_overspent(steps in prop::collection::vec(step(), 1..120)) {
         let mut world = World::new();
         for step in steps {
-            world.step(step.clone());
+            world.step(&step);
             let under_way: u64 = world.calls.iter().map(|(_, units)| units).sum();
             prop_assert!(world.spent + under_way <= MAX, "{} spent, {under_way} under way after {step:?}", world.spent);
             let held: u64 = world.counter.leases.values().map(|(_, amount)| amount).sum();
@@ -242,7 +242,7 @@ async fn many_calls_at_once_at_two_sidecars_share_what_there_is_and_no_more() {
         call.join().await.unwrap();
     }
     let sent = sent.load(Ordering::Relaxed);
-    assert!(sent <= 1_000 && sent >= 900, "{sent}");
+    assert!((900..=1_000).contains(&sent), "{sent}");
     let asked = counter.lock().unwrap().asked;
     assert!(asked < 70, "a slice is asked for, not each call: {asked}");
 }
