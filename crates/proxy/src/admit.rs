@@ -90,7 +90,7 @@ pub(crate) fn credential(incoming: &Incoming) -> Result<&str, Box<Refusal>> {
 fn is_token68(text: &str) -> bool {
     let body = text.trim_end_matches('=');
     let allowed = |byte: u8| {
-        let letter = (b'a'..=b'z').contains(&(byte | 0x20));
+        let letter = (byte | 0x20).is_ascii_lowercase();
         // Hyphen, full stop, slash and digits stand in one row.
         letter | (b'-'..=b'9').contains(&byte) | (byte == b'_') | (byte == b'~') | (byte == b'+')
     };

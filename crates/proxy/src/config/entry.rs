@@ -174,8 +174,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(listener: Value, agents: Value) -> Option<EntryError> {
-        let mut listener = listener;
+    fn refused(mut listener: Value, agents: &Value) -> Option<EntryError> {
         listener["entry"] = json!({ "exchanged": { "agents": agents } });
         let listener: AgentListenerConfig = serde_json::from_value(listener).unwrap();
         listener.entry.check(&listener).err()
@@ -196,20 +195,20 @@ mod tests {
         tls["tls"] = json!({
             "certificate": "c.pem", "key": { "file": "k.pem" }, "trust_domains": { "acme.example": "bundle.pem" },
         });
-        assert_eq!(refused(tcp(), json!([agent("one", &anybody)])), None);
-        assert_eq!(refused(unix(), json!([agent("one", &uid(1001)), agent("two", &uid(1002))])), None);
-        assert_eq!(refused(tls, json!([agent("one", &svid)])), None);
-        assert_eq!(refused(tcp(), json!([])), Some(EntryError::Nobody));
-        assert_eq!(refused(tcp(), json!([agent("one", &uid(1001))])), Some(EntryError::NoUids(one())));
-        assert_eq!(refused(tcp(), json!([agent("one", &svid)])), Some(EntryError::NoSvids(one())));
+        assert_eq!(refused(tcp(), &json!([agent("one", &anybody)])), None);
+        assert_eq!(refused(unix(), &json!([agent("one", &uid(1001)), agent("two", &uid(1002))])), None);
+        assert_eq!(refused(tls, &json!([agent("one", &svid)])), None);
+        assert_eq!(refused(tcp(), &json!([])), Some(EntryError::Nobody));
+        assert_eq!(refused(tcp(), &json!([agent("one", &uid(1001))])), Some(EntryError::NoUids(one())));
+        assert_eq!(refused(tcp(), &json!([agent("one", &svid)])), Some(EntryError::NoSvids(one())));
         let unlisted = EntryError::NotAllowed { agent: one(), uid: 7 };
-        assert_eq!(refused(unix(), json!([agent("one", &uid(7))])), Some(unlisted));
+        assert_eq!(refused(unix(), &json!([agent("one", &uid(7))])), Some(unlisted));
         for other in [anybody, uid(1001)] {
             let both = json!([agent("two", &uid(1001)), agent("one", &other)]);
-            assert_eq!(refused(unix(), both), Some(EntryError::Shared(one())), "{other}");
+            assert_eq!(refused(unix(), &both), Some(EntryError::Shared(one())), "{other}");
         }
         let closed = json!({ "tcp": "127.0.0.1:0" });
-        assert_eq!(refused(closed, json!([agent("one", &json!("anybody"))])), Some(EntryError::Bearer));
+        assert_eq!(refused(closed, &json!([agent("one", &json!("anybody"))])), Some(EntryError::Bearer));
         let plain: AgentListenerConfig = serde_json::from_value(json!({ "tcp": "127.0.0.1:0" })).unwrap();
         assert_eq!((plain.entry.check(&plain), &plain.entry), (Ok(()), &EntryConfig::Delegated));
     }

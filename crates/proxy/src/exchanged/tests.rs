@@ -181,7 +181,7 @@ async fn many_wait_for_one_exchange_and_whoever_began_it_may_leave() {
     let calls: Vec<_> = (0..50)
         .map(|_| {
             let (world, alice) = (Arc::clone(&world), alice.clone());
-            tokio::spawn(async move { read(&world, &alice).await.0 })
+            world.tasks.clone().spawn("call", async move { read(&world, &alice).await.0 })
         })
         .collect();
     while told.asked() == 0 {
@@ -192,7 +192,7 @@ async fn many_wait_for_one_exchange_and_whoever_began_it_may_leave() {
     }
     told.waits.send_replace(false);
     for call in calls {
-        assert!(call.await.map_or(true, |status| status == 200));
+        assert!(call.join().await.map_or(true, |status| status == 200));
     }
     assert_eq!((read(&world, &alice).await.0, told.asked()), (200, 1));
 
