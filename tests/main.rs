@@ -22,6 +22,8 @@ mod config;
 mod corpus;
 mod demo;
 mod differential;
+mod enrol;
+mod events;
 mod examples;
 mod exchanged;
 mod faults;

@@ -30,20 +30,21 @@ use crate::support::{
 };
 
 /// Signs certificates for listener and agents.
-struct Authority {
-    pem: String,
+pub(crate) struct Authority {
+    /// Its certificate.
+    pub(crate) pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate with its key, in files that `curl` takes.
-struct Identity {
-    certificate: PathBuf,
-    key: PathBuf,
-    thumbprint: String,
+pub(crate) struct Identity {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) thumbprint: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -51,7 +52,7 @@ impl Authority {
     }
 
     /// Writes `NAME.pem` and `NAME-key.pem`; a name that is a SPIFFE ID makes an X.509-SVID.
-    fn sign(&self, directory: &Path, file: &str, name: &str) -> Identity {
+    pub(crate) fn sign(&self, directory: &Path, file: &str, name: &str) -> Identity {
         self.sign_until(directory, file, name, None)
     }
 

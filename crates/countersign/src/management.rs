@@ -3,10 +3,10 @@
 
 pub(crate) mod table;
 
-use std::{fs, io::Read, path::PathBuf, time::Duration};
+use std::{fs, io::Read, path::PathBuf, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use net::{Body, ClientOptions, HttpClient, Plaintext, Roots, UrlTrust};
+use net::{Body, ClientOptions, ClientTls, HttpClient, Plaintext, Roots, UrlTrust};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -93,6 +93,11 @@ pub(crate) struct Client {
 impl Place {
     /// A client that shows nothing of whoever asks.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
+        self.client_with(None)
+    }
+
+    /// The same with a client certificate.
+    pub(crate) fn client_with(&self, certificate: Option<ClientTls>) -> Result<Client, Failure> {
         let usage = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("--authority: {error}"));
         let url = net::check_operator_url(&self.authority, Plaintext::LoopbackOnly).map_err(|error| usage(&error))?;
         if url.query().is_some() {
@@ -109,7 +114,11 @@ impl Place {
         let runtime = runtime.map_err(|error| Failure::because(Exit::Unavailable, "cannot start", error))?;
         let http = {
             let _inside = runtime.enter();
-            HttpClient::new(ClientOptions::new(tls, UrlTrust::Operator))
+            let believing = HttpClient::new(ClientOptions::new(tls, UrlTrust::Operator));
+            match certificate {
+                Some(certificate) => believing.apart(Some(Arc::new(certificate))),
+                None => believing,
+            }
         };
         Ok(Client { http, runtime, url: self.authority.trim_end_matches('/').to_owned(), token: None })
     }

@@ -14,6 +14,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ConfigBuilder, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use crate::{BoxError, peer::PeerCertificate};
+
 /// Which certificate authorities a client believes.
 #[derive(Clone, Debug)]
 pub enum Roots {
@@ -78,6 +80,15 @@ pub(crate) fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifi
     ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)
+}
+
+/// Whom the first certificate in `pem` names, believed or not.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn first_certificate(pem: &[u8]) -> Result<PeerCertificate, BoxError> {
+    let first = CertificateDer::pem_slice_iter(pem).next().ok_or(TlsError::NoCertificate)?.map_err(TlsError::Pem)?;
+    Ok(PeerCertificate::read(&first)?)
 }
 
 fn authorities(pem: &[u8]) -> Result<RootCertStore, TlsError> {

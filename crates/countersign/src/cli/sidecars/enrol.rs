@@ -7,7 +7,9 @@ use std::{
     process::ExitCode,
 };
 
-use secrecy::ExposeSecret;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use net::{ClientTls, ClientTlsConfig, SecretSource};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use token::{Algorithm, SigningKey, prove_possession};
 
@@ -16,10 +18,11 @@ use crate::{
     management::{Place, print, secret, table},
 };
 
-/// Make this sidecar's key and join an authority with it, by a token that `countersign sidecars invite` made.
+/// Make this sidecar's key and join an authority with it: by a token that `countersign sidecars invite` made, by a
+/// Kubernetes service account, or by an X.509-SVID.
 ///
 /// The key is made here and stays here, for this user alone. Where the answer was lost, the same command with the same
-/// token and folder finishes what was begun.
+/// folder finishes what was begun.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  countersign sidecar enrol --authority https://countersign.example \\\n    \
                         --token join.token --dir /var/lib/countersign/enrolled --name support\n\n\
@@ -28,9 +31,11 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     place: Place,
-    /// The file with the join token; `-` for standard input.
-    #[arg(long, value_name = "FILE")]
-    token: PathBuf,
+    #[command(flatten)]
+    by: By,
+    /// The private key of `--certificate`, in PEM.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    certificate_key: Option<PathBuf>,
     /// The folder for the key and what was learned; made if it is not there.
     #[arg(long, value_name = "FOLDER")]
     dir: PathBuf,
@@ -42,9 +47,57 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What the sidecar joins by.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct By {
+    /// The file with the join token; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    token: Option<PathBuf>,
+    /// The file with the projected token of the pod's service account.
+    #[arg(long, value_name = "FILE")]
+    service_account_token: Option<PathBuf>,
+    /// The PEM file of the X.509-SVID to show, with the intermediate certificates after it.
+    #[arg(long, value_name = "FILE", requires = "certificate_key")]
+    certificate: Option<PathBuf>,
+}
+
+/// What is sent to join by, and what the proof goes with.
+struct Evidence {
+    member: Option<&'static str>,
+    secret: SecretString,
+}
+
+impl By {
+    fn evidence(&self) -> Result<Evidence, Failure> {
+        if let Some(path) = &self.token {
+            return Ok(Evidence { member: Some("token"), secret: secret(path)? });
+        }
+        if let Some(path) = &self.service_account_token {
+            return Ok(Evidence { member: Some("service_account_token"), secret: secret(path)? });
+        }
+        let path = self.certificate.as_ref().ok_or_else(|| Failure::new(Exit::Usage, "say what to join by"))?;
+        let unusable = |error: &dyn std::fmt::Display| {
+            Failure::new(Exit::Configuration, format!("--certificate: {}: {error}", path.display()))
+        };
+        let pem = fs::read(path).map_err(|error| unusable(&error))?;
+        let leaf = net::tls::first_certificate(&pem).map_err(|error| unusable(&error))?;
+        let thumbprint = URL_SAFE_NO_PAD.encode(leaf.x5t_s256);
+        Ok(Evidence { member: None, secret: SecretString::from(thumbprint) })
+    }
+
+    /// The certificate that the connection shows.
+    fn shown(&self, key: Option<&PathBuf>) -> Result<Option<ClientTls>, Failure> {
+        let Some(certificate) = self.certificate.clone() else { return Ok(None) };
+        let key = key.cloned().map(SecretSource::File);
+        let config = ClientTlsConfig { certificate: Some(certificate), key, authorities: None };
+        ClientTls::load(config, &|_| None).map(Some).map_err(Failure::configuration)
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let client = args.place.client()?;
-    let token = secret(&args.token)?;
+    let client = args.place.client_with(args.by.shown(args.certificate_key.as_ref())?)?;
+    let Evidence { member, secret } = args.by.evidence()?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => host()?,
@@ -59,11 +112,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let key = SigningKey::load_or_create(&path, Algorithm::EdDsa).map_err(Failure::configuration)?;
     let mut enrolled = client.post_anew("/v1/sidecars/enrol", || {
         // A proof is good once, so that an attempt whose answer was lost needs another.
-        let proof = prove_possession(&key, token.expose_secret().as_bytes(), client.url(), net::clock::now());
+        let proof = prove_possession(&key, secret.expose_secret().as_bytes(), client.url(), net::clock::now());
         let proof = proof.map_err(|error| Failure::because(Exit::Unavailable, "the key cannot sign", error))?;
-        Ok(json!({
-            "token": token.expose_secret(), "name": name, "jwk": key.public_jwk(), "proof": proof.expose(),
-        }))
+        let mut body = json!({ "name": name, "jwk": key.public_jwk(), "proof": proof.expose() });
+        if let (Some(member), Some(members)) = (member, body.as_object_mut()) {
+            members.insert(member.to_owned(), secret.expose_secret().into());
+        }
+        Ok(body)
     })?;
     if let Some(members) = enrolled.as_object_mut() {
         members.insert("key".to_owned(), json!(path));
