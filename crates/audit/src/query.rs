@@ -3,20 +3,26 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use model::{Principal, Verdict};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     LedgerError,
     read::{Entry, SegmentReader},
     record::kind,
     segment::{self, Paths, Seal},
+    ship::reading::locate,
 };
 
 /// How far a decision's record may be from the time in its id: the longest way of a call up to `record`, and then some.
 const SLACK: SignedDuration = SignedDuration::from_mins(10);
+
+/// How many segments back the beginning of a call is looked for whose end is asked for.
+const MOST_BACK: u64 = 64;
 
 /// What to look for. Every member that is set must match. Records of what became of a call match with the decision.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +43,8 @@ pub struct Filter {
     pub verdict: Option<Verdict>,
     /// Records of this kind only.
     pub kind: Option<String>,
+    /// Of these tenants only; what is of no tenant, and what is not known to be of one, is left out.
+    pub tenants: Option<BTreeSet<String>>,
     /// Not before.
     pub from: Option<Timestamp>,
     /// Before.
@@ -53,6 +61,7 @@ impl Filter {
             || self.tool.is_some()
             || self.decision.is_some()
             || self.verdict.is_some()
+            || self.tenants.is_some()
     }
 
     fn in_time(&self, time: Timestamp) -> bool {
@@ -67,6 +76,7 @@ impl Filter {
             && text(&self.action, "action")
             && text(&self.tool, "tool")
             && text(&self.decision, "decision_id")
+            && self.tenants.as_ref().is_none_or(|tenants| entry.text("tenant").is_some_and(|of| tenants.contains(of)))
             && self.verdict.is_none_or(|wanted| entry.text("decision") == Some(wanted.as_str()))
             && self.user.as_deref().is_none_or(|wanted| names(entry, "user", wanted))
             && self.agent.as_deref().is_none_or(|wanted| names(entry, "agent", wanted) || is_in_chain(entry, wanted))
@@ -95,8 +105,46 @@ fn is_in_chain(entry: &Entry, wanted: &str) -> bool {
 /// # Errors
 /// When the directory cannot be listed.
 pub fn query(dir: &Path, filter: Filter) -> Result<Matches, LedgerError> {
-    let segments = segment::list(dir).map_err(LedgerError::io(dir))?.into();
-    Ok(Matches { dir: dir.to_owned(), filter, segments, reader: None, called: BTreeSet::new() })
+    query_from(dir, filter, 0)
+}
+
+/// The same from the record `seq` on, as if those before had been read too.
+///
+/// # Errors
+/// When the directory cannot be listed, or a seal not be read.
+pub fn query_from(dir: &Path, filter: Filter, seq: u64) -> Result<Matches, LedgerError> {
+    let mut segments: VecDeque<u64> = segment::list(dir).map_err(LedgerError::io(dir))?.into();
+    if seq > 0
+        && let Some((index, _)) = locate(dir, seq)?
+    {
+        let begin = first_with_open_calls(dir, index)?;
+        segments.retain(|segment| *segment >= begin);
+    }
+    Ok(Matches {
+        dir: dir.to_owned(),
+        filter,
+        segments,
+        reader: None,
+        called: BTreeSet::new(),
+        from_seq: seq,
+        next_seq: seq,
+    })
+}
+
+/// The segment from which on `index` has to be read, so that the ends of calls in it find their beginnings.
+fn first_with_open_calls(dir: &Path, index: u64) -> Result<u64, LedgerError> {
+    let open = |index: u64| -> Result<BTreeSet<String>, LedgerError> {
+        let path = Paths::new(dir, index).seal;
+        Ok(Seal::read(&path).map_err(LedgerError::io(&path))?.map(|seal| seal.open).unwrap_or_default())
+    };
+    let mut begin = index;
+    let mut waiting = open(index.saturating_sub(1))?;
+    while !waiting.is_empty() && begin > 1 && index - begin < MOST_BACK {
+        begin -= 1;
+        let before = open(begin - 1)?;
+        waiting.retain(|call| before.contains(call));
+    }
+    Ok(begin)
 }
 
 /// The entries that match, read as they are asked for.
@@ -107,6 +155,9 @@ pub struct Matches {
     reader: Option<SegmentReader>,
     /// Matching decisions whose end has not come by yet.
     called: BTreeSet<String>,
+    /// What is before it is read and not shown.
+    from_seq: u64,
+    next_seq: u64,
 }
 
 impl Matches {
@@ -128,8 +179,11 @@ impl Matches {
         found
     }
 
-    fn advance(&mut self) -> Result<Option<Entry>, LedgerError> {
+    fn advance(&mut self, until: Option<Instant>) -> Result<Option<Entry>, LedgerError> {
         loop {
+            if until.is_some_and(|until| net::clock::monotonic() >= until) {
+                return Ok(None);
+            }
             if self.reader.is_none() {
                 let Some(index) = self.segments.pop_front() else { return Ok(None) };
                 if !may_hold(&self.dir, index, self.filter.from, self.filter.to)? {
@@ -137,8 +191,10 @@ impl Matches {
                 }
                 self.reader = SegmentReader::open_unless_retired(&self.dir, index)?;
             }
-            match self.reader.as_mut().map_or(Ok(None), SegmentReader::next)? {
-                Some(entry) if self.matches(&entry) => return Ok(Some(entry)),
+            let next = self.reader.as_mut().map_or(Ok(None), SegmentReader::next)?;
+            self.next_seq = next.as_ref().map_or(self.next_seq, |entry| self.next_seq.max(entry.seq + 1));
+            match next {
+                Some(entry) if self.matches(&entry) && entry.seq >= self.from_seq => return Ok(Some(entry)),
                 Some(_) => {}
                 None => self.reader = None,
             }
@@ -146,11 +202,41 @@ impl Matches {
     }
 }
 
+/// What a search of bounded length came to.
+pub enum Step {
+    /// A match.
+    Found(Box<Entry>),
+    /// The time was over: asked again, it goes on.
+    NotYet,
+    /// There is nothing more.
+    End,
+}
+
+impl Matches {
+    /// The next match, given up at `until`.
+    ///
+    /// # Errors
+    /// When a segment cannot be read.
+    pub fn next_until(&mut self, until: Instant) -> Result<Step, LedgerError> {
+        let found = self.advance(Some(until))?;
+        Ok(match found {
+            Some(entry) => Step::Found(Box::new(entry)),
+            None if self.reader.is_none() && self.segments.is_empty() => Step::End,
+            None => Step::NotYet,
+        })
+    }
+
+    /// The number of the record that comes next.
+    pub const fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+}
+
 impl Iterator for Matches {
     type Item = Result<Entry, LedgerError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.advance().transpose();
+        let next = self.advance(None).transpose();
         if matches!(next, Some(Err(_))) {
             // What follows an unreadable record cannot be trusted to be next to it.
             self.segments.clear();
@@ -172,7 +258,7 @@ fn may_hold(dir: &Path, index: u64, from: Option<Timestamp>, to: Option<Timestam
 }
 
 /// Everything the ledger holds about one decision.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Found {
     /// The decision.
     pub decided: Entry,

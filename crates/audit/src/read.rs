@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
 
 /// One record, its companion values put back in their places.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The segment it is in.
     pub segment: u64,

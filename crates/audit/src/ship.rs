@@ -12,7 +12,7 @@ pub(crate) mod anchoring;
 pub mod chunk;
 pub(crate) mod copy;
 pub(crate) mod outbox;
-mod reading;
+pub(crate) mod reading;
 pub(crate) mod shelf;
 mod shipping;
 mod uplink;

@@ -18,6 +18,7 @@ mod openapi;
 mod page;
 pub(crate) mod problem;
 mod query;
+mod records;
 pub(crate) mod quota;
 mod route;
 pub(crate) mod shipped;
@@ -83,6 +84,9 @@ pub(crate) struct Api {
     forks: heads::Forks,
     /// Chunks of ledgers that may be in memory at once.
     chunks: Semaphore,
+    /// Searches of what was shipped: those under way, and those that can go on.
+    searching: Semaphore,
+    searches: records::Searches,
     /// Questions for slices of limits, which take room of their own.
     leasing: Shares<Id<Sidecar>>,
     leases: Quotas<Id<Sidecar>>,
@@ -101,6 +105,8 @@ impl Api {
             uplinks: Shares::new(UPLINKS_AT_ONCE, EACH_UPLINKS),
             forks: heads::Forks::new(),
             chunks: Semaphore::new(CHUNKS_AT_ONCE),
+            searching: Semaphore::new(records::AT_ONCE),
+            searches: records::Searches::default(),
             leasing: Shares::new(limits::AT_ONCE, limits::EACH_AT_ONCE),
             leases: Quotas::new(limits::PER_SECOND),
             starting: Quotas::new(STARTS_PER_SECOND),

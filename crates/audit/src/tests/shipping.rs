@@ -381,3 +381,30 @@ async fn a_segment_that_was_retired_after_an_erasure_leaves_no_erasure_unfinishe
     assert_eq!(verified(shipped.dir.path()).unfinished_erasures, 0);
     shipped.kept.close().await;
 }
+
+#[tokio::test]
+async fn a_search_goes_on_at_any_record_as_if_it_had_never_stopped() {
+    let shipped = shipped(|_| ()).await;
+    let alice = Arc::new(testing::delegation_of("alice@acme", "https://sso.example/realms/acme"));
+    let long = shipped.kept.ledger.decided(permitted(shipped.kept.question(1, &alice))).await.unwrap();
+    for round in 1..6 {
+        shipped.calls(round * 10, 1, "alice@acme").await;
+        shipped.calls(round * 10 + 1, 1, "bob@acme").await;
+    }
+    shipped.kept.ledger.settled(completed(long.id())).await.unwrap();
+    assert!(segment::list(&shipped.ledger()).unwrap().len() > 3, "the long call ends in another segment");
+    let filter = || Filter { user: Some("alice@acme".to_owned()), ..Filter::default() };
+    let whole: Vec<_> = query::query(&shipped.ledger(), filter()).unwrap().map(Result::unwrap).collect();
+    assert!(whole.last().unwrap().text("decision_id") == Some(long.id().as_str()), "its end is the last");
+    for seq in 0..=shipped.sign().await {
+        let rest: Vec<_> = query::query_from(&shipped.ledger(), filter(), seq).unwrap().map(Result::unwrap).collect();
+        let expected: Vec<_> = whole.iter().filter(|entry| entry.seq >= seq).cloned().collect();
+        assert_eq!(rest, expected, "from {seq}");
+    }
+    let theirs = |tenant: &str| Filter { tenants: Some([tenant.to_owned()].into()), ..Filter::default() };
+    let of = |tenant| query::query(&shipped.ledger(), theirs(tenant)).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+    assert!(of("another").is_empty());
+    assert!(of("acme").iter().all(|entry| entry.kind.starts_with("call.") || entry.kind == "token.seen"));
+    assert_eq!(of("acme").iter().filter(|entry| entry.kind == "call.settled").count(), 11, "with their ends");
+    shipped.kept.close().await;
+}

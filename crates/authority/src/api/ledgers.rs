@@ -1,6 +1,8 @@
 //! `/v1/ledgers`: the ledgers of enrolled sidecars as the authority knows them, for whoever verifies one.
 
-use model::Id;
+use std::collections::BTreeSet;
+
+use model::{Id, Tenant};
 use serde_json::{Value, json};
 use store::KnownLedger;
 
@@ -12,26 +14,48 @@ use super::{
 use crate::Authority;
 
 impl Authority {
-    /// The ledgers, the oldest first.
+    /// The ledgers of which the caller may read something, the oldest first.
     pub(super) async fn ledgers(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&["limit", "cursor"])?;
-        call.caller.must_administer(&object::all("ledger"))?;
-        let listed = self.store.ledgers(page(&call.query)?).await?;
+        let mut listed = self.store.ledgers(page(&call.query)?).await?;
+        listed.items.retain(|ledger| !readable(call, ledger).is_empty());
         Ok(Answer::ok(answer("ledgers", &listed, shown)))
     }
 
     /// One ledger, with the heads of it that are anchored here, the newest last.
     pub(super) async fn show_ledger(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
-        call.caller.must_administer(&object::all("ledger"))?;
-        let id = Id::new(id).map_err(|_| Problem::not_found())?;
-        let ledger = self.store.ledger(&id).await?.ok_or_else(Problem::not_found)?;
+        let (ledger, _) = self.readable_ledger(id, call).await?;
+        let id = ledger.id.clone();
         let mut body = shown(&ledger);
         if let Some(members) = body.as_object_mut() {
             members.insert("heads".to_owned(), json!(self.store.ledger_heads(&id).await?));
         }
         Ok(Answer::ok(body))
     }
+}
+
+impl Authority {
+    /// The ledger called `id`, and the tenants whose records in it the caller may read, all of them or at least one.
+    pub(super) async fn readable_ledger(
+        &self,
+        id: &str,
+        call: &Call,
+    ) -> Result<(KnownLedger, Option<BTreeSet<String>>), Problem> {
+        let id = Id::new(id).map_err(|_| Problem::not_found())?;
+        let ledger = self.store.ledger(&id).await?.ok_or_else(Problem::not_found)?;
+        let readable = readable(call, &ledger);
+        if readable.is_empty() {
+            return Err(Problem::not_found());
+        }
+        let some = (readable.len() < ledger.tenants.len()).then_some(readable);
+        Ok((ledger, some))
+    }
+}
+
+fn readable(call: &Call, ledger: &KnownLedger) -> BTreeSet<String> {
+    let may = |tenant: &&Id<Tenant>| call.caller.administers(&object::ledger(&ledger.id, tenant));
+    ledger.tenants.iter().filter(may).map(ToString::to_string).collect()
 }
 
 fn shown(ledger: &KnownLedger) -> Value {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{Agent, Grant, Id, Principal, Target, Task, Tenant};
 use policy::input::management::{Named, Object};
-use store::Serves;
+use store::{KnownLedger, Serves};
 
 /// All things of a kind.
 pub(super) fn all(kind: &'static str) -> Object {
@@ -44,6 +44,11 @@ pub(super) fn task(id: Option<&Id<Task>>, tenant: &Id<Tenant>, under: &Grant) ->
 /// A sidecar that serves so much, or a join token for one.
 pub(super) fn sidecar(id: Option<&str>, serves: &Serves) -> Object {
     Object { id: id.map(str::to_owned), tenants: serves.tenants.clone(), ..all("sidecar") }
+}
+
+/// What a ledger has of `tenant`.
+pub(super) fn ledger(id: &Id<KnownLedger>, tenant: &Id<Tenant>) -> Object {
+    Object { id: Some(id.to_string()), tenants: [tenant.clone()].into(), ..all("ledger") }
 }
 
 /// The withdrawal of `target`, as far as the target says whose it is.

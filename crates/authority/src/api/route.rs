@@ -29,6 +29,10 @@ pub(crate) enum Route {
     Ledgers,
     /// `/v1/ledgers/{id}`
     Ledger(String),
+    /// `/v1/ledgers/{id}/records`
+    Records(String),
+    /// `/v1/ledgers/{id}/decisions/{decision}`
+    Decision(String, String),
     /// `/v1/alerts`: for enrolled sidecars.
     Alerts,
     /// `/v1/limits`: for enrolled sidecars.
@@ -89,6 +93,8 @@ impl Route {
             ["ledger-erasures"] => Self::LedgerErasures,
             ["ledgers"] => Self::Ledgers,
             ["ledgers", id] => Self::Ledger(owned(id)),
+            ["ledgers", id, "records"] => Self::Records(owned(id)),
+            ["ledgers", id, "decisions", decision] => Self::Decision(owned(id), owned(decision)),
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -121,6 +127,8 @@ impl Route {
             }
             Self::Ledgers
             | Self::Ledger(_)
+            | Self::Records(_)
+            | Self::Decision(..)
             | Self::Description
             | Self::Changes
             | Self::Sidecar(_)
@@ -192,6 +200,8 @@ impl Route {
             Self::LedgerErasures => "ledger-erasures",
             Self::Ledgers => "ledgers",
             Self::Ledger(_) => "ledgers/{id}",
+            Self::Records(_) => "ledgers/{id}/records",
+            Self::Decision(..) => "ledgers/{id}/decisions/{decision}",
             Self::Sidecars => "sidecars",
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
@@ -227,6 +237,8 @@ impl Authority {
             Route::Withdrawals => self.withdrawals(call).await,
             Route::Ledgers => self.ledgers(call).await,
             Route::Ledger(id) => self.show_ledger(id, call).await,
+            Route::Records(id) => self.records(id, call).await,
+            Route::Decision(id, decision) => self.decision(id, decision, call).await,
             Route::Sidecars => self.sidecars(call).await,
             Route::Sidecar(id) => self.show_sidecar(id, call).await,
             Route::Agents => self.agents(call).await,

@@ -3,6 +3,7 @@
 
 mod erase;
 mod export;
+pub(super) mod remote;
 mod verify;
 
 use std::{process::ExitCode, time::Duration};
@@ -17,7 +18,8 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use model::{Verdict, duration::ConfigDuration};
 
-use super::ledger::{LedgerPlace, unreadable};
+use self::remote::Remote;
+use super::ledger::{LedgerPlace, Whence, unreadable};
 use crate::{
     environment::Environment,
     failure::Failure,
@@ -26,6 +28,8 @@ use crate::{
 
 /// Between two looks at a ledger that is being written.
 const POLL: Duration = Duration::from_millis(250);
+/// Between two questions to an authority.
+const FAR_POLL: Duration = Duration::from_secs(2);
 
 /// Read, verify and export the ledger, and erase people from it.
 #[derive(Debug, clap::Args)]
@@ -46,7 +50,8 @@ enum Command {
     /// Show the records that match everything asked for, oldest first.
     #[command(after_help = "Examples:\n  countersign audit query --user alice --since 24h --from ./demo/ledger\n  \
                             countersign audit query --decision deny --code limit_exceeded --json --from ./demo/ledger\n  \
-                            countersign audit query --since 2026-11-01 --until 2026-12-01 --config countersign.yaml")]
+                            countersign audit query --since 2026-11-01 --until 2026-12-01 --config countersign.yaml\n  \
+                            countersign audit query --user alice --from authority --authority https://countersign.example")]
     Query(QueryArgs),
     /// Check that nothing was changed, cut or added. Exits with 1 where something was, and says where.
     #[command(after_help = "Examples:\n  countersign audit verify --from ./demo/ledger\n  \
@@ -154,7 +159,11 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Fai
 }
 
 fn tail(args: &TailArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let mut tail = Tail::open(&args.place.directory(environment)?, args.lines).map_err(unreadable)?;
+    let directory = match args.place.whence(environment)? {
+        Whence::Directory(directory) => directory,
+        Whence::Authority(remote) => return tail_of(&remote, args),
+    };
+    let mut tail = Tail::open(&directory, args.lines).map_err(unreadable)?;
     let mut output = Output::new();
     loop {
         match tail.next().map_err(unreadable)? {
@@ -169,8 +178,33 @@ fn tail(args: &TailArgs, environment: &Environment) -> Result<ExitCode, Failure>
     }
 }
 
+/// The same of everything that was shipped to an authority.
+fn tail_of(remote: &Remote, args: &TailArgs) -> Result<ExitCode, Failure> {
+    let mut output = Output::new();
+    let (last, mut next) = remote.last(args.lines)?;
+    for entry in last {
+        if print(&mut output, &entry, args.json)? == Reader::Gone {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    while args.follow {
+        std::thread::sleep(FAR_POLL);
+        for ledger in remote.ledgers()? {
+            let from = next.entry(ledger.clone()).or_default();
+            for entry in remote.of(&ledger, &Filter::default(), *from) {
+                let entry = entry?;
+                *from = entry.seq + 1;
+                if print(&mut output, &entry, args.json)? == Reader::Gone {
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failure> {
-    let directory = args.place.directory(environment)?;
+    let whence = args.place.whence(environment)?;
     let now = net::clock::now();
     let filter = Filter {
         run: args.run,
@@ -181,13 +215,14 @@ fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failur
         decision: None,
         verdict: args.decision,
         kind: args.kind,
+        tenants: None,
         from: args.since.and_then(|moment| moment.timestamp(now)),
         to: args.until.and_then(|moment| moment.timestamp(now)),
     };
     let mut output = Output::new();
     let mut left = args.limit.unwrap_or(usize::MAX);
-    for entry in query(&directory, filter).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
+    for entry in matching(&whence, filter)? {
+        let entry = entry?;
         if args.code.as_deref().is_some_and(|code| entry.text("code") != Some(code)) {
             continue;
         }
@@ -197,6 +232,19 @@ fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failur
         left -= 1;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What matches, wherever it is read.
+fn matching<'a>(
+    whence: &'a Whence,
+    filter: Filter,
+) -> Result<Box<dyn Iterator<Item = Result<Entry, Failure>> + 'a>, Failure> {
+    Ok(match whence {
+        Whence::Directory(directory) => {
+            Box::new(query(directory, filter).map_err(unreadable)?.map(|entry| entry.map_err(unreadable)))
+        }
+        Whence::Authority(remote) => Box::new(remote.query(&filter)?),
+    })
 }
 
 fn print(output: &mut Output, entry: &Entry, json: bool) -> Result<Reader, Failure> {

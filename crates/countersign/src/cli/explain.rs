@@ -17,7 +17,7 @@ use model::Code;
 use serde_json::{Map, Value, json};
 
 use self::replay::{Policies, Replay};
-use super::ledger::{LedgerPlace, unreadable};
+use super::ledger::{LedgerPlace, Whence, unreadable};
 use crate::{
     environment::Environment,
     failure::{Exit, Failure},
@@ -47,8 +47,10 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let directory = args.place.directory(environment)?;
-    let found = found(&args.id, &directory)?;
+    let found = match args.place.whence(environment)? {
+        Whence::Directory(directory) => found(&args.id, &directory)?,
+        Whence::Authority(remote) => remote.find(&args.id)?,
+    };
     let replay = replay::replay(
         &found,
         Policies { directory: args.policy.as_deref(), config: args.place.config.as_deref() },

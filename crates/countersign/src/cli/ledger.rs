@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use audit::LedgerError;
 use serde::Deserialize;
 
+use super::audit::remote::Remote;
 use crate::{
     config::expansion::expand,
     environment::Environment,
@@ -15,7 +16,8 @@ use crate::{
 /// Where a ledger is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LedgerPlace {
-    /// The ledger's directory. Without it, the one that the configuration names.
+    /// The ledger's directory, or `authority` for what sidecars shipped there. Without it, the ledger that the configuration
+    /// names.
     #[arg(long, visible_alias = "ledger", value_name = "DIR", env = "COUNTERSIGN_LEDGER")]
     from: Option<PathBuf>,
     /// A configuration file, for the ledger that it names.
@@ -38,7 +40,26 @@ struct PartialLedger {
     key: Option<String>,
 }
 
+/// What `--from` says where an authority is meant; a directory of that name is `./authority`.
+const AUTHORITY: &str = "authority";
+
+/// What is read.
+pub(crate) enum Whence {
+    /// A ledger's directory.
+    Directory(PathBuf),
+    /// What sidecars shipped to an authority.
+    Authority(Remote),
+}
+
 impl LedgerPlace {
+    /// Where the records are read.
+    pub(crate) fn whence(&self, environment: &Environment) -> Result<Whence, Failure> {
+        if self.from.as_deref() == Some(Path::new(AUTHORITY)) {
+            return Ok(Whence::Authority(Remote::new(self.elsewhere.client(environment)?)));
+        }
+        self.directory(environment).map(Whence::Directory)
+    }
+
     /// The ledger's directory, which exists.
     pub(crate) fn directory(&self, environment: &Environment) -> Result<PathBuf, Failure> {
         let directory = match (&self.from, &self.config) {

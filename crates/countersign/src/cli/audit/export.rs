@@ -5,16 +5,17 @@ use std::{collections::HashMap, process::ExitCode};
 use audit::{
     Entry,
     export::{Beside, Format, event},
-    query::{Filter, query},
+    query::Filter,
     rebuild,
     record::kind,
 };
 use clap::ValueEnum;
+use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Moment, moment};
+use super::{Moment, matching, moment};
 use crate::{
-    cli::ledger::{LedgerPlace, unreadable},
+    cli::ledger::{LedgerPlace, Whence},
     environment::Environment,
     failure::Failure,
     output::{Output, Reader},
@@ -53,25 +54,46 @@ impl From<Written> for Format {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let directory = args.place.directory(environment)?;
+    let whence = args.place.whence(environment)?;
     let now = net::clock::now();
     let time = |moment: Option<Moment>| moment.and_then(|moment| moment.timestamp(now));
     let (from, to) = (time(args.since), time(args.until));
     let mut output = Output::new();
+    // All of it: a token may have been seen before the time that is asked for. Each ledger has tokens of its own.
+    let ledgers: Vec<Box<dyn Iterator<Item = Result<Entry, Failure>>>> = match &whence {
+        Whence::Directory(_) => vec![matching(&whence, Filter::default())?],
+        Whence::Authority(remote) => {
+            remote.ledgers()?.iter().map(|id| Box::new(remote.of(id, &Filter::default(), 0)) as _).collect()
+        }
+    };
+    for entries in ledgers {
+        if write(entries, args, (from, to), &mut output)? == Reader::Gone {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes what one ledger has of the time.
+fn write(
+    entries: impl Iterator<Item = Result<Entry, Failure>>,
+    args: &Args,
+    (from, to): (Option<Timestamp>, Option<Timestamp>),
+    output: &mut Output,
+) -> Result<Reader, Failure> {
     let mut tokens = Tokens::default();
-    // All of it: a token may have been seen before the time that is asked for.
-    for entry in query(&directory, Filter::default()).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
+    for entry in entries {
+        let entry = entry?;
         let wanted = from.is_none_or(|from| entry.time >= from) && to.is_none_or(|to| entry.time < to);
         let written = if wanted { export(args.format, &entry, &tokens) } else { None };
         if let Some(event) = written
             && output.json(&event)? == Reader::Gone
         {
-            break;
+            return Ok(Reader::Gone);
         }
         tokens.note(entry);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Reader::Listens)
 }
 
 fn export(format: Written, entry: &Entry, tokens: &Tokens) -> Option<Value> {

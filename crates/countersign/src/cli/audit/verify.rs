@@ -81,12 +81,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
 }
 
 /// The key and the heads that the authority has of the ledger in `directory`.
-fn anchored(
-    args: &Args,
-    directory: &Path,
-    options: &mut Options,
-    environment: &Environment,
-) -> Result<(), Failure> {
+fn anchored(args: &Args, directory: &Path, options: &mut Options, environment: &Environment) -> Result<(), Failure> {
     let id = ledger_id(directory).map_err(unreadable)?;
     let client = args.place.elsewhere.client(environment)?;
     let known = client.get(&format!("/v1/ledgers/{}", segment(&id)))?;
