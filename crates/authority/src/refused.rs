@@ -119,10 +119,11 @@ impl Refused {
 
     /// The response.
     pub(crate) fn response(&self) -> Response<Body> {
-        let mut body = json!({ "error": self.error.as_str(), "error_description": self.sendable() });
-        if let Some(code) = self.denial {
-            body["code"] = code.as_str().into();
-        }
+        let (error, description) = (self.error.as_str(), self.sendable());
+        let body = match self.denial {
+            Some(code) => json!({ "error": error, "error_description": description, "code": code }),
+            None => json!({ "error": error, "error_description": description }),
+        };
         let mut response = json_response(self.error.status(), &body);
         if self.error == Error::InvalidClient {
             // RFC 9110 §15.5.2 wants a challenge on each 401; the scheme is that of RFC 7523's assertions.
