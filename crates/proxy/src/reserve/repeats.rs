@@ -52,12 +52,14 @@ impl Repeats {
         let ends = parts.iter().filter_map(Part::slice).map(|slice| slice.period.ends).min();
         let lasts = ends.and_then(|ends| Duration::try_from(ends.duration_since(now)).ok()).unwrap_or_default();
         let held = Held::new(id, parts);
+        // In use before anybody can find it.
+        let charge = held.charge(false).unwrap_or_default();
         if let Some(repeat) = repeat {
             let boottime = net::clock::boottime();
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let before = known.get(&repeat).filter(|known| boottime < known.until);
-            if let Some(charge) = before.and_then(|known| known.held.charge(true)) {
-                return charge;
+            if let Some(earlier) = before.and_then(|known| known.held.charge(true)) {
+                return earlier;
             }
             if known.len() >= MAX_REMEMBERED {
                 known.retain(|_, known| boottime < known.until);
@@ -67,7 +69,7 @@ impl Repeats {
                 known.insert(repeat, Remembered { held: Arc::clone(&held), until });
             }
         }
-        held.charge(false).unwrap_or_default()
+        charge
     }
 }
 
