@@ -61,11 +61,16 @@ impl Kept {
 
     /// `audit verify` of the sidecar's ledger with the anchored heads.
     fn verify(&self, world: &World) -> (Option<i32>, Value) {
+        self.verified(world).unwrap_or_else(|| panic!("the authority does not know the ledger"))
+    }
+
+    /// The same; `None` where the authority does not know the ledger.
+    fn verified(&self, world: &World) -> Option<(Option<i32>, Value)> {
         let ledger = self.sidecar.ledger();
         let ledger = ledger.to_str().unwrap();
         let ran = self.run(world, &["audit", "verify", "--json", "--heads-from", "authority", "--from", ledger]);
-        let said = ran.stdout.lines().next().unwrap_or_else(|| panic!("{}", ran.stderr));
-        (ran.code, serde_json::from_str(said).unwrap())
+        let said = ran.stdout.lines().next()?;
+        Some((ran.code, serde_json::from_str(said).unwrap()))
     }
 
     /// Waits until everything that the sidecar has signed by now is anchored.
@@ -74,7 +79,7 @@ impl Kept {
         let size = |note: &str| note.lines().nth(1).unwrap().parse::<u64>().unwrap();
         let wanted = eventually("a head", || newest().map(|note| size(&note)));
         eventually("the heads to be anchored", || {
-            let (_, said) = self.verify(world);
+            let (_, said) = self.verified(world)?;
             let after = said["report"]["lines_after_outside_head"].as_u64()?;
             let lines = said["report"]["records"].as_u64().unwrap();
             (lines - after >= wanted).then_some(())
@@ -265,4 +270,44 @@ fn who_is_erased_at_the_sidecar_is_erased_at_the_authority_too() {
     assert_eq!((&verified[0]["ok"], &verified[0]["report"]["unfinished_erasures"]), (&json!(true), &json!(0)));
     let own = audit(&kept.authority.directory().join("ledger"), "query", &["--json", "--kind", "copy.erased"]).lines();
     assert!(!own.is_empty(), "the authority has it on record");
+}
+
+#[test]
+fn who_audits_asks_the_authority_also_where_the_sidecar_is_gone() {
+    let Some(world) = world() else { return };
+    let mut kept = kept_with(world, |config| {
+        config["ledger"]["ship"] = json!({});
+        config["ledger"]["segment_max_bytes"] = json!(20_000);
+    });
+    kept.calls(110);
+    let decided = kept.sidecar.query(&["--kind", "call.decided"]).remove(0);
+    kept.sidecar.stop();
+    let here = kept.sidecar.query(&[]);
+    assert!(here.len() > 200, "more than a page");
+    let remote = |arguments: &[&str]| kept.run(world, &[arguments, &["--from", "authority"]].concat());
+    assert_eq!(remote(&["audit", "query", "--json"]).lines(), here);
+    fs::remove_dir_all(kept.sidecar.ledger()).unwrap();
+    let user = decided["user"]["id"].as_str().unwrap();
+    let of_user = remote(&["audit", "query", "--user", user, "--json"]).lines();
+    assert_eq!(of_user.iter().filter(|record| record["kind"] == "call.settled").count(), 110, "each with its end");
+    assert!(remote(&["audit", "query", "--user", "nobody-at-all", "--json"]).lines().is_empty());
+    let last = remote(&["audit", "tail", "-n", "3", "--json"]).lines();
+    assert_eq!(last, here[here.len() - 3..]);
+    let explained = remote(&["explain", decided["decision_id"].as_str().unwrap()]).well();
+    assert!(explained.contains(user) && explained.contains("orders.read"), "{explained}");
+    let events = remote(&["audit", "export", "--format", "ocsf"]).lines();
+    assert_eq!(events.len(), here.iter().filter(|record| record["kind"] == "call.decided").count());
+
+    // Whoever does not administer sees no ledger, and is told of none.
+    let alice = world.openid.manager("alice");
+    let mut command = process::countersign();
+    command.args(["audit", "query", "--json", "--from", "authority"]);
+    command.env("COUNTERSIGN_AUTHORITY_URL", kept.authority.issuer()).env("COUNTERSIGN_TOKEN", &alice);
+    assert!(process::run(&mut command).lines().is_empty());
+    let id = decided["decision_id"].as_str().unwrap().split('.').next().unwrap();
+    let authorization = format!("Bearer {alice}");
+    for path in [format!("/v1/ledgers/{id}"), format!("/v1/ledgers/{id}/records")] {
+        let answer = http::request(kept.authority.port(), "GET", &path, &[("authorization", &authorization)], b"");
+        assert_eq!(answer.status, 404, "{path}");
+    }
 }

@@ -32,6 +32,8 @@ struct Header {
     heads_at: u64,
     heads: usize,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     seal: Option<String>,
 }
 
@@ -56,6 +58,8 @@ pub struct Chunk {
     pub heads_at: u64,
     /// Bytes of its heads.
     pub heads: Bytes,
+    /// The newest signed head, where it covers exactly the lines up to the end of this chunk.
+    pub head: Option<String>,
     /// Its seal, where it has one and everything else was sent with this.
     pub seal: Option<String>,
 }
@@ -69,6 +73,11 @@ impl Chunk {
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.heads.is_empty() && self.seal.is_none()
+    }
+
+    /// The number of the line after its last.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.lines.iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
     /// As it is sent.
@@ -86,6 +95,7 @@ impl Chunk {
             values: self.values.len(),
             heads_at: self.heads_at,
             heads: self.heads.len(),
+            head: self.head.clone(),
             seal: self.seal.clone(),
         };
         let mut bytes = BytesMut::from(serde_json::to_vec(&header)?.as_slice());
@@ -114,8 +124,8 @@ impl Chunk {
         if !rest.is_empty() {
             return Err(NoChunk("it is longer than it says"));
         }
-        let Header { ledger, proof, segment, first, base, heads_at, seal, .. } = header;
-        Ok(Self { ledger, proof, segment, first, base, lines, values, heads_at, heads, seal })
+        let Header { ledger, proof, segment, first, base, heads_at, head, seal, .. } = header;
+        Ok(Self { ledger, proof, segment, first, base, lines, values, heads_at, heads, head, seal })
     }
 }
 
@@ -166,6 +176,7 @@ mod tests {
             values: Bytes::new(),
             heads_at: 0,
             heads: Bytes::from_static(b"\xE2\x80\x94\n\n"),
+            head: None,
             seal: Some("{}".to_owned()),
         }
     }

@@ -167,6 +167,15 @@ impl Copy {
             erasures: BTreeMap::new(),
         };
         reading.lines(chunk)?;
+        if let Some(note) = &chunk.head {
+            let head = Head::verify(note, &self.key).map_err(|error| NotTaken::Wrong(error.to_string()))?;
+            if head.size != reading.position.seq() {
+                return Err(NotTaken::Wrong("its head is not over the lines up to its end".to_owned()));
+            }
+            if head.root != reading.position.frontier.root() {
+                return Err(NotTaken::Forked);
+            }
+        }
         let heads_before = if begins.is_some() { 0 } else { self.heads_bytes };
         if chunk.heads_at != heads_before || heads_before + chunk.heads.len() as u64 > MAX_HEADS_BYTES {
             return Err(NotTaken::Elsewhere(self.stand()));
@@ -191,6 +200,10 @@ impl Copy {
         (self.index, self.sealed, self.position, self.extent, self.open) =
             (chunk.segment, false, position, extent, open);
         self.heads_bytes = heads_before + chunk.heads.len() as u64;
+        if let Some(note) = &chunk.head {
+            let newest = self.dir.join(HEAD_FILE);
+            files::replace_whole(&newest, note.as_bytes()).map_err(failed(&newest))?;
+        }
         if let Some(seal) = &chunk.seal {
             self.seal(seal, &paths)?;
         }

@@ -103,6 +103,7 @@ impl Outbox {
             values: values.freeze(),
             heads_at: self.heads_at,
             heads: Bytes::new(),
+            head: None,
             seal: None,
         };
         if let Some((_, text)) = seal.filter(|_| self.seq == end) {

@@ -139,13 +139,14 @@ impl Shipping {
 
     /// Ships everything that is signed by now.
     async fn catch_up(&mut self) -> Result<(), NotTold> {
-        let Some((head, _)) = self.ledger.newest_head() else { return Ok(()) };
+        let Some((head, note)) = self.ledger.newest_head() else { return Ok(()) };
         let stand = match self.stand.take() {
             Some(stand) => stand,
             None => self.ask().await?,
         };
         self.stand = Some(self.erase(stand).await?);
-        while let Some(chunk) = self.next(head.size).await? {
+        while let Some(mut chunk) = self.next(head.size).await? {
+            chunk.head = (chunk.end() == head.size).then(|| note.clone());
             let stand = self.send(chunk).await?;
             self.stand = Some(self.erase(stand).await?);
         }

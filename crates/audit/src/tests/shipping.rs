@@ -65,7 +65,8 @@ impl Shipped {
     fn next(&self, shelf: &Shelf, signed: u64) -> Option<Box<Chunk>> {
         let stand = shelf.stand(&self.key).unwrap();
         let mut outbox = Outbox::open(&self.ledger(), &stand).unwrap()?;
-        let chunk = outbox.next(signed, &self.key, "proof").unwrap()?;
+        let mut chunk = outbox.next(signed, &self.key, "proof").unwrap()?;
+        chunk.head = (chunk.end() == signed).then(|| fs::read_to_string(self.ledger().join("head")).unwrap());
         // As it crosses the wire.
         Some(Box::new(Chunk::read(&chunk.written().unwrap()).unwrap()))
     }
@@ -160,6 +161,8 @@ async fn what_is_not_the_ledgers_is_not_taken_and_leaves_the_copy_as_it_was() {
         with(&|chunk| chunk.segment += 1),
         with(&|chunk| chunk.first += 1),
         with(&|chunk| chunk.heads_at += 1),
+        with(&|chunk| chunk.head = Some(fs::read_to_string(shipped.ledger().join("head")).unwrap() + "x")),
+        with(&|chunk| chunk.head = Some("not a head".to_owned())),
     ];
     for chunk in &hostile {
         let refused = shelf.take(&shipped.key, chunk).unwrap_err();
@@ -290,6 +293,7 @@ async fn who_is_erased_in_the_ledger_is_erased_in_the_copy_at_the_ledgers_word_a
     assert!(entries(&shipped.copy()).iter().all(|entry| entry.text_at("/user/id") != Some("alice@acme")));
     let report = shipped.verify_copy(Amended::default()).unwrap();
     assert!(report.erased > 0 && report.unfinished_erasures == 0, "{report:?}");
+    verify::verify(&shipped.copy(), &Options::default(), |_| {}).unwrap();
     shipped.kept.close().await;
 }
 
