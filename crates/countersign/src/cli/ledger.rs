@@ -132,7 +132,9 @@ mod tests {
             .unwrap();
         let environment = [("WHERE", "data")].into_iter().collect();
         assert_eq!(named_by(&config, &environment).unwrap(), folder.path().join("data/l"));
-        let missing = LedgerPlace { from: None, config: Some(config) }.directory(&environment).unwrap_err();
+        let missing = LedgerPlace { from: None, config: Some(config), elsewhere: Elsewhere::default() }
+            .directory(&environment)
+            .unwrap_err();
         assert_eq!(missing.exit_code(), std::process::ExitCode::from(69));
     }
 }
