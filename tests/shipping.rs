@@ -196,11 +196,9 @@ fn what_is_recorded_is_at_the_authority_in_a_moment_and_outlives_the_sidecars_di
     for round in 0..3 {
         kept.calls(5);
         if round == 1 {
-            kept.authority.killed()
+            kept.authority.killed();
         } else {
-            kept.sidecar.daemon.kill()
-        }
-        if round != 1 {
+            kept.sidecar.daemon.kill();
             kept.sidecar.daemon.wait();
             kept.sidecar.restart();
         }

@@ -83,12 +83,13 @@ impl Authority {
         if let Some(last) = call.query.value("last") {
             let count = last.parse().ok().filter(|count| (1..=MOST_NEWEST).contains(count));
             let count = count.ok_or_else(|| Problem::invalid("`last` has to be a number from 1 to 200"))?;
-            let items = blocking(move || newest(&dir, count, &filter)).await?.map_err(unreadable)?;
+            let items = blocking(move || newest(&dir, count, &filter)).await?.map_err(|error| unreadable(&error))?;
             return Ok(Answer::ok(answer("records", &Listed { items, next: None }, Clone::clone)));
         }
         let name = format!("{} {} {:?}", call.caller.key(), ledger.id, filter);
         let known = self.api.searches.take(&name, after);
-        let found = blocking(move || search(known, &dir, filter, after, limit)).await?.map_err(unreadable)?;
+        let found =
+            blocking(move || search(known, &dir, filter, after, limit)).await?.map_err(|error| unreadable(&error))?;
         let (items, rest) = found;
         let next = rest.as_ref().map(|(next, _)| *next);
         if let Some((next, matches)) = rest {
@@ -104,7 +105,8 @@ impl Authority {
         let dir = self.shelf.directory(ledger.id.as_str()).ok_or_else(Problem::not_found)?;
         let _room = self.searching()?;
         let decision = decision.to_owned();
-        let found: Option<Found> = blocking(move || query::find(&dir, &decision)).await?.map_err(unreadable)?;
+        let found: Option<Found> =
+            blocking(move || query::find(&dir, &decision)).await?.map_err(|error| unreadable(&error))?;
         let mine = |found: &Found| {
             tenants.as_ref().is_none_or(|tenants| found.decided.text("tenant").is_some_and(|of| tenants.contains(of)))
         };
@@ -192,6 +194,6 @@ fn filter(query: &Query, tenants: Option<BTreeSet<String>>) -> Result<Filter, Pr
     })
 }
 
-fn unreadable(error: LedgerError) -> Problem {
-    Problem::unavailable("the copy of the ledger", &error)
+fn unreadable(error: &LedgerError) -> Problem {
+    Problem::unavailable("the copy of the ledger", error)
 }

@@ -187,7 +187,10 @@ fn tail_of(remote: &Remote, args: &TailArgs) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(ExitCode::SUCCESS);
+    }
+    loop {
         std::thread::sleep(FAR_POLL);
         for ledger in remote.ledgers()? {
             let from = next.entry(ledger.clone()).or_default();
@@ -200,7 +203,6 @@ fn tail_of(remote: &Remote, args: &TailArgs) -> Result<ExitCode, Failure> {
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failure> {

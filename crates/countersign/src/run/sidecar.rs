@@ -191,20 +191,31 @@ fn outboxes(
     Ok(Outboxes { webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)), authority })
 }
 
+/// Puts on record what decides from now on.
+async fn activated(
+    config: &SidecarConfig,
+    revision: &str,
+    prepared: &Prepared,
+    ledger: &Ledger,
+) -> Result<(), Failure> {
+    let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
+    let activated = [
+        Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
+        Event::PolicyActivated { revision: policy, packages: packages(&config.policy) },
+    ];
+    for event in activated {
+        ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
+    }
+    Ok(())
+}
+
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
     let Beginning { origin, config, revision, mut prepared, agent, health, admin, connections, metrics, calls, background } =
         beginning;
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
-    let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
-    let activated = [
-        Event::ConfigActivated { revision: revision.clone(), catalogue: Some(catalogue) },
-        Event::PolicyActivated { revision: policy, packages: packages(&config.policy) },
-    ];
-    for event in activated {
-        ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
-    }
+    activated(&config, &revision, &prepared, ledger).await?;
     let roots = prepared.roots.clone();
     let limits = config.listen.agent.serve_limits();
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
