@@ -157,30 +157,11 @@ impl Authority {
     }
 
     async fn apply(&self, told: &SecurityEvents, now: Timestamp) -> Result<(), NotTaken> {
-        let mut targets: Vec<Target> = Vec::new();
-        let mut reasons = Vec::new();
-        for event in &told.events {
-            match event {
-                SecurityEvent::Ended { kind, target, reason } => {
-                    targets.push(target.clone());
-                    reasons.push(reason.as_ref().map_or_else(|| kind.clone(), |reason| format!("{kind}: {reason}")));
-                }
-                SecurityEvent::Verification => {
-                    tracing::info!(transmitter = told.transmitter, "the stream of security events is verified");
-                }
-                SecurityEvent::StreamUpdated(status) => {
-                    tracing::warn!(transmitter = told.transmitter, status, "the stream of security events was changed");
-                }
-                SecurityEvent::Other(name) => {
-                    tracing::debug!(transmitter = told.transmitter, name, "an event that lessens nothing here");
-                }
-            }
-        }
+        let (targets, reason) = ended(told);
         if targets.is_empty() {
             return Ok(());
         }
         let by = format!("security event of {}", told.transmitter);
-        let reason = reasons.join("; ").chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
         let writer = Writer { by: by.clone(), reason: Some(reason), now, idempotency: None };
         let hash = digest(&SHA256, told.jti.as_bytes());
         let part = hash.as_ref().first().map_or(0, |byte| byte % PARTS);
@@ -197,6 +178,32 @@ impl Authority {
     fn count(&self, event: &str, outcome: &'static str) {
         self.events.add(1, &[KeyValue::new("event", event.to_owned()), KeyValue::new("outcome", outcome)]);
     }
+}
+
+/// What ended by what was told, and why. Everything else is said in the log.
+fn ended(told: &SecurityEvents) -> (Vec<Target>, String) {
+    let mut targets = Vec::new();
+    let mut reasons = Vec::new();
+    for event in &told.events {
+        match event {
+            SecurityEvent::Ended { kind, target, reason } => {
+                targets.push(target.clone());
+                reasons.push(reason.as_ref().map_or_else(|| kind.clone(), |reason| format!("{kind}: {reason}")));
+            }
+            other => say(&told.transmitter, other),
+        }
+    }
+    let reason = reasons.join("; ").chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
+    (targets, reason)
+}
+
+fn say(transmitter: &str, event: &SecurityEvent) {
+    let (name, status) = match event {
+        SecurityEvent::StreamUpdated(status) => (event.name(), status.as_str()),
+        SecurityEvent::Other(name) => (name.as_str(), ""),
+        SecurityEvent::Ended { .. } | SecurityEvent::Verification => (event.name(), ""),
+    };
+    tracing::info!(transmitter, name, status, "a security event that ends nothing");
 }
 
 fn unavailable(what: &str, error: &dyn std::fmt::Display) -> NotTaken {

@@ -218,7 +218,7 @@ impl SigningKeys {
             match SigningKey::load(&path) {
                 Ok(own) if own.id() == key.id => drop(self.held().insert(key.id.clone(), Arc::new(own))),
                 Ok(own) => {
-                    tracing::error!(path = %path.display(), id = own.id(), "a signing key is not what it is called")
+                    tracing::error!(path = %path.display(), id = own.id(), "a signing key is not what it is called");
                 }
                 Err(error) => tracing::error!(%error, "a signing key cannot be used"),
             }

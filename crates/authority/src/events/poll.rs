@@ -30,6 +30,8 @@ const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 const MAX_EVENTS: usize = 100;
 /// Before the next question, where an answer brought nothing: whoever does not wait is not asked all the time.
 const QUIET: Duration = Duration::from_secs(1);
+/// And where it brought something: whoever tells the same again and again is not asked as fast as it can answer.
+const BUSY: Duration = Duration::from_millis(100);
 /// The first and the longest pause after a question that failed; each is twice the one before.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
@@ -59,36 +61,26 @@ impl Authority {
     }
 
     async fn ask(&self, transmitter: &Transmitter, poll: &Poll, client: &HttpClient, heard: &AtomicU64) {
-        let (mut owed, mut pause, mut failing) = (Owed::default(), PAUSES.0, false);
+        let (mut owed, mut pause, mut trouble) = (Owed::default(), PAUSES.0, Trouble::default());
         loop {
-            let whole = match once(poll, client, &owed).await {
+            let answer = once(poll, client, &owed).await;
+            trouble.is(&transmitter.name, answer.as_ref().err());
+            let whole = match answer {
                 Ok(sets) => {
                     heard.store(nanoseconds(), Ordering::Relaxed);
-                    if std::mem::take(&mut failing) {
-                        tracing::info!(transmitter = transmitter.name, "security events are heard again");
-                    }
                     // What was owed has arrived.
                     owed = Owed::default();
-                    let quiet = sets.is_empty();
-                    let whole = self.take_all(transmitter, sets, &mut owed).await;
-                    if whole && quiet {
-                        tokio::time::sleep(QUIET).await;
-                    }
-                    whole
+                    self.take_all(transmitter, sets, &mut owed).await
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(transmitter = transmitter.name, error, "security events cannot be asked for");
-                    }
-                    false
-                }
+                Err(_) => false,
             };
-            if whole {
-                pause = PAUSES.0;
-            } else {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSES.1);
-            }
+            pause = if whole { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+            let rest = match (whole, owed.is_nothing()) {
+                (false, _) => pause / 2,
+                (true, true) => QUIET,
+                (true, false) => BUSY,
+            };
+            tokio::time::sleep(rest).await;
         }
     }
 
@@ -132,7 +124,25 @@ async fn once(poll: &Poll, client: &HttpClient, owed: &Owed) -> Result<Vec<(Stri
     tokio::time::timeout(deadline, whole).await.unwrap_or_else(|_| Err(format!("no whole answer within {deadline:?}")))
 }
 
+/// Whether the last question failed, so that an outage is said once.
+#[derive(Debug, Default)]
+struct Trouble(bool);
+
+impl Trouble {
+    fn is(&mut self, transmitter: &str, error: Option<&String>) {
+        match (std::mem::replace(&mut self.0, error.is_some()), error) {
+            (false, Some(error)) => tracing::warn!(transmitter, error, "security events cannot be asked for"),
+            (true, None) => tracing::info!(transmitter, "security events are heard again"),
+            _ => {}
+        }
+    }
+}
+
 impl Owed {
+    fn is_nothing(&self) -> bool {
+        self.taken.is_empty() && self.refused.is_empty()
+    }
+
     fn question(&self) -> Value {
         let refused: serde_json::Map<_, _> = self
             .refused

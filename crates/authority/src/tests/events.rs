@@ -37,7 +37,7 @@ fn alice() -> Value {
 }
 
 /// A SET about `subject`, `change`d.
-fn event(world: &World, name: &str, subject: Value, change: &Value) -> String {
+fn event(world: &World, name: &str, subject: &Value, change: &Value) -> String {
     let mut claims = json!({
         "iss": SSO, "aud": AUDIENCE, "iat": now(), "jti": uuid::Uuid::now_v7().to_string(), "sub_id": subject,
         "events": { name: { "reason_admin": { "en": "reported stolen" } } },
@@ -85,7 +85,7 @@ async fn a_revoked_session_ends_with_its_tasks_and_who_said_so_and_why_is_on_rec
     let world = world().await;
     world.first(&[]).await.token();
     let session = json!({ "format": "complex", "user": alice(), "session": { "format": "opaque", "id": "session-1" } });
-    let token = event(&world, REVOKED, session, &json!({}));
+    let token = event(&world, REVOKED, &session, &json!({}));
     assert_eq!(pushed(&world, &token).await, taken());
     let records = world.records("withdrawal.created");
     let text = |name: &str| records[0].text(name).unwrap().to_owned();
@@ -103,12 +103,12 @@ async fn a_revoked_session_ends_with_its_tasks_and_who_said_so_and_why_is_on_rec
 async fn a_disabled_account_ends_everything_of_the_user() {
     let world = world().await;
     world.first(&[]).await.token();
-    assert_eq!(pushed(&world, &event(&world, DISABLED, alice(), &json!({}))).await, taken());
+    assert_eq!(pushed(&world, &event(&world, DISABLED, &alice(), &json!({}))).await, taken());
     assert_eq!(world.first(&[]).await.error().0, "invalid_request");
     let listed = world.manage("GET", "withdrawals", &world.admin_token(), Value::Null).await.done();
     assert_eq!(listed["withdrawals"][0]["target"]["kind"], "user", "{listed}");
     let bob = json!({ "format": "iss_sub", "iss": SSO, "sub": "bob" });
-    assert_eq!(pushed(&world, &event(&world, DISABLED, bob, &json!({}))).await, taken(), "whoever that is");
+    assert_eq!(pushed(&world, &event(&world, DISABLED, &bob, &json!({}))).await, taken(), "whoever that is");
 }
 
 #[tokio::test]
@@ -116,20 +116,20 @@ async fn what_lessens_nothing_is_acknowledged_and_what_is_wrong_is_answered_by_i
     let world = world().await;
     for name in [VERIFICATION, "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change"] {
         assert_eq!(
-            pushed(&world, &event(&world, name, json!({ "format": "opaque", "id": "stream" }), &json!({}))).await,
+            pushed(&world, &event(&world, name, &json!({ "format": "opaque", "id": "stream" }), &json!({}))).await,
             taken()
         );
     }
-    let good = |change: Value| event(&world, REVOKED, alice(), &change);
+    let good = |change: Value| event(&world, REVOKED, &alice(), &change);
     assert_eq!(pushed(&world, &good(json!({ "iss": "https://other.example" }))).await, refused("invalid_issuer"));
     assert_eq!(pushed(&world, &good(json!({ "aud": "https://other.example" }))).await, refused("invalid_audience"));
     assert_eq!(pushed(&world, &good(json!({ "sub": "alice" }))).await, refused("invalid_request"));
     assert_eq!(pushed(&world, &good(json!({ "exp": now() + 60 }))).await, refused("invalid_request"));
     assert_eq!(pushed(&world, &good(json!({ "iat": now() - 8 * 86_400 }))).await, refused("invalid_request"));
     let theirs = json!({ "format": "iss_sub", "iss": "https://other.example", "sub": "alice" });
-    assert_eq!(pushed(&world, &event(&world, REVOKED, theirs, &json!({}))).await, refused("access_denied"));
+    assert_eq!(pushed(&world, &event(&world, REVOKED, &theirs, &json!({}))).await, refused("access_denied"));
     let email = json!({ "format": "email", "email": "alice@acme.example" });
-    assert_eq!(pushed(&world, &event(&world, REVOKED, email, &json!({}))).await, refused("invalid_request"));
+    assert_eq!(pushed(&world, &event(&world, REVOKED, &email, &json!({}))).await, refused("invalid_request"));
     let mut forged = good(json!({}));
     forged.replace_range(forged.rfind('.').unwrap() + 1.., &"A".repeat(86));
     assert_eq!(pushed(&world, &forged).await, refused("invalid_key"));
@@ -149,7 +149,7 @@ async fn what_lessens_nothing_is_acknowledged_and_what_is_wrong_is_answered_by_i
 #[tokio::test]
 async fn an_event_that_cannot_be_recorded_is_not_acknowledged_however_often_it_is_told() {
     let world = world().await;
-    let token = event(&world, DISABLED, alice(), &json!({}));
+    let token = event(&world, DISABLED, &alice(), &json!({}));
     world.ledger.close().await;
     assert_eq!(pushed(&world, &token).await.0, 503);
     assert_eq!(pushed(&world, &token).await.0, 503);
@@ -158,6 +158,6 @@ async fn an_event_that_cannot_be_recorded_is_not_acknowledged_however_often_it_i
 #[tokio::test]
 async fn where_nobody_is_configured_to_tell_there_is_nothing() {
     let world = World::new().await;
-    let token = event(&world, DISABLED, alice(), &json!({}));
+    let token = event(&world, DISABLED, &alice(), &json!({}));
     assert_eq!(pushed(&world, &token).await.0, 404);
 }
