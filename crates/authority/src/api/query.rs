@@ -16,6 +16,10 @@ impl Query {
         let mut parameters = BTreeMap::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if value.is_empty() {
+                // A filter that is left empty would show too much too.
+                return Err(Problem::invalid("a parameter of the query has no value"));
+            }
             if parameters.insert(decode(name)?, decode(value)?).is_some() {
                 return Err(Problem::invalid("a parameter of the query is given twice"));
             }
@@ -34,9 +38,9 @@ impl Query {
         }
     }
 
-    /// The parameter `name`, unless it is absent or empty.
+    /// The parameter `name`, unless it is absent.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str)
     }
 }
 

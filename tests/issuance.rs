@@ -1,0 +1,153 @@
+//! Policy at the authority, in the real binary: what it says before a token is issued, that it is tried before it decides,
+//! and that whoever is to know of alerts is told.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    path::Path,
+};
+
+use aws_lc_rs::hmac;
+use serde_json::{Value, json};
+
+use crate::support::{
+    authority::{Authority, Client},
+    openid::{AUDIENCE, claims},
+    process,
+    sidecar::{Setup, audit},
+    world,
+};
+
+/// What the platform team says of issuing, in the folder of an authority's configuration.
+fn org(directory: &Path, config: &mut Value, body: &str) {
+    let folder = directory.join("policies");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("org.rego"), format!("package countersign.org\n\n{body}\n")).unwrap();
+    config["authority"]["policy"] = json!([{ "name": "org", "path": "policies" }]);
+}
+
+#[test]
+fn a_token_is_issued_as_far_as_policy_says_and_the_record_says_by_which() {
+    let Some(world) = world() else { return };
+    let (agent, other) = (Client::new("support-v9"), Client::new("helper-v1"));
+    let authority = Authority::start_with(&world.openid, &[&agent, &other], |directory, config| {
+        org(
+            directory,
+            config,
+            r#"delegate contains {"code": "by_the_user"} if input.exchange.from.kind == "user"
+            delegate contains {"code": "reads_only"} if {
+                every action in input.exchange.requested.scope { action == "orders.read" }
+            }"#,
+        );
+    });
+    let token = authority.first(&agent, &world.openid);
+    assert!(claims(&token)["scope"].as_str().unwrap().contains("refunds.create"));
+    let hand_over = |more: &[(&str, &str)]| {
+        let fields = [&[("requested_actor", "helper-v1")], more].concat();
+        authority.exchange(&agent, &token, &fields)
+    };
+    let refused = hand_over(&[]);
+    assert_eq!((refused.status, &refused.json()["error"]), (400, &json!("access_denied")), "{}", refused.text());
+    hand_over(&[("scope", "orders.read")]).went(200);
+    let records =
+        |kind: &str| audit(&authority.directory().join("ledger"), "query", &["--kind", kind, "--json"]).lines();
+    let revision = records("policy.activated")[0]["revision"].clone();
+    let issued = records("token.issued");
+    assert_eq!(issued[0]["reasons"][0]["code"], "by_the_user", "{}", issued[0]);
+    assert_eq!(issued[1]["reasons"][0]["code"], "reads_only", "{}", issued[1]);
+    assert_eq!((&issued[0]["policy"], issued.len()), (&revision, 2));
+    let refused = &records("token.refused")[0];
+    assert_eq!((&refused["policy"], &refused["withheld"][0]["source"]), (&revision, &json!("countersign.org")));
+}
+
+#[test]
+fn a_policy_that_may_not_decide_is_named_with_its_place_and_nothing_starts() {
+    let Some(world) = world() else { return };
+    let agent = Client::new("support-v9");
+    let authority = Authority::start(&world.openid, &[&agent]);
+    let path = authority.directory().join("authority.yaml");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    for (body, said) in [
+        ("delegate contains {\"code\": \"x\"} if delegate", "recursion"),
+        ("delegate := true", "`delegate` is a set of objects"),
+        ("allow contains {\"code\": \"x\"}", "never allows"),
+    ] {
+        fs::remove_dir_all(authority.directory().join("policies")).ok();
+        org(&authority.directory(), &mut config, body);
+        fs::write(&path, config.to_string()).unwrap();
+        let ran = process::run(process::countersign().args(["authority", "--config"]).arg(&path));
+        let told = ran.stderr;
+        assert!(ran.code != Some(0) && told.contains(said) && told.contains("org.rego:3"), "{body}: {told}");
+    }
+}
+
+/// Takes one request and answers it; its head and its body.
+fn take(listener: &TcpListener, status: &str) -> (String, Vec<u8>) {
+    let (stream, _) = listener.accept().unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut head = String::new();
+    while reader.read_line(&mut head).unwrap() > 2 {}
+    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.expect("the request has a length")];
+    reader.read_exact(&mut body).unwrap();
+    let mut stream = stream;
+    write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+    (head, body)
+}
+
+#[test]
+fn a_webhook_is_told_of_an_alert_signed_and_again_where_it_failed() {
+    let Some(world) = world() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/alerts", listener.local_addr().unwrap());
+    let setup = Setup::new(&world.openid, &world.tool);
+    setup.write_secret("webhook.secret", "whsec");
+    let sidecar = setup
+        .with(|config| config["alerts"] = json!({"webhook": {"url": url, "secret": {"file": "webhook.secret"}}}))
+        .start();
+    let bound = json!({"x5t#S256": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"});
+    let bound = world.openid.sign(&json!({"like": world.openid.delegated("alice"), "claims": {"cnf": bound}}));
+    // No call waits for whoever is told.
+    sidecar.get("/orders/v1/orders/17", &bound).send().refused(401, "wrong_sender");
+    let (_, first) = take(&listener, "503 Service Unavailable");
+    let (head, body) = take(&listener, "204 No Content");
+    assert_eq!(first, body, "it was not told again");
+    let alert: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&alert["kind"], &alert["alert"]), (&json!("alert.raised"), &json!("used_by_another")), "{alert}");
+    assert!(
+        alert["time"].is_string() && alert.get("user").is_none() && !alert.to_string().contains("alice"),
+        "{alert}"
+    );
+    let signature = head.lines().find_map(|line| line.strip_prefix("countersign-signature: ")).unwrap();
+    let (time, signed) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
+    let message = [format!("{time}.").as_bytes(), &body].concat();
+    let expected = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, b"whsec"), &message);
+    let expected: String = expected.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(signed, expected);
+    assert_eq!(sidecar.query(&["--kind", "alert.raised"]).len(), 1);
+    // What is no secret and what is no place to tell anything are refused when it starts.
+    for (url, secret) in [("http://alerts.example/", "webhook.secret"), (url.as_str(), "missing")] {
+        let setup = Setup::new(&world.openid, &world.tool);
+        setup.write_secret("webhook.secret", "whsec");
+        let wrong = json!({"webhook": {"url": url, "secret": {"file": secret}}});
+        let ran = setup.with(|config| config["alerts"] = wrong).run();
+        assert!(ran.code != Some(0) && ran.stderr.contains("alerts.webhook"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_policy_that_fails_lets_nothing_be_issued_and_says_no_more_than_its_name() {
+    let Some(world) = world() else { return };
+    let agent = Client::new("support-v9");
+    let authority = Authority::start_with(&world.openid, &[&agent], |directory, config| {
+        org(directory, config, r#"delegate contains {"code": "x"} if time.parse_rfc3339_ns(input.tenant) > 0"#);
+    });
+    // An error is a no, and the agent is told which package, not what went wrong in it.
+    let answer =
+        authority.exchange(&agent, &world.openid.user("alice"), &[("task_id", "ticket-1"), ("audience", AUDIENCE)]);
+    assert_eq!(answer.json()["error"], "access_denied");
+    let told = answer.text();
+    assert!(told.contains("countersign.org: policy_error"), "{told}");
+    assert!(!told.contains("parse_rfc3339"), "{told}");
+}
