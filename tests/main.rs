@@ -29,6 +29,7 @@ mod exchanged;
 mod faults;
 mod house;
 mod hybrid;
+mod issuance;
 mod keys;
 mod keys_misbehave;
 mod limits;
