@@ -207,7 +207,7 @@ pub(crate) async fn run(document: Document<AuthorityConfig>, process: Process) -
     let mut signals =
         StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
     let drain = document.value.shutdown.drain.0;
-    let running = start(document, &process.environment, process.metrics).await?;
+    let running = Box::pin(start(document, &process.environment, process.metrics)).await?;
     tracing::info!(address = %running.address, "ready");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
