@@ -25,7 +25,7 @@ fn planes(world: &World, folder: &tempfile::TempDir) -> Planes {
     })
 }
 
-fn event(world: &World, kind: &str, event: String, subject: Value) -> String {
+fn event(world: &World, kind: &str, event: &str, subject: &Value) -> String {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let claims = json!({
         "iss": world.openid.issuer(), "aud": EVENTS, "iat": now, "jti": mark(), "sub_id": subject,
@@ -57,17 +57,17 @@ fn a_session_that_was_revoked_and_an_account_that_was_disabled_end_at_the_sideca
     let session = json!({"format": "complex", "user": alice, "session": {"format": "opaque", "id": sid}});
     let revoked = || format!("{CAEP}session-revoked");
     // What is no such token, or nobody's, ends nothing.
-    let wrong = event(world, "logout+jwt", revoked(), session.clone());
+    let wrong = event(world, "logout+jwt", &revoked(), &session);
     assert_eq!((push(&planes, &wrong).status, push(&planes, &bound).status), (400, 400));
     planes.read(&bound).went(200);
-    let told = event(world, "secevent+jwt", revoked(), session);
+    let told = event(world, "secevent+jwt", &revoked(), &session);
     assert_eq!(push(&planes, &told).status, 202);
     planes.refused(&bound, "withdrawn");
     assert_eq!(reissued(&task).status, 400);
     planes.read(&detached).went(200);
     assert_eq!(push(&planes, &told).status, 202, "again it is acknowledged");
 
-    let disabled = event(world, "secevent+jwt", format!("{RISC}account-disabled"), alice);
+    let disabled = event(world, "secevent+jwt", &format!("{RISC}account-disabled"), &alice);
     assert_eq!(push(&planes, &disabled).status, 202);
     planes.refused(&detached, "withdrawn");
     assert_eq!(reissued(&left).status, 400);
