@@ -182,7 +182,6 @@ impl Authority {
             Route::Enrol => return self.join(peer, &head.headers, body).await,
             _ => {}
         }
-        let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let now = net::clock::now();
         let _room = Arc::clone(&self.api.room).try_acquire_owned().map_err(|_| full())?;
         let caller = self.caller(&head.headers, route.operation(&head.method), now).await?;
@@ -193,6 +192,7 @@ impl Authority {
             .quotas
             .take(caller.key(), now)
             .map_err(|seconds| Problem::new(Code::TooMany, "You ask more often than is allowed.").after(seconds))?;
+        let query = Query::parse(head.uri.query().unwrap_or_default())?;
         let idempotency = idempotency(&head.headers)?;
         let body = read(&head.headers, body).await?;
         // Anew: verifying the token and reading the body may take a moment.

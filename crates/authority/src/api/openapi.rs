@@ -207,12 +207,12 @@ impl Operation {
             ("status", "/v1/grants") => one_of(&["active", "withdrawn"]),
             ("status", "/v1/sidecars") => one_of(&["enrolled", "removed"]),
             ("status", "/v1/tasks") => one_of(&["active", "completed", "withdrawn"]),
-            ("target", _) => json!({ "type": "string", "examples": ["task:ticket-12847"] }),
+            ("target", _) => json!({ "type": "string", "minLength": 1, "examples": ["task:ticket-12847"] }),
             ("grant" | "run" | "tenant" | "user" | "agent", _) => {
                 // An id, and of users and agents also `ISSUER#ID`; white space and what cannot be seen is in neither.
                 json!({ "type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$" })
             }
-            _ => json!({ "type": "string" }),
+            _ => json!({ "type": "string", "minLength": 1 }),
         }
     }
 }
