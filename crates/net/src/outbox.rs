@@ -101,20 +101,21 @@ impl Destination {
         loop {
             let why = match self.attempt(body.clone()).await {
                 Attempt::Told => return true,
-                Attempt::Refused(why) => {
-                    tracing::warn!(to = self.name, why, "it was refused and is not told");
-                    return false;
-                }
+                Attempt::Refused(why) => return self.untold(&why),
                 Attempt::Failed(why) => why,
             };
             if clock::monotonic().saturating_duration_since(begun) > GIVEN_UP {
-                tracing::warn!(to = self.name, why, "it is given up");
-                return false;
+                return self.untold(&why);
             }
             tracing::debug!(to = self.name, why, ?pause, "it is tried again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    fn untold(&self, why: &str) -> bool {
+        tracing::warn!(to = self.name, why, "it was not taken, and is given up");
+        false
     }
 
     async fn attempt(&self, body: Bytes) -> Attempt {
