@@ -76,7 +76,11 @@ const OPERATIONS: &[Operation] = &[
     },
     read("/v1/ledgers", "Ledgers of enrolled sidecars, the oldest first", &LIST),
     read("/v1/ledgers/{id}", "One ledger, with the heads of it that are anchored", &[]),
-    read("/v1/ledgers/{id}/records", "Records that were shipped of a ledger, the oldest first", super::records::PARAMETERS),
+    read(
+        "/v1/ledgers/{id}/records",
+        "Records that were shipped of a ledger, the oldest first",
+        super::records::PARAMETERS,
+    ),
     read("/v1/ledgers/{id}/decisions/{decision}", "Everything that was shipped of a decision", &[]),
     read("/v1/sidecars", "Enrolled sidecars, the oldest first", &["status", LIST[0], LIST[1]]),
     make("/v1/sidecars", "Make a token that one sidecar may join by, once", sidecars::invitation_schema),
@@ -246,7 +250,12 @@ mod tests {
         let document = document();
         let mut described = 0;
         for (path, operations) in document["paths"].as_object().unwrap() {
-            let real = path.strip_prefix("/v1").unwrap().replace("{id}", "x").replace("{credential}", "y").replace("{decision}", "z");
+            let real = path
+                .strip_prefix("/v1")
+                .unwrap()
+                .replace("{id}", "x")
+                .replace("{credential}", "y")
+                .replace("{decision}", "z");
             let route = Route::at(&real).unwrap();
             let methods: Vec<_> = operations.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
             let known: Vec<_> = route.methods().iter().map(Method::as_str).collect();
