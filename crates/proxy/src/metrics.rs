@@ -80,7 +80,10 @@ impl Metrics {
             stages: STAGES.map(|name| (name, stage.bind(&[KeyValue::new("stage", name)]))),
             fact: seconds("countersign_facts", "Time a fact's read took, kept answers not counted"),
             tool: seconds("countersign_tool_response", "Time until the head of the tool's response"),
-            exchange: seconds("countersign_entry_exchange", "Time that exchanges for agents took, kept ones not counted"),
+            exchange: seconds(
+                "countersign_entry_exchange",
+                "Time that exchanges for agents took, kept ones not counted",
+            ),
             shed: meter.u64_counter("countersign_shed").with_description("Calls refused for want of room").build(),
             folded: meter
                 .u64_counter("countersign_refusals_folded")

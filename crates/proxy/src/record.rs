@@ -11,7 +11,10 @@ use jiff::Timestamp;
 use model::{Agent, Code, Decision, Reason, Refusal, Verdict};
 use tokio::sync::watch;
 
-use crate::{approve::Permit, reserve::Charge, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced, trail::Trail};
+use crate::{
+    approve::Permit, reserve::Charge, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced,
+    trail::Trail,
+};
 
 /// How often refusals without a principal are summed up.
 pub(crate) const SUMMARY_INTERVAL: std::time::Duration = std::time::Duration::from_secs(10);

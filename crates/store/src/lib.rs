@@ -44,7 +44,8 @@ pub use grants::{GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
 pub use heads::{AnchoredHead, KnownLedger, MAX_EARLIER_HEADS};
 pub use page::{Listed, MAX_PAGE, Page};
 pub use sidecars::{
-    Enrolment, Evidence, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey, SidecarStatus,
+    Enrolment, Evidence, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey,
+    SidecarStatus,
 };
 pub use signing_keys::{NewSigningKey, PublishedKey, SigningKeyList};
 pub use single_use::{MAX_LIVE_IDS, NotUsable};

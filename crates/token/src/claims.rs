@@ -119,7 +119,9 @@ impl Audience {
     pub(crate) fn of(claims: &Json) -> Self {
         Self::Many(match claims.member("aud") {
             Some(Json::Text(name)) => vec![name.clone()],
-            Some(Json::Array(items)) => items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect(),
+            Some(Json::Array(items)) => {
+                items.iter().map(|item| item.as_text().unwrap_or_default().to_owned()).collect()
+            }
             _ => Vec::new(),
         })
     }

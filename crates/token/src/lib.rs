@@ -21,8 +21,8 @@ pub mod refresh;
 pub mod verifier;
 
 pub mod assertion;
-pub mod kept;
 pub mod events;
+pub mod kept;
 pub mod logout;
 pub mod possession;
 pub mod subject;
@@ -34,7 +34,9 @@ pub use assertion::{
 };
 pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
 pub use config::{ConfigError, IssuerConfig};
-pub use events::{EventRules, MAX_EVENT_AGE, NoEvents, SECURITY_EVENT_TYPE, SecurityEvent, SecurityEvents, claimed_transmitter};
+pub use events::{
+    EventRules, MAX_EVENT_AGE, NoEvents, SECURITY_EVENT_TYPE, SecurityEvent, SecurityEvents, claimed_transmitter,
+};
 pub use issuer::{Issuer, KeySource};
 pub use kept::KeptKey;
 pub use keys::{InvalidKeySet, KeySet};

@@ -112,18 +112,7 @@ impl Shipping {
                 () = &mut stop => break,
                 outcome = self.catch_up() => outcome,
             };
-            let rest = match outcome {
-                Ok(()) => {
-                    pause = PAUSE.0;
-                    LOOK
-                }
-                Err(error) => {
-                    self.fail(&error);
-                    let rest = pause;
-                    pause = (pause * 2).min(PAUSE.1);
-                    rest
-                }
-            };
+            let rest = self.rest(outcome, &mut pause);
             self.alert().await;
             tokio::select! {
                 () = &mut stop => break,
@@ -134,6 +123,20 @@ impl Shipping {
         (self.stand, self.outbox, self.pending) = (None, None, None);
         if !matches!(tokio::time::timeout(AT_THE_END, self.catch_up()).await, Ok(Ok(()))) {
             tracing::warn!("not all of the ledger is at the authority; the next start goes on with it");
+        }
+    }
+
+    /// How long until the next look: longer each time that it fails.
+    fn rest(&mut self, outcome: Result<(), NotTold>, pause: &mut Duration) -> Duration {
+        match outcome {
+            Ok(()) => {
+                *pause = PAUSE.0;
+                LOOK
+            }
+            Err(error) => {
+                self.fail(&error);
+                std::mem::replace(pause, (*pause * 2).min(PAUSE.1))
+            }
         }
     }
 
@@ -150,15 +153,19 @@ impl Shipping {
             let stand = self.send(chunk).await?;
             self.stand = Some(self.erase(stand).await?);
         }
+        self.caught_up(head.size);
+        Ok(())
+    }
+
+    fn caught_up(&self, records: u64) {
         let troubled = self.backlog.known(|known| {
             known.oldest = None;
             known.alerted = false;
             known.trouble.take().is_some()
         });
         if troubled {
-            tracing::info!(records = head.size, "the authority has all of the ledger again");
+            tracing::info!(records, "the authority has all of the ledger again");
         }
-        Ok(())
     }
 
     async fn ask(&mut self) -> Result<Stand, NotTold> {

@@ -62,7 +62,8 @@ async fn each_head_continues_the_one_that_was_anchored_before_through_seals_and_
         assert_eq!(judged.is_ok(), anchored == 0, "{anchored}: {judged:?}");
     }
     kept.close().await;
-    let report = verify::verify(&dir.path().join("ledger"), &Options { heads: notes, ..Options::default() }, |_| {}).unwrap();
+    let report =
+        verify::verify(&dir.path().join("ledger"), &Options { heads: notes, ..Options::default() }, |_| {}).unwrap();
     assert!(report.tail_checked && report.segments > 4);
 }
 

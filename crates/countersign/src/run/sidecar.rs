@@ -21,8 +21,9 @@ use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, Verifie
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
+    Process,
     alerts::{self, Outboxes},
-    Process, apart, descriptors,
+    apart, descriptors,
     findings::Findings,
     follow, ledger, limits, listen,
     prepare::{Prepared, prepare},
@@ -210,8 +211,19 @@ async fn activated(
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning { origin, config, revision, mut prepared, agent, health, admin, connections, metrics, calls, background } =
-        beginning;
+    let Beginning {
+        origin,
+        config,
+        revision,
+        mut prepared,
+        agent,
+        health,
+        admin,
+        connections,
+        metrics,
+        calls,
+        background,
+    } = beginning;
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;

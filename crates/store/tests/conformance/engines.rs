@@ -76,7 +76,8 @@ async fn a_server_that_does_not_answer_may_be_there_later_and_a_wrong_url_stays_
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let open = async |url: String| Store::open(&Database::Postgres(url.into()), now(), &Tasks::new()).await.unwrap_err();
+    let open =
+        async |url: String| Store::open(&Database::Postgres(url.into()), now(), &Tasks::new()).await.unwrap_err();
     let gone = open(format!("postgres://nobody@127.0.0.1:{port}/none")).await;
     assert!(matches!(gone, OpenError::Unreachable { .. }), "{gone}");
     assert!(matches!(open("postgres//".to_owned()).await, OpenError::Url));

@@ -12,4 +12,7 @@ mod served;
 mod signed;
 mod start;
 
-pub(crate) use self::{heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*, start::*};
+pub(crate) use self::{
+    heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*,
+    start::*,
+};

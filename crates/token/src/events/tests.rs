@@ -158,7 +158,11 @@ async fn every_hostile_event_is_refused() {
         assert_eq!(world.code(changes.clone()).await, code, "{changes}");
     }
     for kind in [json!(null), json!("JWT"), json!("at+jwt"), json!("logout+jwt"), json!("secevent")] {
-        assert_eq!(world.verify(&world.token(&kind, json!({}))).await.unwrap_err().refusal().code, Code::InvalidToken, "{kind}");
+        assert_eq!(
+            world.verify(&world.token(&kind, json!({}))).await.unwrap_err().refusal().code,
+            Code::InvalidToken,
+            "{kind}"
+        );
     }
     let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
     let forged = forge(
