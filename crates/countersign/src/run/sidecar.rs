@@ -229,7 +229,6 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
     activated(&config, &revision, &prepared, ledger).await?;
     let roots = prepared.roots.clone();
-    let limits = config.listen.agent.serve_limits();
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
     uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
@@ -245,12 +244,9 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     });
     gauges(&sidecar);
     sidecar.watch_credentials(&background);
-    let max_connections = connections.min(limits.max_connections);
-    let limits = ServeLimits { max_connections, census: sidecar.census().clone(), ..limits };
     let standing = Standing::new(InForce::new(&revision, &config, net::clock::now()));
     let stopping = Arc::new(AtomicBool::new(false));
-    let (health, health_address) = health;
-    let agent_address = agent.local();
+    let ((health, health_address), agent_address) = (health, agent.local());
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
     if let Some(admin) = admin {
         let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path());
@@ -258,10 +254,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         admin::serve(admin, &background, move || about.status(&seen));
     }
     health::serve(health, &background, metrics, move || seen.readiness());
-    let served = Arc::clone(&sidecar);
-    let serving =
-        net::serve(agent, limits, calls.clone(), move |peer, request| Arc::clone(&served).handle(peer, request));
-    calls.spawn("agent listener", serving);
+    take_calls(agent, &config, connections, &sidecar, &calls);
     let reloader = Reloader::new(reload::Parts {
         path: origin.path,
         environment: origin.environment,
@@ -286,6 +279,17 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         calls,
         background,
     })
+}
+
+/// Serves agents from here on, `connections` of them at a time at most.
+fn take_calls(agent: Endpoint, config: &SidecarConfig, connections: usize, sidecar: &Arc<Sidecar>, calls: &Tasks) {
+    let limits = config.listen.agent.serve_limits();
+    let max_connections = connections.min(limits.max_connections);
+    let limits = ServeLimits { max_connections, census: sidecar.census().clone(), ..limits };
+    let served = Arc::clone(sidecar);
+    let serving =
+        net::serve(agent, limits, calls.clone(), move |peer, request| Arc::clone(&served).handle(peer, request));
+    calls.spawn("agent listener", serving);
 }
 
 /// What calls see of a configuration.
