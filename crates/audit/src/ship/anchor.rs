@@ -63,7 +63,7 @@ impl NotAnchored {
 pub struct Claim {
     /// The vkey of the ledger.
     pub ledger: String,
-    /// The ledger key's word that whoever sends this may speak for the ledger: see [`possession`].
+    /// The ledger key's word that whoever sends this may speak for the ledger: see `possession`.
     pub proof: String,
     /// The size of the anchored head that it goes on from; 0 for none.
     pub after: u64,
