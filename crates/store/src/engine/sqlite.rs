@@ -14,6 +14,8 @@ use crate::error::OpenError;
 
 /// How long a write waits for another process that writes: a backup, a second authority by mistake.
 const BUSY: Duration = Duration::from_secs(5);
+/// And how long until it is tried again, where SQLite itself does not wait.
+const AGAIN: Duration = Duration::from_millis(20);
 /// How long a question waits for a connection.
 const WAIT: Duration = Duration::from_secs(10);
 /// Connections that only read.
@@ -50,7 +52,22 @@ pub(crate) async fn open(path: &Path) -> Result<Engine, OpenError> {
         SqlitePoolOptions::new().max_connections(connections).acquire_timeout(WAIT).test_before_acquire(false)
     };
     // The writer first: it makes the log that readers need to find.
-    let write = pool(1).connect_with(options.clone()).await.map_err(cannot)?;
+    let begun = net::clock::monotonic();
+    let write = loop {
+        match pool(1).connect_with(options.clone()).await {
+            // Two that begin the log at once are told so without waiting, whatever the time to wait is.
+            Err(error) if is_locked(&error) && net::clock::monotonic().duration_since(begun) < BUSY => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            outcome => break outcome.map_err(cannot)?,
+        }
+    };
     let read = pool(READERS).connect_with(options.pragma("query_only", "ON")).await.map_err(cannot)?;
     Ok(Engine::Sqlite { write, read })
+}
+
+/// Whether it is `SQLITE_BUSY`, in whatever form.
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
