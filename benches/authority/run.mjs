@@ -28,6 +28,9 @@ const ASSERTION = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 const EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 const TICKS = 100; // of /proc, in a second
+const AT_ONCE = 10_000; // tasks in one file of declarations, which has a bound
+const AGENTS = 8; // so that none has more assertions under way than one may
+
 
 const { values: options } = parseArgs({
   options: {
@@ -72,19 +75,19 @@ async function freePort() {
 
 /** An authority with alice's grant and as many tasks under it. */
 class Authority {
-  static async start({ algorithm = 'ES256', postgres, tasks = 1 }) {
+  static async start({ algorithm = 'ES256', postgres }) {
     const authority = new Authority();
     authority.directory = mkdtempSync(join(tmpdir(), 'countersign-authority-'));
     authority.port = await freePort();
     authority.issuer = `http://127.0.0.1:${authority.port}`;
     authority.people = new Signer('people', algorithm);
-    authority.agent = new Signer('support-1', algorithm);
+    authority.agents = Array.from({ length: AGENTS }, (_, number) => new Signer(`support-${number}`, algorithm));
     const write = (name, value) => {
       const text = typeof value === 'string' ? value : JSON.stringify(value);
       writeFileSync(join(authority.directory, name), text, { mode: 0o600 });
     };
     write('people.json', { keys: [authority.people.jwk] });
-    write('store.yaml', declared(authority.agent.jwk, tasks));
+    write('store.yaml', JSON.stringify(declared(authority.agents, 0, AGENTS)));
     if (postgres) write('url', postgres.url);
     write('authority.yaml', {
       authority: {
@@ -132,9 +135,9 @@ class Authority {
   }
 
   /** Ends it and starts it anew, so that what it read to begin with is not counted. */
-  async restart() {
+  async restart(declarations = {}) {
     await this.end();
-    writeFileSync(join(this.directory, 'store.yaml'), '{}');
+    writeFileSync(join(this.directory, 'store.yaml'), JSON.stringify(declarations));
     await this.begin();
   }
 
@@ -155,17 +158,19 @@ class Authority {
     });
   }
 
-  /** The form of an exchange of alice's token, with a client assertion of its own. */
+  /** The form of an exchange of alice's token by the next agent, with an assertion of its own. */
   form(subject) {
     const at = now();
-    const claims = { iss: 'support', sub: 'support', aud: this.issuer, jti: randomUUID(), iat: at, exp: at + 60 };
+    const number = (this.asked = ((this.asked ?? 0) + 1) % AGENTS);
+    const name = `support-${number}`;
+    const claims = { iss: name, sub: name, aud: this.issuer, jti: randomUUID(), iat: at, exp: at + 60 };
     return new URLSearchParams({
       grant_type: EXCHANGE,
       subject_token: subject,
       subject_token_type: ACCESS_TOKEN,
       client_assertion_type: ASSERTION,
-      client_assertion: this.agent.jwt(claims),
-      task_id: 'task-0',
+      client_assertion: this.agents[number].jwt(claims),
+      task_id: `task-${number}`,
       audience: AUDIENCE,
     }).toString();
   }
@@ -207,33 +212,30 @@ class Authority {
   }
 }
 
-function declared(jwk, tasks) {
+/** Agents, alice's grants to them, and her tasks from `first` to before `end`. */
+function declared(agents, first, end) {
   const element = { type: 'urn:countersign:action', locations: ['orders'], identifier: 'orders/*' };
-  const task = (number) => ({
-    id: `task-${number}`, grant: 'alice-support', run: `run-${number}`, tenant: 'acme', use_case: 'support',
-    initiated_by: 'alice', sensitivity: 'low', stage: 'supervised', expires: '2999-01-01T00:00:00Z', status: 'active',
-  });
+  const expires = '2999-01-01T00:00:00Z';
   return {
-    agents: [
-      {
-        id: 'support', owner: 'ops@acme.example', actions: ['orders.read', 'refunds.create'], tenants: ['acme'],
-        credentials: [{ jwks: { keys: [jwk] } }],
-      },
-    ],
-    grants: [
-      {
-        id: 'alice-support', user: { id: 'alice', issuer: PEOPLE }, agent: { id: 'support' }, stage: 'supervised',
-        expires: '2999-01-01T00:00:00Z', redelegate: 1,
-        authorization_details: [
-          { ...element, actions: ['orders.read'] },
-          {
-            ...element, actions: ['refunds.create'], limits: { amount: { max: '50.00', currency: 'USD' } },
-            where: { 'order.placed_by': '$user' },
-          },
-        ],
-      },
-    ],
-    tasks: Array.from({ length: tasks }, (_, number) => task(number)),
+    agents: agents.map(({ jwk }, number) => ({
+      id: `support-${number}`, owner: 'ops@acme.example', actions: ['orders.read', 'refunds.create'], tenants: ['acme'],
+      credentials: [{ jwks: { keys: [jwk] } }],
+    })),
+    grants: agents.map((_, number) => ({
+      id: `alice-${number}`, user: { id: 'alice', issuer: PEOPLE }, agent: { id: `support-${number}` }, stage: 'supervised',
+      expires, redelegate: 1,
+      authorization_details: [
+        { ...element, actions: ['orders.read'] },
+        {
+          ...element, actions: ['refunds.create'], limits: { amount: { max: '50.00', currency: 'USD' } },
+          where: { 'order.placed_by': '$user' },
+        },
+      ],
+    })),
+    tasks: Array.from({ length: end - first }, (_, place) => first + place).map((number) => ({
+      id: `task-${number}`, grant: `alice-${number % agents.length}`, run: `run-${number}`, tenant: 'acme',
+      use_case: 'support', initiated_by: 'alice', sensitivity: 'low', stage: 'supervised', expires, status: 'active',
+    })),
   };
 }
 
@@ -363,7 +365,10 @@ async function tasks(count) {
   const few = await Authority.start({});
   const [small, alone] = [few.memory(), await exchanges(few)];
   await few.stop();
-  const many = await Authority.start({ tasks: count });
+  const many = await Authority.start({});
+  for (let first = 0; first < count; first += AT_ONCE) {
+    await many.restart(declared(many.agents, first, Math.min(count, first + AT_ONCE)));
+  }
   await many.restart();
   const [large, among] = [many.memory(), await exchanges(many)];
   await many.stop();
@@ -379,16 +384,17 @@ if (asked('exchanges')) {
   results.exchanges = {};
   say('exchanges                 a core/s  CPU us  p50 ms  p99 ms     MiB');
   for (const database of ['SQLite', 'PostgreSQL']) {
-    const postgres = database === 'PostgreSQL' ? await startPostgres() : undefined;
     for (const algorithm of ['ES256', 'EdDSA']) {
+      // One each: a database goes with the keys that it knows of.
+      const postgres = database === 'PostgreSQL' ? await startPostgres() : undefined;
       const authority = await Authority.start({ algorithm, postgres });
       const found = await exchanges(authority);
       await authority.stop();
+      await postgres?.stop();
       results.exchanges[`${database}, ${algorithm}`] = found;
       const columns = [found.per_core, found.cpu_us, round(found.p50_ms), round(found.p99_ms), round(found.memory_mib)];
       say(`${`${database}, ${algorithm}`.padEnd(26)}${columns.map((value) => String(value).padStart(8)).join('')}`);
     }
-    await postgres?.stop();
   }
 }
 if (asked('tasks')) {
