@@ -38,12 +38,10 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let now = net::clock::now();
-        let sidecar = self.sidecar(headers, now).await?;
-        let _place = self.uplink(&sidecar)?;
+        let teller = self.teller(headers).await?;
         let told: Told = body::parse(&read(headers, body).await?)?;
         let suspended = match told.ruled(&self.settings.suspend) {
-            true => self.suspend_by_rule(&sidecar, &told, now).await?,
+            true => self.suspend_by_rule(&teller.sidecar, &told, teller.now).await?,
             false => false,
         };
         Ok(json_response(StatusCode::OK, &json!({ "suspended": suspended })))

@@ -77,6 +77,14 @@ impl Forks {
     }
 }
 
+/// An enrolled sidecar that tells something of itself, and its room for that.
+pub(super) struct Teller {
+    pub(super) sidecar: Sidecar,
+    /// When it came.
+    pub(super) now: Timestamp,
+    _place: net::Place<Id<Sidecar>>,
+}
+
 impl Authority {
     /// Anchors a head.
     pub(super) async fn anchor<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Body>, Problem>
@@ -84,12 +92,10 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let now = net::clock::now();
-        let sidecar = self.sidecar(headers, now).await?;
-        let _place = self.uplink(&sidecar)?;
+        let teller = self.teller(headers).await?;
         let claim: Claim = body::parse(&read(headers, body).await?)?;
-        let key: VerifyingKey = claim.ledger.parse().map_err(|_| Problem::invalid("`ledger` is no verifying key"))?;
-        let mut ledger = self.spoken_for(&sidecar, &key, &claim.proof, now).await?;
+        let (key, mut ledger) = self.spoken_for(&teller, &claim.ledger, &claim.proof).await?;
+        let now = teller.now;
         loop {
             let anchor = match &ledger.head {
                 None => Anchor::default(),
@@ -111,39 +117,43 @@ impl Authority {
         }
     }
 
-    /// Room for one more thing that `sidecar` tells.
-    pub(super) fn uplink(&self, sidecar: &Sidecar) -> Result<net::Place<Id<Sidecar>>, Problem> {
-        self.api.uplinks.try_take(sidecar.id.clone(), 1).map_err(|full| match full {
+    /// The sidecar that asks, with room for one more thing that it tells.
+    pub(super) async fn teller(&self, headers: &HeaderMap) -> Result<Teller, Problem> {
+        let now = net::clock::now();
+        let sidecar = self.sidecar(headers, now).await?;
+        let place = self.api.uplinks.try_take(sidecar.id.clone(), 1).map_err(|full| match full {
             net::Full::Total => Problem::new(Code::Overloaded, "Too many sidecars tell of their ledgers at once."),
             net::Full::Share => Problem::new(Code::TooMany, "Too much of what you tell is under way."),
-        })
+        })?;
+        Ok(Teller { sidecar, now, _place: place })
     }
 
-    /// The ledger of `key`, for which `sidecar` speaks: from now on where it is new, or where another sidecar did before.
+    /// The ledger of the key `text`, for which the teller speaks: from now on where it is new, or where another sidecar
+    /// did before.
     pub(super) async fn spoken_for(
         &self,
-        sidecar: &Sidecar,
-        key: &VerifyingKey,
+        Teller { sidecar, now, .. }: &Teller,
+        text: &str,
         proof: &str,
-        now: Timestamp,
-    ) -> Result<KnownLedger, Problem> {
-        let id = ledger_id(key).and_then(|id| Id::new(id).ok());
+    ) -> Result<(VerifyingKey, KnownLedger), Problem> {
+        let key: VerifyingKey = text.parse().map_err(|_| Problem::invalid("`ledger` is no verifying key"))?;
+        let id = ledger_id(&key).and_then(|id| Id::new(id).ok());
         let id = id.ok_or_else(|| Problem::invalid("`ledger` is not the key of a ledger"))?;
         let text = key.to_string();
         let known = self.store.ledger(&id).await?;
         if let Some(known) = known.filter(|known| {
             (&known.sidecar, &known.tenants, &known.verifying_key) == (&sidecar.id, &sidecar.serves.tenants, &text)
         }) {
-            return Ok(known);
+            return Ok((key, known));
         }
         let name = format!("{}{}", self.sidecar_prefix(), sidecar.id);
-        if !is_proved(proof, key, &name) {
+        if !is_proved(proof, &key, &name) {
             return Err(Problem::forbidden("The ledger's key does not say that you speak for it."));
         }
-        let writer = Writer { by: format!("sidecar:{}", sidecar.name), reason: None, now, idempotency: None };
+        let writer = Writer { by: format!("sidecar:{}", sidecar.name), reason: None, now: *now, idempotency: None };
         let enrolled = self.store.enrol_ledger(&writer, &id, sidecar, &text).await?;
         self.recorded(enrolled.position).await?;
-        Ok(enrolled.value)
+        Ok((key, enrolled.value))
     }
 
     async fn replaced(

@@ -44,13 +44,11 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let now = net::clock::now();
-        let sidecar = self.sidecar(headers, now).await?;
-        let _place = self.uplink(&sidecar)?;
+        let teller = self.teller(headers).await?;
         if method == Method::GET {
             let query = Query::parse(query.unwrap_or_default())?;
             query.only(&["ledger"])?;
-            return self.stand(&sidecar, query.value("ledger").unwrap_or_default()).await;
+            return self.stand(&teller.sidecar, query.value("ledger").unwrap_or_default()).await;
         }
         // Each may hold a chunk in memory.
         let _room = self
@@ -59,11 +57,11 @@ impl Authority {
             .try_acquire()
             .map_err(|_| Problem::new(Code::Overloaded, "Too many sidecars ship their ledgers at once."))?;
         let chunk = Chunk::read(&chunk(headers, body).await?).map_err(|error| Problem::invalid(error.to_string()))?;
-        let (key, ledger) = self.of_sidecar(&sidecar, &chunk.ledger, &chunk.proof, now).await?;
+        let (key, ledger) = self.spoken_for(&teller, &chunk.ledger, &chunk.proof).await?;
         let shelf = self.shelf.clone();
         match blocking(move || shelf.take(&key, &chunk)).await? {
             Ok(stand) => Ok(answered(&stand)),
-            Err(refused) => Err(self.not_taken(&ledger, refused, now).await),
+            Err(refused) => Err(self.not_taken(&ledger, refused, teller.now).await),
         }
     }
 
@@ -87,11 +85,9 @@ impl Authority {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<BoxError>,
     {
-        let now = net::clock::now();
-        let sidecar = self.sidecar(headers, now).await?;
-        let _place = self.uplink(&sidecar)?;
+        let teller = self.teller(headers).await?;
         let kept: Kept = body::parse(&read(headers, body).await?)?;
-        let (key, ledger) = self.of_sidecar(&sidecar, &kept.ledger, &kept.proof, now).await?;
+        let (key, ledger) = self.spoken_for(&teller, &kept.ledger, &kept.proof).await?;
         let shelf = self.shelf.clone();
         match blocking(move || shelf.erase_but(&key, &kept)).await? {
             Ok((stand, taken)) => {
@@ -102,20 +98,8 @@ impl Authority {
                 }
                 Ok(answered(&stand))
             }
-            Err(refused) => Err(self.not_taken(&ledger, refused, now).await),
+            Err(refused) => Err(self.not_taken(&ledger, refused, teller.now).await),
         }
-    }
-
-    async fn of_sidecar(
-        &self,
-        sidecar: &Sidecar,
-        key: &str,
-        proof: &str,
-        now: Timestamp,
-    ) -> Result<(VerifyingKey, KnownLedger), Problem> {
-        let key: VerifyingKey = key.parse().map_err(|_| Problem::invalid("`ledger` is no verifying key"))?;
-        let ledger = self.spoken_for(sidecar, &key, proof, now).await?;
-        Ok((key, ledger))
     }
 
     async fn not_taken(&self, ledger: &KnownLedger, refused: NotTaken, now: Timestamp) -> Problem {
