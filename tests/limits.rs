@@ -1,20 +1,20 @@
 //! Cumulative limits, counted at the tool: whatever runs at once, is killed, retried, unreachable or hostile, no more is
 //! spent within a window than a grant allows.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, thread};
+use std::{fs, io::Write, path::Path, thread, time::Duration};
 
 use serde_json::{Value, json};
 
 use crate::{
     support::{
         Answer, Sidecar, World,
-        authority::{self, Authority, Client, exchange_at},
+        authority::{self, Authority, Client},
         eventually, free_port,
-        front::Front,
+        front::Fleet,
         http,
         joining::JoiningKey,
         mark,
-        openid::{AUDIENCE, usual_details},
+        openid::usual_details,
         postgres::Postgres,
         sidecar::Setup,
         tool::values,
@@ -47,8 +47,17 @@ fn authority_with(world: &World, agent: &Client, limits: [&Value; 2]) -> Authori
     Authority::start_with(&world.openid, &[agent], |directory, _| limited(directory, limits))
 }
 
+/// Days end for everybody at once: what would run over midnight begins after it.
+fn within_a_day() {
+    let left = 86_400 - std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() % 86_400;
+    if left < 90 {
+        thread::sleep(Duration::from_secs(left + 1));
+    }
+}
+
 /// A sidecar that counts on `authority`, and goes on for a minute without hearing of it.
 fn counting(world: &World, authority: &Authority, name: &str) -> Setup {
+    within_a_day();
     enrolled(world, authority, name)
         .with(|config| config["authority"]["staleness"] = json!({"read": "60s", "write": "60s"}))
 }
@@ -100,22 +109,11 @@ fn the_last_10_usd_of_a_day_are_spent_once_whoever_races_for_them_at_whichever_r
     let Some(world) = world() else { return };
     let Some(postgres) = Postgres::start() else { return };
     let agent = Client::new(AGENT);
-    let port = free_port();
-    let one = Authority::start_with(&world.openid, &[&agent], |directory, config| {
-        limited(directory, [&json!({}), &daily("200.00")]);
-        let url = directory.join("url");
-        fs::write(&url, postgres.url()).unwrap();
-        fs::set_permissions(&url, fs::Permissions::from_mode(0o600)).unwrap();
-        config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
-        config["authority"]["issuer"] = json!(format!("http://127.0.0.1:{port}"));
-    });
-    let other = one.replica();
-    let Some(_front) = Front::start(port, &[one.port(), other.port()]) else { return };
+    let limits = |directory: &Path, _: &mut Value| limited(directory, [&json!({}), &daily("200.00")]);
+    let Some(fleet) = Fleet::start(world, &postgres, &agent, limits) else { return };
     let quick = |setup: Setup| setup.with(|config| config["authority"]["limits"] = json!({"lease": "1s"}));
-    let sidecars = ["one", "two"].map(|name| quick(counting(world, &one, name)).start());
-    let assertion = agent.assertion(&one.issuer(), &Value::Null);
-    let asked = [("task_id", "ticket-1"), ("audience", AUDIENCE)];
-    let token = authority::token(&exchange_at(port, &assertion, &world.openid.user("alice"), &asked));
+    let sidecars = ["one", "two"].map(|name| quick(counting(world, &fleet.replicas[0], name)).start());
+    let token = authority::token(&fleet.exchange(world, &agent));
     let mark = mark();
     let refund = refund(&token, &mark);
     for _ in 0..19 {
@@ -340,7 +338,7 @@ fn the_next_window_is_a_new_one() {
             let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
             assert!(wait <= 3, "{wait}");
             refused += 1;
-            thread::sleep(std::time::Duration::from_millis(100));
+            thread::sleep(Duration::from_millis(100));
         }
         let decided = sidecar.query(&["--kind", "call.decided", "--decision", "permit"]);
         let mut windows = std::collections::BTreeMap::new();
@@ -467,6 +465,7 @@ struct Key {
 
 impl Key {
     fn joined(world: &World, authority: &Authority, name: &str) -> Self {
+        within_a_day();
         let asked = json!({"name": name, "tenants": ["acme"]});
         let invited = authority.manage(&world.openid, &["platform"], "/v1/sidecars", &asked);
         invited.went(201);

@@ -24,11 +24,7 @@ const TASK: [(&str, &str); 2] = [("task_id", "ticket-1"), ("audience", AUDIENCE)
 
 /// An authority whose state is in `postgres`.
 fn over(world: &World, postgres: &Postgres, client: &Client) -> Authority {
-    Authority::start_with(&world.openid, &[client], |directory, config| {
-        std::fs::write(directory.join("url"), postgres.url()).unwrap();
-        std::fs::set_permissions(directory.join("url"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-        config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
-    })
+    Authority::start_with(&world.openid, &[client], |directory, config| postgres.keep(directory, config))
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A running server, which ends when its standard input does: with this, or with this process.
 pub(crate) struct Postgres {
@@ -44,6 +45,14 @@ impl Postgres {
     /// The URL of its database.
     pub(crate) fn url(&self) -> String {
         format!("postgres://countersign@{}/postgres", self.socket.replace('/', "%2F"))
+    }
+
+    /// Has the authority that `config` in `directory` is of keep its state here.
+    pub(crate) fn keep(&self, directory: &Path, config: &mut Value) {
+        let url = directory.join("url");
+        fs::write(&url, self.url()).unwrap();
+        fs::set_permissions(&url, fs::Permissions::from_mode(0o600)).unwrap();
+        config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
     }
 
     /// `crash` (as by a power cut, and up again), `stop`, `start`, `pause` (there, and silent) or `resume`; it is done

@@ -7,63 +7,32 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Behaviour, Changes, follower, planes, read, task, token, until_refused, write};
 use crate::{
     faults::Steered,
     support::{
-        Answer, Sidecar, World,
-        authority::{self, Authority, Client, exchange_at},
-        eventually, free_port,
-        front::Front,
-        openid::AUDIENCE,
+        Answer, Sidecar,
+        authority::{self, Client},
+        eventually,
+        front::{Fleet, exchange},
         postgres::Postgres,
         world,
     },
 };
-
-/// Two replicas over one database, behind a front with the name that both go by.
-struct Fleet {
-    replicas: [Authority; 2],
-    port: u16,
-    _front: Front,
-}
-
-impl Fleet {
-    fn start(world: &World, postgres: &Postgres, client: &Client) -> Option<Self> {
-        let port = free_port();
-        let one = Authority::start_with(&world.openid, &[client], |directory, config| {
-            std::fs::write(directory.join("url"), postgres.url()).unwrap();
-            std::fs::set_permissions(directory.join("url"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
-                .unwrap();
-            config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
-            config["authority"]["issuer"] = json!(format!("http://127.0.0.1:{port}"));
-        });
-        let other = one.replica();
-        let front = Front::start(port, &[one.port(), other.port()])?;
-        Some(Self { replicas: [one, other], port, _front: front })
-    }
-}
-
-/// Alice's token is exchanged by `client` at whatever listens on `port` under the name `issuer`.
-fn exchange(world: &World, port: u16, issuer: &str, client: &Client) -> Answer {
-    let assertion = client.assertion(issuer, &Value::Null);
-    let asked = [("task_id", "ticket-1"), ("audience", AUDIENCE)];
-    exchange_at(port, &assertion, &world.openid.user("alice"), &asked)
-}
 
 #[test]
 fn three_sidecars_follow_two_replicas_that_restart_one_after_the_other_under_load() {
     let Some(world) = world() else { return };
     let Some(postgres) = Postgres::start() else { return };
     let client = Client::new("support-v9");
-    let Some(mut fleet) = Fleet::start(world, &postgres, &client) else { return };
+    let Some(mut fleet) = Fleet::start(world, &postgres, &client, |_, _| ()) else { return };
     let sidecars: Vec<Sidecar> =
         ["one", "two", "three"].map(|name| planes::enrolled(world, &fleet.replicas[0], name).start()).into();
     let stop = AtomicBool::new(false);
     let [issued, called, missed] = [const { AtomicUsize::new(0) }; 3];
-    let (port, issuer) = (fleet.port, fleet.replicas[0].issuer());
+    let (port, issuer) = fleet.door();
     let issue = || {
         let exchange = || exchange(world, port, &issuer, &client);
         let mut answer = exchange();
@@ -121,9 +90,9 @@ fn replicas_that_cannot_read_their_database_look_fresh_to_nobody_and_go_on_when_
     let Some(world) = world() else { return };
     let Some(mut postgres) = Postgres::start() else { return };
     let client = Client::new("support-v9");
-    let Some(fleet) = Fleet::start(world, &postgres, &client) else { return };
+    let Some(fleet) = Fleet::start(world, &postgres, &client, |_, _| ()) else { return };
     let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
-    let issue = || exchange(world, fleet.port, &fleet.replicas[0].issuer(), &client);
+    let issue = || fleet.exchange(world, &client);
     let goes = || {
         let answer = issue();
         (answer.status == 200 && planes::refund(&sidecar, &authority::token(&answer)).status == 201).then_some(())
