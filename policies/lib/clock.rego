@@ -19,6 +19,36 @@ within_hours(zone, from, until) if {
 	hour < until
 }
 
+# Whether the time of day in `zone` is from `from` on and before `until`, both as "08:30". Where `from` is the later one,
+# the window goes over midnight.
+within_times(zone, from, until) if {
+	is_time(from)
+	is_time(until)
+	from <= until
+	now := time_of_day(zone)
+	now >= from
+	now < until
+}
+
+within_times(zone, from, until) if {
+	is_time(from)
+	is_time(until)
+	from > until
+	outside(time_of_day(zone), until, from)
+}
+
+# Written with two digits each, times of day are in the order of their text.
+outside(now, from, _) if now < from
+
+outside(now, _, until) if now >= until
+
+time_of_day(zone) := sprintf("%02d:%02d", [hour, minute]) if [hour, minute, _] := time.clock([input.now_ns, zone])
+
+is_time(text) if {
+	is_string(text)
+	regex.match(`^([01][0-9]|2[0-3]):[0-5][0-9]$`, text)
+}
+
 # The day of the week in `zone`: "Monday".
 weekday(zone) := time.weekday([input.now_ns, zone])
 

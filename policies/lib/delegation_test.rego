@@ -66,3 +66,81 @@ test_a_chain_that_only_nested_act_names_is_not_fully_verified if {
 	delegation.fully_verified with input as input_with([user_hop, agent_hop], true)
 	not delegation.fully_verified with input as input_with([user_hop, act_hop, agent_hop], true)
 }
+
+test_the_agents_of_a_chain_are_all_known_or_not if {
+	planner := {"id": "notes-v1", "issuer": "https://countersign.example"}
+	support := {"id": "support-v2", "issuer": "https://countersign.example"}
+	stranger := {"id": "notes-v1", "issuer": "https://other.example"}
+	long := input_with([user_hop, narrow_hop, agent_hop], true)
+	delegation.only([planner, support]) with input as long
+	not delegation.only([support]) with input as long
+	not delegation.only([stranger, support]) with input as long
+	not delegation.only([planner]) with input as input_with([user_hop], true)
+	not delegation.only([]) with input as input_with([], true)
+}
+
+usd(minor) := {"minor": minor, "currency": "USD", "text": "x"}
+
+cap(max) := {"max": max, "one_of": null, "sum": null, "window": null}
+
+choice(values) := {"max": {"minor": null, "currency": null, "text": null}, "one_of": values, "sum": null, "window": null}
+
+daily(max) := {"max": max, "one_of": null, "sum": "amount", "window": "P1D"}
+
+held := {
+	"scope": ["orders.read", "refunds.create"],
+	"details": [{
+		"actions": ["orders.read", "refunds.create"],
+		"identifier": "orders/*",
+		"limits": {"amount": cap(usd(5000)), "reason": choice(["late", "broken"]), "day": daily(usd(20000))},
+		"locations": ["orders"],
+		"where": {"order.placed_by": "$user"},
+	}],
+}
+
+with_element(change) := object.union(held, {"details": [object.union(held.details[0], change)]})
+
+with_limit(name, limit) := with_element({"limits": object.union(held.details[0].limits, {name: limit})})
+
+test_what_is_the_same_or_less_is_narrower if {
+	delegation.narrower(held, held)
+	delegation.narrower(object.union(held, {"scope": ["orders.read"]}), held)
+	delegation.narrower(object.union(held, {"scope": [], "details": []}), held)
+	delegation.narrower(with_element({"actions": ["orders.read"], "identifier": "orders/17"}), held)
+	delegation.narrower(with_limit("amount", cap(usd(4999))), held)
+	delegation.narrower(with_limit("reason", choice(["late"])), held)
+	delegation.narrower(with_limit("day", daily(usd(1))), held)
+	delegation.narrower(with_limit("more", cap(usd(1))), held)
+	delegation.narrower(with_element({"where": {"order.placed_by": "$user", "order.status": "open"}}), held)
+}
+
+test_what_is_more_in_anything_is_not_narrower if {
+	every child in [
+		object.union(held, {"scope": ["orders.read", "orders.delete"]}),
+		with_element({"actions": ["orders.delete"]}),
+		with_element({"locations": ["orders", "billing"]}),
+		with_element({"identifier": "**"}),
+		with_limit("amount", cap(usd(5001))),
+		with_limit("amount", cap({"minor": 1, "currency": "EUR", "text": "0.01"})),
+		with_limit("amount", daily(usd(1))),
+		with_limit("reason", choice(["late", "lost"])),
+		with_limit("reason", cap(usd(1))),
+		with_limit("day", daily(usd(20001))),
+		with_limit("day", object.union(daily(usd(1)), {"window": "PT1H"})),
+		with_element({"where": {"order.placed_by": "$agent"}}),
+		object.union(held, {"details": [object.remove(held.details[0], ["limits"])]}),
+		object.union(held, {"details": [object.remove(held.details[0], ["where"])]}),
+		object.union(held, {"details": array.concat(held.details, [object.union(held.details[0], {"identifier": "**"})])}),
+	] {
+		not delegation.narrower(child, held)
+	}
+}
+
+test_what_is_not_known_is_not_narrower if {
+	not delegation.narrower(object.union(held, {"details": null}), held)
+	not delegation.narrower(object.union(held, {"scope": null}), held)
+	not delegation.narrower(held, object.union(held, {"details": null}))
+	not delegation.narrower(held, object.union(held, {"scope": null}))
+	not delegation.narrower(null, held)
+	not delegation.narrower(held, null)
+}

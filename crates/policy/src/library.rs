@@ -2,10 +2,12 @@
 
 use crate::bundle::File;
 
-const MODULES: [(&str, &str); 5] = [
+const MODULES: [(&str, &str); 7] = [
     ("lib/clock.rego", include_str!("../../../policies/lib/clock.rego")),
     ("lib/delegation.rego", include_str!("../../../policies/lib/delegation.rego")),
+    ("lib/history.rego", include_str!("../../../policies/lib/history.rego")),
     ("lib/money.rego", include_str!("../../../policies/lib/money.rego")),
+    ("lib/resource.rego", include_str!("../../../policies/lib/resource.rego")),
     ("lib/stage.rego", include_str!("../../../policies/lib/stage.rego")),
     ("lib/tenant.rego", include_str!("../../../policies/lib/tenant.rego")),
 ];
