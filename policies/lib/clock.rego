@@ -24,6 +24,8 @@ within_hours(zone, from, until) if {
 within_times(zone, from, until) if {
 	is_time(from)
 	is_time(until)
+
+	# Written with two digits each, times of day are in the order of their text.
 	from <= until
 	now := time_of_day(zone)
 	now >= from
@@ -37,7 +39,6 @@ within_times(zone, from, until) if {
 	outside(time_of_day(zone), until, from)
 }
 
-# Written with two digits each, times of day are in the order of their text.
 outside(now, from, _) if now < from
 
 outside(now, _, until) if now >= until

@@ -82,8 +82,8 @@ element_within(element, wide) if {
 	}
 }
 
-# A cap on a parameter, or on what is counted over the same window.
 limit_within(limit, wide) if {
+	# A cap on a parameter, or on what is counted over the same window.
 	wide.one_of == null
 	limit.one_of == null
 	limit.window == wide.window

@@ -26,6 +26,8 @@ within(pattern, wider) if {
 	is_string(wider)
 	own := split(pattern, "/")
 	wide := split(wider, "/")
+
+	# One that is not open holds none that is, and none of another length.
 	wider_ends(count(own), count(wide), is_open(own), is_open(wide))
 	every i, part in wide {
 		holds(part, own[i], i, count(wide) - 1)
@@ -66,7 +68,6 @@ takes(part, segment, _, _) if {
 	is_literal(part)
 }
 
-# A pattern that is not open holds none that is, and none of another length.
 wider_ends(own, wide, false, false) if own == wide
 
 wider_ends(own, wide, _, true) if own >= wide

@@ -5,6 +5,7 @@ pub(crate) mod schema;
 mod codes;
 mod configuration;
 mod input;
+mod library;
 pub(crate) mod telemetry;
 
 /// One generated document.
@@ -27,6 +28,7 @@ pub(crate) fn documents() -> Vec<Document> {
         Document { path: "reference/config.md", text: configuration::document() },
         Document { path: "reference/denial-codes.md", text: codes::document() },
         Document { path: "reference/policy-input.md", text: input::document() },
+        Document { path: "reference/policy-library.md", text: library::document() },
         Document { path: "reference/telemetry.md", text: telemetry::document() },
     ]
 }

@@ -9,13 +9,13 @@ pub mod bundle;
 pub mod config;
 pub mod engine;
 pub mod input;
+pub mod library;
 pub mod test;
 
 mod check;
 mod decide;
 mod dispatch;
 mod error;
-mod library;
 mod member;
 mod roots;
 mod steering;
@@ -25,6 +25,7 @@ mod steering;
 mod fixture;
 
 pub use bundle::Source;
+pub use check::look as check;
 pub use config::PolicySource;
 pub use engine::{Bounds, Engine, Written};
 pub use error::{LoadError, Problem};

@@ -13,6 +13,7 @@ const MODULES: [(&str, &str); 7] = [
 ];
 
 /// The modules of the library.
-pub(crate) fn files() -> Vec<File> {
+#[must_use]
+pub fn files() -> Vec<File> {
     MODULES.iter().map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() }).collect()
 }
