@@ -10,6 +10,7 @@ pub(crate) mod explain;
 mod grant;
 mod health;
 pub(crate) mod ledger;
+mod policy;
 mod revoke;
 mod sidecar;
 mod sidecars;
@@ -58,6 +59,7 @@ enum Command {
     Task(task::Args),
     Revoke(revoke::Args),
     Config(config::Args),
+    Policy(policy::Args),
     Audit(audit::Args),
     Explain(explain::Args),
     Token(token::Args),
@@ -81,6 +83,7 @@ pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
         Command::Task(args) => task::run(&args, &environment),
         Command::Revoke(args) => revoke::run(&args, &environment),
         Command::Config(args) => config::run(args, &environment),
+        Command::Policy(args) => policy::run(&args, &environment),
         Command::Audit(args) => audit::run(args, &environment),
         Command::Explain(args) => explain::run(&args, &environment),
         Command::Token(args) => token::run(args),

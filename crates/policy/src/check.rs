@@ -68,6 +68,14 @@ pub(crate) fn sources(sources: &[Source], catalogue: Option<&Catalogue>) -> Resu
     Ok(Checked { engine, packages, modules, reads })
 }
 
+/// Checks `sources` and keeps nothing of them.
+///
+/// # Errors
+/// Where they would not load.
+pub fn look(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<(), LoadError> {
+    self::sources(sources, catalogue).map(drop)
+}
+
 /// Parses `file` as a module of `owner` or its tests, and gives the paths of its `test_` rules.
 pub(crate) fn tests_in(owner: &Owner, file: &File) -> Result<Vec<String>, LoadError> {
     let (_, modules) = modules::parse(&[(owner.clone(), file.clone())])?;

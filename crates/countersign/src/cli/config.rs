@@ -49,7 +49,7 @@ enum Command {
 
 /// Whose configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Plane {
+pub(super) enum Plane {
     /// The sidecar's.
     Sidecar,
     /// The authority's.
@@ -77,7 +77,7 @@ pub(super) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Fai
 }
 
 /// Only an authority's file says what it signs with.
-fn guess(file: &std::path::Path) -> Plane {
+pub(super) fn guess(file: &std::path::Path) -> Plane {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let sections: Vec<&str> = text.lines().filter_map(|line| line.split_once(':')).map(|(key, _)| key).collect();
     if sections.contains(&"authority") && !sections.contains(&"sidecar") && !sections.contains(&"tools") {

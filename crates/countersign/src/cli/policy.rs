@@ -1,0 +1,30 @@
+//! `countersign policy`: the loop of those who write policy: check it, try it, ship it. One file a command.
+
+mod check;
+pub(crate) mod sources;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::{environment::Environment, failure::Failure};
+
+/// Work on policy with the engine that decides.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  countersign policy check\n  countersign policy check --config countersign.yaml\n  \
+                        countersign policy check org=policies/org support=policies/orders:orders")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+}
+
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    match &args.command {
+        Command::Check(args) => check::run(args, environment),
+    }
+}
