@@ -89,3 +89,6 @@ impl<'a> Limit<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
