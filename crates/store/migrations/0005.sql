@@ -1,24 +1,14 @@
--- The ledgers of enrolled sidecars, each with the newest head that was anchored here. Off the change log, but for which
--- ledgers there are.
-CREATE TABLE ledgers (
+-- The authority's signing keys, public parts only: from when and until when each signs, and how long it stays published.
+CREATE TABLE signing_keys (
     id text PRIMARY KEY,
     created bigint NOT NULL UNIQUE,
-    changed bigint NOT NULL,
-    sidecar text NOT NULL,
-    tenants text NOT NULL,
-    verifying_key text NOT NULL,
-    enrolled text NOT NULL,
-    size bigint NOT NULL,
-    tree text NOT NULL,
-    note text,
-    anchored text
+    jwk text NOT NULL,
+    published text NOT NULL,
+    signs_from text NOT NULL,
+    signs_until text,
+    published_until text,
+    withdrawn text
 );
 
--- Some of the heads before it: they say from where on a ledger is another one.
-CREATE TABLE ledger_heads (
-    ledger text NOT NULL,
-    size bigint NOT NULL,
-    note text NOT NULL,
-    anchored text NOT NULL,
-    PRIMARY KEY (ledger, size)
-);
+-- Whoever joins by what it is may join again.
+CREATE INDEX sidecars_enrolled_by ON sidecars (enrolled_by);

@@ -9,13 +9,14 @@ use crate::{
     writing::uuid,
 };
 
-/// Every migration, in order. One that was released is never changed: another one follows it.
+/// Every migration, in order, each named by the version it brings. One that was released is never changed: another one
+/// follows it. A database keeps the version, not the name.
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001.sql"),
     include_str!("../migrations/0002.sql"),
     include_str!("../migrations/0003.sql"),
+    include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
-    include_str!("../migrations/0006.sql"),
 ];
 
 /// A number that only this program locks by, on a server that others may use too.
@@ -79,4 +80,36 @@ async fn begin(transaction: &mut Transaction, now: Timestamp) -> Result<(), Stor
     let sql = "INSERT INTO forgotten (id, until) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
     transaction.execute(DOING, sql, vec![Timestamp::MIN.into()]).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of those that databases have by now: what follows on them is another file.
+    const RELEASED: [&str; 5] = [
+        "fe7505b76b252b48aea2e6a1be8bdc7baf09bd390bfda62e3d6c8996ecc06d36",
+        "ce17e2aa18621de9d413394d4927326608ab9d57805c5ce71ed9b1908cc5d11a",
+        "9e613394c6c6ea10539cdb986438d35bc396e7d8f008c19c2b0ee5bb3577d49c",
+        "f81fc94acbaadf46381bf269678cdfbd63927ce4b8c22f72e776b633429bbc2e",
+        "d9e30f76d2b5c44d6d71f822422f2ffaee61908854f763a2306ce318b1b65921",
+    ];
+
+    #[test]
+    fn migrations_are_named_by_their_versions_and_those_that_databases_have_are_as_they_were() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+        let mut names: Vec<String> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let expected: Vec<String> = (1..=MIGRATIONS.len()).map(|version| format!("{version:04}.sql")).collect();
+        assert_eq!(names, expected);
+        for (name, migration) in names.iter().zip(MIGRATIONS) {
+            assert_eq!(std::fs::read_to_string(folder.join(name)).unwrap(), **migration, "{name}");
+        }
+        for (migration, digest) in MIGRATIONS.iter().zip(RELEASED) {
+            assert_eq!(crate::digest::hex(migration.as_bytes()), digest);
+        }
+    }
 }

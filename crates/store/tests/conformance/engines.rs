@@ -49,6 +49,22 @@ pub(crate) async fn statement(place: &Place, sql: &'static str) {
     }
 }
 
+/// The one number that a question past the store is answered with.
+pub(crate) async fn count(place: &Place, sql: &'static str) -> i64 {
+    use sqlx::{Connection, Row};
+    match &place.database {
+        Database::Sqlite(path) => {
+            let url = format!("sqlite://{}", path.display());
+            let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+            sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+        }
+        Database::Postgres(url) => {
+            let mut connection = sqlx::PgConnection::connect(url.expose_secret()).await.unwrap();
+            sqlx::query(sql).fetch_one(&mut connection).await.unwrap().get(0)
+        }
+    }
+}
+
 fn file(place: &Place) -> &Path {
     match &place.database {
         Database::Sqlite(path) => path,

@@ -80,6 +80,7 @@ both! {
         a_signing_key_takes_over_at_one_moment_at_every_replica,
         a_signing_key_that_was_withdrawn_signs_and_shows_no_more,
         a_restore_begins_a_generation_in_which_nothing_unused_from_before_is_good,
+        a_database_of_an_earlier_program_is_brought_up_to_date_with_what_is_in_it,
         a_later_schema_is_refused,
         replicas_that_start_together_make_one_schema,
     }

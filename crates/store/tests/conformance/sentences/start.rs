@@ -87,6 +87,37 @@ pub(crate) async fn a_restore_begins_a_generation_in_which_nothing_unused_from_b
     assert_eq!(place.open().await.head().await.unwrap().generation, store.head().await.unwrap().generation);
 }
 
+/// What the first program that databases are left of made: its tables, and the versions it called them by.
+const EARLIER: [&str; 6] = [
+    include_str!("../../../migrations/0001.sql"),
+    include_str!("../../../migrations/0002.sql"),
+    include_str!("../../../migrations/0003.sql"),
+    include_str!("../../../migrations/0004.sql"),
+    include_str!("../../../migrations/0005.sql"),
+    "CREATE TABLE schema_versions (version bigint PRIMARY KEY, at text NOT NULL);
+     INSERT INTO schema_versions (version, at) VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e');
+     INSERT INTO head (id, position, generation, began) VALUES (1, 7, 'first', '2026-01-01T00:00:00.000000000Z');
+     INSERT INTO forgotten (id, until) VALUES (1, '2026-01-01T00:00:00.000000000Z');
+     INSERT INTO users (issuer, id, tenant, claims, as_of) VALUES ('a', 'b', 'c', '{}', 'd')",
+];
+
+pub(crate) async fn a_database_of_an_earlier_program_is_brought_up_to_date_with_what_is_in_it(place: &Place) {
+    if let countersign_store::Database::Sqlite(path) = &place.database {
+        use std::os::unix::fs::OpenOptionsExt;
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).unwrap();
+    }
+    for statements in EARLIER {
+        crate::engines::statement(place, statements).await;
+    }
+    let store = place.open().await;
+    let head = store.head().await.unwrap();
+    assert_eq!((head.position, head.generation.as_str()), (7, "first"));
+    assert_eq!(store.withdraw(&writer(), target("task:a")).await.unwrap().position, 8);
+    assert_eq!(crate::engines::count(place, "SELECT count(*) FROM users").await, 1);
+    // Only once.
+    assert_eq!(place.open().await.head().await.unwrap().position, 8);
+}
+
 pub(crate) async fn a_later_schema_is_refused(place: &Place) {
     place.open().await.close().await;
     crate::engines::statement(place, "INSERT INTO schema_versions (version, at) VALUES (99, 'later')").await;
