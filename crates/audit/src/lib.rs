@@ -1,11 +1,12 @@
 //! The ledger: durable, hash-chained, signed records of every decision (DESIGN §5.4).
 //!
-//! Writing: [`Ledger`] takes the typed records of [`record`]. Reading: [`query`], [`tail`], [`mod@line`], [`rebuild`]
-//! and [`verify`] need the directory alone, no running process.
+//! Writing: [`Ledger`] takes the typed records of [`record`]. Reading: [`query`], [`decisions`], [`tail`], [`mod@line`],
+//! [`rebuild`] and [`verify`] need the directory alone, no running process.
 
 mod canonical;
 mod chain;
 pub mod config;
+pub mod decisions;
 pub mod erasure;
 pub mod error;
 pub mod export;

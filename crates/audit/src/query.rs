@@ -247,7 +247,12 @@ impl Iterator for Matches {
 }
 
 /// Whether a segment may hold records of that time. Only a seal can say no.
-fn may_hold(dir: &Path, index: u64, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<bool, LedgerError> {
+pub(crate) fn may_hold(
+    dir: &Path,
+    index: u64,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+) -> Result<bool, LedgerError> {
     if from.is_none() && to.is_none() {
         return Ok(true);
     }

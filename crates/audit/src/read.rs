@@ -194,6 +194,7 @@ pub(crate) struct SegmentReader {
     paths: Paths,
     lines: Lines,
     rows: Rows,
+    bytes: u64,
 }
 
 impl SegmentReader {
@@ -201,7 +202,7 @@ impl SegmentReader {
         let paths = Paths::new(dir, index);
         let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
         let rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
-        Ok(Self { index, paths, lines, rows })
+        Ok(Self { index, paths, lines, rows, bytes: 0 })
     }
 
     /// The same; `None` where retention took the segment away since it was listed.
@@ -218,13 +219,29 @@ impl SegmentReader {
 
     /// The next entry; `None` at the end, where a later call may find more.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, LedgerError> {
-        let Some(line) = self.lines.next().map_err(LedgerError::io(&self.paths.lines))? else { return Ok(None) };
+        self.next_like(|_| true)
+    }
+
+    /// The next entry whose line is `wanted`: the others are not looked into.
+    pub(crate) fn next_like(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Entry>, LedgerError> {
+        let line = loop {
+            let Some(line) = self.lines.next().map_err(LedgerError::io(&self.paths.lines))? else { return Ok(None) };
+            self.bytes += line.len() as u64 + 1;
+            if wanted(&line) {
+                break line;
+            }
+        };
         let damaged = |why: String| LedgerError::damaged(&self.paths.lines, why);
         let fields: Map<String, Value> = serde_json::from_slice(&line).map_err(|error| damaged(error.to_string()))?;
         let mut entry = parse(self.index, fields).ok_or_else(|| damaged("a line is no record".to_owned()))?;
         let row = self.rows.of(entry.seq).map_err(LedgerError::io(&self.paths.values))?;
         merge(&mut entry, row);
         Ok(Some(entry))
+    }
+
+    /// How many bytes of lines were read.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
     }
 }
 

@@ -1,7 +1,9 @@
 //! From records back to what was decided: the exact question and the exact decision, or which erased values stand
 //! in the way. Never a guess.
 
-use model::{Decision, Delegation, Question, Reason};
+use std::sync::Arc;
+
+use model::{Agent, Decision, Delegation, Question, Reason};
 use serde_json::Value;
 
 use crate::{
@@ -29,11 +31,46 @@ pub enum NotReplayable {
     Unreadable(String),
 }
 
+/// What a `token.seen` record says of every call that cites it.
+#[derive(Debug, Clone)]
+pub struct Token {
+    digest: Option<String>,
+    erased: Vec<String>,
+    held: Result<(Arc<Delegation>, Arc<Agent>), String>,
+}
+
+impl Token {
+    /// What `token_seen` says.
+    pub fn of(token_seen: &Entry) -> Self {
+        let held = if token_seen.erased.is_empty() {
+            record::delegation(&token_seen.fields).and_then(|delegation| {
+                Ok((Arc::new(delegation), Arc::new(record::registration(&token_seen.fields)?)))
+            })
+        } else {
+            // What is left of it is never asked for.
+            Err("values of it were erased".to_owned())
+        };
+        Self {
+            digest: token_seen.text_at("/token/digest").map(str::to_owned),
+            erased: token_seen.erased.iter().map(|path| format!("token.seen{path}")).collect(),
+            held,
+        }
+    }
+}
+
 /// The question that `decided` answered, given the `token.seen` record that it cites.
 ///
 /// # Errors
 /// When it was refused before there was a question, or a value it rests on was erased.
 pub fn question(decided: &Entry, token_seen: &Entry) -> Result<Question, NotReplayable> {
+    question_under(decided, Some(&Token::of(token_seen)))
+}
+
+/// The same, given what that record says: for whoever asks for many calls under one token.
+///
+/// # Errors
+/// As [`question`]; without the token's record too, but where no question was to be had anyway.
+pub fn question_under(decided: &Entry, token: Option<&Token>) -> Result<Question, NotReplayable> {
     if decided.kind != kind::CALL_DECIDED {
         return Err(NotReplayable::Unreadable(format!("`{}` is not a decision", decided.kind)));
     }
@@ -41,18 +78,18 @@ pub fn question(decided: &Entry, token_seen: &Entry) -> Result<Question, NotRepl
         let stage = decided.text("stage_reached").unwrap_or("?").to_owned();
         return Err(NotReplayable::Unasked(stage));
     }
-    if decided.text("token").is_none() || decided.text("token") != token_seen.text_at("/token/digest") {
-        return Err(NotReplayable::OtherToken);
-    }
+    let token = token
+        .filter(|token| token.digest.is_some() && token.digest.as_deref() == decided.text("token"))
+        .ok_or(NotReplayable::OtherToken)?;
     // The digests and the words of a refusal are no part of the question; the user is in the token's record.
     let needed = |path: &&String| !matches!(path.as_str(), "/digests" | "/explanation" | "/user");
-    let own = decided.erased.iter().filter(needed).cloned();
-    let paths: Vec<String> = own.chain(token_seen.erased.iter().map(|path| format!("token.seen{path}"))).collect();
+    let own = decided.erased.iter().filter(needed);
+    let paths: Vec<String> = own.chain(&token.erased).cloned().collect();
     if !paths.is_empty() {
         return Err(NotReplayable::Erased { paths });
     }
-    let agent = record::registration(&token_seen.fields).map_err(NotReplayable::Unreadable)?;
-    record::question(&decided.fields, delegation(token_seen)?, agent).map_err(NotReplayable::Unreadable)
+    let (delegation, agent) = token.held.clone().map_err(NotReplayable::Unreadable)?;
+    record::question(&decided.fields, delegation, agent).map_err(NotReplayable::Unreadable)
 }
 
 /// The delegation that a `token.seen` record holds.

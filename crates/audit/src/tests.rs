@@ -3,6 +3,7 @@
 mod anchoring;
 mod compression;
 mod crash;
+mod decisions;
 mod erasure;
 mod export;
 mod large;

@@ -1,5 +1,7 @@
 //! `call.decided` and `call.settled`: how their members are written, and read back without loss.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use model::{
     Agent, Amount, Delegation, Facts, Id, Parameters, Question, Reason, Retry,
@@ -325,11 +327,10 @@ struct WrittenQuestion {
 /// The question that a `call.decided` record was made from, given its members with their companion values.
 pub(crate) fn question(
     fields: &serde_json::Map<String, serde_json::Value>,
-    delegation: Delegation,
-    agent: Agent,
+    delegation: Arc<Delegation>,
+    agent: Arc<Agent>,
 ) -> Result<Question, String> {
-    let fields = serde_json::Value::Object(fields.clone());
-    let written: WrittenQuestion = serde_json::from_value(fields).map_err(|error| error.to_string())?;
+    let written = WrittenQuestion::deserialize(fields).map_err(|error| error.to_string())?;
     Ok(Question {
         id: written.decision_id,
         now: written.now,
@@ -346,8 +347,8 @@ pub(crate) fn question(
             resource: written.resource,
             parameters: written.parameters,
         },
-        delegation: delegation.into(),
-        agent: agent.into(),
+        delegation,
+        agent,
         limits: written.limits.into_iter().map(WrittenLimit::read).collect::<Result<_, _>>()?,
         facts: written.facts,
     })

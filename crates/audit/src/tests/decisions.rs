@@ -1,0 +1,82 @@
+//! The decisions of a ledger, read segment by segment for whoever decides them again.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::{
+    decisions::{self, Decisions},
+    erasure::{Erasure, Person},
+    rebuild::{self, NotReplayable},
+};
+
+fn all(dir: &Path) -> Vec<decisions::Decided> {
+    let segments = decisions::segments(dir, None, None).unwrap();
+    assert!(segments.len() > 2, "{segments:?}");
+    let mut found = Vec::new();
+    for segment in segments {
+        let mut decisions = Decisions::open(dir, segment.index).unwrap().unwrap();
+        found.extend(decisions.by_ref().map(Result::unwrap));
+        assert_eq!(decisions.bytes(), segment.bytes, "what progress is told by");
+    }
+    found
+}
+
+#[tokio::test]
+async fn every_decision_comes_once_with_the_question_that_explain_puts_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = try_open(LedgerSettings { segment_max_bytes: 6000, ..settings(dir.path()) }).await.unwrap();
+    let (alice, bob) = (
+        Arc::new(testing::delegation()),
+        Arc::new(testing::delegation_of("bob@acme", "https://sso.example/realms/acme")),
+    );
+    let mut ids = BTreeSet::new();
+    for number in 0..5 {
+        ids.insert(kept.call(number * 10, &alice).await);
+        ids.insert(kept.call(number * 10 + 1, &bob).await);
+    }
+    kept.close().await;
+    let ledger = dir.path().join("ledger");
+    let mut seen = BTreeSet::new();
+    for decided in all(&ledger) {
+        let question = decided.question.unwrap();
+        let found = query::find(&ledger, question.id.as_str()).unwrap().unwrap();
+        assert_eq!(rebuild::question(&found.decided, &found.token_seen.unwrap()).unwrap(), question);
+        assert!(seen.insert(question.id));
+    }
+    assert_eq!(seen, ids);
+}
+
+#[tokio::test]
+async fn an_erased_decision_says_which_values_are_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = try_open(LedgerSettings { segment_max_bytes: 6000, ..settings(dir.path()) }).await.unwrap();
+    let (alice, bob) = (
+        Arc::new(testing::delegation()),
+        Arc::new(testing::delegation_of("bob@acme", "https://sso.example/realms/acme")),
+    );
+    for number in 0..5 {
+        kept.call(number * 10, &alice).await;
+        kept.call(number * 10 + 1, &bob).await;
+    }
+    let person = Person { user: "alice@acme".to_owned(), issuer: None, tenant: None };
+    kept.ledger
+        .erase(Erasure::new(person, "the data protection officer", "request 17 of 2026").unwrap())
+        .await
+        .unwrap();
+    kept.close().await;
+    let (mut whole, mut erased) = (0, 0);
+    for decided in all(&dir.path().join("ledger")) {
+        match decided.question {
+            Ok(question) => {
+                assert_eq!(question.delegation.chain.user().principal.id.as_str(), "bob@acme");
+                whole += 1;
+            }
+            Err(NotReplayable::Erased { paths }) => {
+                assert!(paths.iter().any(|path| path == "/resource"), "{paths:?}");
+                erased += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!((whole, erased), (5, 5));
+}
