@@ -1,0 +1,72 @@
+//! Past decisions under other policies: what each question that was asked comes to now, and what would change, counted
+//! by rule and action with the people and agents it would meet. The records come as an iterator, whoever reads them.
+
+mod tally;
+
+use model::{Code, Decision, Question, Verdict, effect::StageAnswer};
+
+use crate::Engine;
+
+pub use tally::{Bounds, Change, Example, Found, Group, Rule, Tally};
+
+/// One decision as it is on record.
+#[derive(Debug)]
+pub enum Recorded {
+    /// Policy was asked.
+    Asked(Box<Asked>),
+    /// A stage before policy, or after it, refused: no policy could have let the call go.
+    Elsewhere {
+        /// Which stage.
+        stage: String,
+    },
+    /// The question cannot be put again.
+    NotReplayable {
+        /// Which of its values are gone, as JSON pointers; none where the record cannot be read.
+        paths: Vec<String>,
+    },
+}
+
+/// A question that policy was asked, and what became of the call.
+#[derive(Debug)]
+pub struct Asked {
+    /// The question.
+    pub question: Question,
+    /// The decision, its reasons with or without their words.
+    pub then: Decision,
+    /// The revision of the policies that decided.
+    pub revision: Option<String>,
+    /// Whether a person had said yes to this very call.
+    pub approved: bool,
+}
+
+/// Weighs every one of `recorded` under `engine`.
+pub fn replay(engine: &Engine, recorded: impl IntoIterator<Item = Recorded>, tally: &mut Tally) {
+    for recorded in recorded {
+        match recorded {
+            Recorded::Asked(asked) => {
+                let now = effective(engine.decide(&asked.question), &asked);
+                tally.compared(&asked, &now);
+            }
+            Recorded::Elsewhere { stage } => tally.elsewhere(stage),
+            Recorded::NotReplayable { paths } => tally.not_replayable(paths),
+        }
+    }
+}
+
+/// What `decision` comes to for the call: the task's stage asks a person whatever policy says, and a yes that was given
+/// is not asked for twice.
+fn effective(decision: Decision, asked: &Asked) -> Decision {
+    let question = &asked.question;
+    let by_stage = question.delegation.task.stage.answer(question.call.effect) == StageAnswer::NeedsApproval;
+    let verdict = match decision.verdict {
+        Verdict::Deny => return decision,
+        _ if asked.approved => Verdict::Permit,
+        Verdict::Permit if by_stage => Verdict::ApprovalRequired,
+        verdict => verdict,
+    };
+    let code = (verdict == Verdict::ApprovalRequired).then_some(Code::ApprovalRequired);
+    Decision { verdict, code, ..decision }
+}
+
+#[cfg(test)]
+mod tests;
