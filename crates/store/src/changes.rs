@@ -16,7 +16,8 @@ use crate::{
     engine::{self, Engine, Row, Value},
     error::StoreError,
     heads::KnownLedger,
-    sidecars::{JoinToken, Sidecar},
+    join_tokens::JoinToken,
+    sidecars::Sidecar,
     signing_keys::PublishedKey,
     writing::{Begun, Committed, Writer, uuid},
 };

@@ -66,12 +66,8 @@ impl Engine {
         let sql = sql.into();
         check(&values)?;
         match self {
-            Self::Sqlite { read, .. } => {
-                on!(read, sql, values, fetch_all).map(|rows| rows.into_iter().map(Row::Sqlite).collect())
-            }
-            Self::Postgres(pool) => {
-                on!(pool, sql, values, fetch_all).map(|rows| rows.into_iter().map(Row::Postgres).collect())
-            }
+            Self::Sqlite { read, .. } => on!(read, sql, values, fetch_all).map(all(Row::Sqlite)),
+            Self::Postgres(pool) => on!(pool, sql, values, fetch_all).map(all(Row::Postgres)),
         }
         .map_err(StoreError::of(doing))
     }
@@ -130,10 +126,8 @@ impl Transaction {
         let sql = sql.into();
         check(&values)?;
         match self {
-            Self::Sqlite(transaction) => on!((&mut **transaction), sql, values, fetch_all)
-                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(transaction) => on!((&mut **transaction), sql, values, fetch_all)
-                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+            Self::Sqlite(transaction) => on!((&mut **transaction), sql, values, fetch_all).map(all(Row::Sqlite)),
+            Self::Postgres(transaction) => on!((&mut **transaction), sql, values, fetch_all).map(all(Row::Postgres)),
         }
         .map_err(StoreError::of(doing))
     }
@@ -146,6 +140,11 @@ impl Transaction {
         }
         .map_err(StoreError::of(doing))
     }
+}
+
+/// Each of some rows as one of ours.
+fn all<R>(row: fn(R) -> Row) -> impl FnOnce(Vec<R>) -> Vec<Row> {
+    move |rows| rows.into_iter().map(row).collect()
 }
 
 /// PostgreSQL keeps no NUL in text; so nobody does.

@@ -13,6 +13,7 @@ mod events;
 mod file;
 mod grants;
 mod heads;
+mod join_tokens;
 mod jwk;
 mod limits;
 mod page;
@@ -42,11 +43,9 @@ pub use error::{OpenError, StoreError};
 pub use file::{Declarations, StoreFile, WrittenAgent, WrittenCredential, WrittenGrant, WrittenPrincipal, WrittenTask};
 pub use grants::{GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
 pub use heads::{AnchoredHead, KnownLedger, MAX_EARLIER_HEADS};
+pub use join_tokens::{JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken};
 pub use page::{Listed, MAX_PAGE, Page};
-pub use sidecars::{
-    Enrolment, Evidence, JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken, Serves, Sidecar, SidecarKey,
-    SidecarStatus,
-};
+pub use sidecars::{Enrolment, Evidence, Serves, Sidecar, SidecarKey, SidecarStatus};
 pub use signing_keys::{NewSigningKey, PublishedKey, SigningKeyList};
 pub use single_use::{MAX_LIVE_IDS, NotUsable};
 pub use tasks::{NewTask, Standing, TaskFilter, TaskRecord};

@@ -191,7 +191,7 @@ impl Store {
             Begun::Answered(answer) => return Ok(answer),
             Begun::Open(writing) => writing,
         };
-        let before = writing.task(id).await?.ok_or_else(|| StoreError::not_found("task", id))?;
+        let before = writing.known_task(id).await?;
         if before.task.status != TaskStatus::Active {
             return writing.commit(before).await;
         }
@@ -217,7 +217,7 @@ impl Store {
             Begun::Answered(answer) => return Ok(answer),
             Begun::Open(writing) => writing,
         };
-        let before = writing.task(id).await?.ok_or_else(|| StoreError::not_found("task", id))?;
+        let before = writing.known_task(id).await?;
         if before.task.status != TaskStatus::Active || before.task.expires_at <= writer.now {
             return Err(StoreError::Conflict(format!("the task {id} has ended")));
         }
@@ -238,6 +238,10 @@ impl Writing<'_> {
         let sql = format!("SELECT {COLUMNS} FROM tasks WHERE id = $1");
         let rows = self.rows(sql, vec![id.into()]).await?;
         rows.first().map(|row| read(row, 0)).transpose()
+    }
+
+    async fn known_task(&mut self, id: &Id<Task>) -> Result<TaskRecord, StoreError> {
+        self.task(id).await?.ok_or_else(|| StoreError::not_found("task", id))
     }
 
     /// Ends the active tasks for which `condition` holds, whose placeholders begin at `$2`. What is withdrawn with
