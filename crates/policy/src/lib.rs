@@ -7,11 +7,10 @@
 
 pub mod bundle;
 pub mod config;
-pub mod coverage;
 pub mod engine;
 pub mod input;
-pub mod replay;
 pub mod library;
+pub mod replay;
 pub mod test;
 
 mod check;
@@ -29,7 +28,6 @@ mod fixture;
 pub use bundle::Source;
 pub use check::look as check;
 pub use config::PolicySource;
-pub use coverage::{Explainer, RuleTrace, explained};
 pub use engine::{Bounds, Engine, Written};
 pub use error::{LoadError, Problem};
 pub use steering::{Ruling, Steering};
