@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::roots::{About, Answer, Owner, Path, dotted};
 
 /// The module that the generated rules are in.
-const MODULE: &str = "countersign.dispatch";
+pub(crate) const MODULE: &str = "countersign.dispatch";
 /// A rule that is always true: evaluating it once prepares the engine.
 pub(crate) const READY: &str = "data.countersign.dispatch.ready";
 

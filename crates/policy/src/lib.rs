@@ -7,6 +7,7 @@
 
 pub mod bundle;
 pub mod config;
+pub mod coverage;
 pub mod engine;
 pub mod input;
 pub mod library;
@@ -28,6 +29,7 @@ mod fixture;
 pub use bundle::Source;
 pub use check::look as check;
 pub use config::PolicySource;
+pub use coverage::{Explainer, RuleTrace, explained};
 pub use engine::{Bounds, Engine, Written};
 pub use error::{LoadError, Problem};
 pub use steering::{Ruling, Steering};
