@@ -1,7 +1,7 @@
 //! One sequence of bytes for one value: JSON without white space, members sorted, strings escaped no more than they
 //! must be (RFC 8785), whole numbers only. Written straight from typed data, and one [`Part`] of it on the way.
 
-mod text;
+pub(crate) mod text;
 
 use std::cmp::Ordering;
 

@@ -155,6 +155,22 @@ mod tests {
     }
 
     #[test]
+    fn wherever_in_a_string_a_byte_stands_it_is_read_as_what_it_is() {
+        for length in 0..20 {
+            for place in 0..length {
+                for special in ['"', '\\', '\n', '\u{1f}', '\u{7f}', '\u{80}', '\u{a2}', 'é', '\u{ffff}', ' ', '!'] {
+                    let text: String = (0..length).map(|at| if at == place { special } else { 'a' }).collect();
+                    let written = serde_json::to_vec(&text).unwrap();
+                    assert_eq!(Json::parse(&written).unwrap(), Json::Text(text.clone()));
+                    let bare = format!("\"{text}\"");
+                    let taken = Json::parse(bare.as_bytes()).is_ok();
+                    assert_eq!(taken, serde_json::from_str::<String>(&bare).is_ok(), "{bare:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_number_is_never_rounded_on_its_way_to_serde() {
         for text in ["12345678901234567890123", "0.1000000000000000055511151231257827", "1.10"] {
             assert_eq!(Json::parse(text.as_bytes()).unwrap().to_serde(), serde_json::Value::from(text));

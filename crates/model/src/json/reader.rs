@@ -2,6 +2,7 @@
 //! is refused. Invalid UTF-8, lone surrogates, comments, trailing commas and text after the value among it.
 
 use super::{InvalidJson, Json, MAX_DEPTH, MAX_NUMBER_CHARACTERS, shortened};
+use crate::canonical::text;
 
 /// The most digits of an exponent: a number like `1e999` is small to write and large to work with.
 const MAX_EXPONENT_DIGITS: usize = 2;
@@ -114,8 +115,7 @@ impl<'a> Reader<'a> {
         let mut string = String::new();
         loop {
             let rest = self.rest();
-            let is_plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-            let length = rest.bytes().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+            let length = text::plain_length(rest.as_bytes());
             let plain = rest.get(..length).unwrap_or_default();
             self.at += length;
             // Most strings are plain to their end, and take as much room as they need.
@@ -212,6 +212,10 @@ impl<'a> Reader<'a> {
     }
 
     fn white_space(&mut self) {
+        // Most documents have none.
+        if self.peek().is_some_and(|byte| byte > b' ') {
+            return;
+        }
         self.skip(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'), usize::MAX);
     }
 
