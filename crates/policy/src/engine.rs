@@ -20,6 +20,8 @@ use crate::{
     roots::{About, Answer, Owner},
 };
 
+#[cfg(test)]
+mod conformance;
 mod memory;
 pub(crate) mod revision;
 
