@@ -1,21 +1,37 @@
-//! Policy sources: the Rego files and data documents of one owner, read from a directory.
+//! Policy sources: the Rego files and data documents of one owner, read from a directory or from a bundle in the format
+//! of OPA.
 //!
 //! `*.rego` are policies, `*_test.rego` their tests, `data.json`, `data.yaml` and `data.yml` data documents, each
 //! under the path of its directory as in an OPA bundle. Names that begin with a dot are passed over, and a
 //! symbolic link may only lead to a place inside the directory (that is how Kubernetes mounts a ConfigMap).
 
+mod archive;
+mod build;
+mod canonical;
 mod data;
+mod manifest;
+mod opened;
+mod signature;
+mod tar;
 
 use std::{
     collections::BTreeSet,
     fs,
+    io::Read,
     path::{Path as FilePath, PathBuf},
 };
 
 use model::{Id, Tool};
 use serde::{Deserialize, Serialize};
 
-pub use self::data::Data;
+pub use self::{
+    archive::{MAX_ARCHIVE_BYTES, MAX_RATIO, MAX_UNPACKED_BYTES},
+    build::{Making, build},
+    data::Data,
+    manifest::{Manifest, is_revision},
+    opened::{Bundle, Listed, Signature},
+    signature::{Algorithm, KeyConfig, Keys, KeysConfig, Signer, SigningKey},
+};
 use crate::{LoadError, PolicySource};
 
 /// The largest Rego file, in bytes.
@@ -86,23 +102,97 @@ pub fn is_passed_over(name: &str) -> bool {
     name.starts_with('.')
 }
 
+/// Where the policies of a source came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// What they say of themselves.
+    pub manifest: Manifest,
+    /// The SHA-256 of the bundle's archive; `None` where they are a directory.
+    pub digest: Option<String>,
+    /// Who signed them.
+    pub signer: Option<Signer>,
+}
+
 impl PolicySource {
-    /// Reads the source's directory; relative paths start at `base`.
+    /// Reads the source's directory or bundle; relative paths start at `base`.
     pub fn read(&self, base: &FilePath) -> Result<Source, LoadError> {
-        Source::read(&self.name, &base.join(&self.path), self.tools.clone())
+        self.open(base).map(|(source, _)| source)
+    }
+
+    /// The same, and where it came from. A bundle has to be signed where there are `keys`, and there have to be where
+    /// it is signed.
+    pub fn open(&self, base: &FilePath) -> Result<(Source, Origin), LoadError> {
+        let path = base.join(&self.path);
+        let keys = self.keys(base)?;
+        if path.is_dir() {
+            if keys.is_some() {
+                return Err(unfit(
+                    &path,
+                    "`keys` verify bundles (`countersign policy build`), and this is a directory",
+                ));
+            }
+            let (source, manifest) = Source::read_declared(&self.name, &path, self.tools.clone())?;
+            return Ok((source, Origin { manifest, ..Origin::default() }));
+        }
+        self.opened(&archive(&path)?, keys.as_ref(), &path)
+    }
+
+    /// The same of the archive `bytes`, which errors name `shown`.
+    pub fn opened(&self, bytes: &[u8], keys: Option<&Keys>, shown: &FilePath) -> Result<(Source, Origin), LoadError> {
+        let bundle = Bundle::open(bytes, keys).map_err(|error| unfit(shown, error))?;
+        let signer = match bundle.signature() {
+            Signature::Absent => None,
+            Signature::Verified(signer) => Some(signer.clone()),
+            Signature::Unverified => return Err(unfit(shown, "it is signed; name whose signature counts in `keys`")),
+        };
+        let source = bundle.source(&self.name, self.tools.clone(), shown)?;
+        let (manifest, digest) = (bundle.manifest().clone(), Some(bundle.digest().to_owned()));
+        Ok((source, Origin { manifest, digest, signer }))
+    }
+
+    /// The keys of which one has to have signed the bundle; relative paths start at `base`.
+    pub fn keys(&self, base: &FilePath) -> Result<Option<Keys>, LoadError> {
+        let Some(configured) = &self.keys else { return Ok(None) };
+        let mut keys = Keys::default();
+        for (name, key) in configured {
+            let path = base.join(&key.file);
+            let pem = bounded(&path, MAX_REGO_BYTES)?;
+            let added = keys.add(name, key.algorithm, pem.as_bytes(), key.scope.clone());
+            added.map_err(|error| unfit(&path, error))?;
+        }
+        Ok(Some(keys))
     }
 }
 
 impl Source {
-    /// Reads what lies in `directory`.
-    pub fn read(name: &str, directory: &FilePath, tools: Option<BTreeSet<Id<Tool>>>) -> Result<Self, LoadError> {
+    /// Reads what lies in the directory or bundle at `path`. A bundle's signature is not looked at.
+    pub fn read(name: &str, path: &FilePath, tools: Option<BTreeSet<Id<Tool>>>) -> Result<Self, LoadError> {
+        if path.is_file() {
+            let bundle = Bundle::open(&archive(path)?, None).map_err(|error| unfit(path, error))?;
+            return bundle.source(name, tools, path);
+        }
+        Self::read_declared(name, path, tools).map(|(source, _)| source)
+    }
+
+    /// Reads what lies in `directory`, and its `.manifest`, where it has one.
+    fn read_declared(
+        name: &str,
+        directory: &FilePath,
+        tools: Option<BTreeSet<Id<Tool>>>,
+    ) -> Result<(Self, Manifest), LoadError> {
         let root = fs::canonicalize(directory).map_err(unreadable(directory))?;
         let mut reader = Reader { shown: directory, root, files: 0, source: Self::empty(name, tools) };
         reader.directory(directory, &[])?;
         if reader.source.policies.is_empty() {
             return Err(unfit(directory, "the directory has no Rego policy"));
         }
-        Ok(reader.source)
+        let place = directory.join(manifest::NAME);
+        if !place.is_file() {
+            return Ok((reader.source, Manifest::default()));
+        }
+        let manifest = Manifest::parse(bounded(&place, MAX_REGO_BYTES)?.as_bytes())
+            .and_then(|manifest| opened::own(&manifest, name).map(|()| manifest));
+        Ok((reader.source, manifest.map_err(|error| unfit(directory, error))?))
     }
 
     fn empty(name: &str, tools: Option<BTreeSet<Id<Tool>>>) -> Self {
@@ -158,13 +248,13 @@ impl Reader<'_> {
             return Err(unfit(self.shown, format!("more than {MAX_FILES} files")));
         }
         let rego = || -> Result<File, LoadError> {
-            Ok(File { path: path.display().to_string(), text: bounded(path, metadata.len(), MAX_REGO_BYTES)? })
+            Ok(File { path: path.display().to_string(), text: bounded(path, MAX_REGO_BYTES)? })
         };
         match kind {
             FileKind::Policy => self.source.policies.push(rego()?),
             FileKind::Test => self.source.tests.push(rego()?),
             FileKind::Data => {
-                let text = bounded(path, metadata.len(), MAX_DATA_BYTES)?;
+                let text = bounded(path, MAX_DATA_BYTES)?;
                 self.source.data.push(Data::parse(path, name, below, &text)?);
             }
         }
@@ -172,11 +262,26 @@ impl Reader<'_> {
     }
 }
 
-fn bounded(path: &FilePath, bytes: u64, most: u64) -> Result<String, LoadError> {
-    if bytes > most {
+/// The bytes of a bundle's file.
+fn archive(path: &FilePath) -> Result<Vec<u8>, LoadError> {
+    bytes(path, u64::try_from(MAX_ARCHIVE_BYTES).unwrap_or(u64::MAX))
+}
+
+fn bounded(path: &FilePath, most: u64) -> Result<String, LoadError> {
+    String::from_utf8(bytes(path, most)?).map_err(|error| unfit(path, error.to_string()))
+}
+
+fn bytes(path: &FilePath, most: u64) -> Result<Vec<u8>, LoadError> {
+    let mut bytes = Vec::new();
+    if !fs::metadata(path).map_err(unreadable(path))?.is_file() {
+        return Err(unfit(path, "not a regular file"));
+    }
+    let file = fs::File::open(path).map_err(unreadable(path))?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable(path))?;
+    if u64::try_from(bytes.len()).is_ok_and(|bytes| bytes > most) {
         return Err(unfit(path, format!("larger than {most} bytes")));
     }
-    fs::read_to_string(path).map_err(unreadable(path))
+    Ok(bytes)
 }
 
 fn unreadable(path: &FilePath) -> impl FnOnce(std::io::Error) -> LoadError {

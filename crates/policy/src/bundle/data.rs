@@ -25,17 +25,20 @@ pub struct Data {
 impl Data {
     /// Reads the text of `path`, called `name`, in the directory `below`.
     pub(super) fn parse(path: &FilePath, name: &str, below: &[String], text: &str) -> Result<Self, LoadError> {
-        let value = if name.ends_with(".json") {
-            if values(text) > MAX_DATA_VALUES {
-                return Err(unfit(path, format!("more than {MAX_DATA_VALUES} names and values")));
-            }
-            let json = Json::parse(text.as_bytes()).map_err(|error| unfit(path, error.to_string()))?;
-            of_json(&json)
-        } else {
-            let yaml: serde_json::Value =
-                serde_saphyr::from_str(text).map_err(|error| unfit(path, format!("not valid YAML: {error}")))?;
-            of_serde(&yaml)
-        };
+        if name.ends_with(".json") {
+            return Self::of(path, below, &json(text.as_bytes()).map_err(|error| unfit(path, error))?);
+        }
+        let yaml: serde_json::Value =
+            serde_saphyr::from_str(text).map_err(|error| unfit(path, format!("not valid YAML: {error}")))?;
+        Self::at_place(path, below, of_serde(&yaml))
+    }
+
+    /// The document `json`, which `path` holds, in the directory `below`.
+    pub(super) fn of(path: &FilePath, below: &[String], json: &Json) -> Result<Self, LoadError> {
+        Self::at_place(path, below, of_json(json))
+    }
+
+    fn at_place(path: &FilePath, below: &[String], value: Result<Value, String>) -> Result<Self, LoadError> {
         let value = value.map_err(|error| unfit(path, error))?;
         if !matches!(value, Value::Object(_)) {
             return Err(unfit(path, "a data document is an object"));
@@ -75,17 +78,25 @@ impl Data {
     }
 }
 
+/// Reads a document of JSON, which may hold no more than a data document may.
+pub(super) fn json(text: &[u8]) -> Result<Json, String> {
+    if values(text) > MAX_DATA_VALUES {
+        return Err(format!("more than {MAX_DATA_VALUES} names and values"));
+    }
+    Json::parse(text).map_err(|error| error.to_string())
+}
+
 fn is_name(value: &Value, name: &str) -> bool {
     value.as_string().is_ok_and(|text| **text == *name)
 }
 
 /// The most names and values that `text` can have as JSON, told before it is read: each takes many times its text. The
 /// YAML parser has such a limit of its own.
-fn values(text: &str) -> usize {
+fn values(text: &[u8]) -> usize {
     let mut within = false;
     let mut escaped = false;
     let mut count = 1;
-    for byte in text.bytes() {
+    for &byte in text {
         match byte {
             b'"' if !escaped => within = !within,
             b',' | b':' | b'[' | b'{' if !within => count += 1,

@@ -113,3 +113,100 @@ fn a_data_document_that_would_fill_the_memory_or_the_stack_is_refused_by_name() 
     yaml(format!("a0: &a0 [x]\n{}", (0..12).map(each).collect::<String>()));
     yaml("a: 1e1000000000".to_owned());
 }
+
+mod hostile;
+mod opa;
+mod signed;
+
+/// An archive of `files`, as this program writes one.
+fn archive_of(files: &[(&str, &str)]) -> Vec<u8> {
+    archive::write(files.iter().map(|(name, text)| (*name, text.as_bytes()))).unwrap()
+}
+
+fn opened(archive: &[u8]) -> Result<Source, String> {
+    let bundle = Bundle::open(archive, None)?;
+    bundle.source("org", None, std::path::Path::new("b.tar.gz")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_directory_and_the_bundle_of_it_are_the_same_policies() {
+    let found = directory(&[
+        POLICY,
+        ("deep/er/b.rego", "package countersign.org.deep"),
+        ("a_test.rego", "package countersign.org_test"),
+        ("data.json", r#"{"countersign": {"org": {"limit": 4}}}"#),
+        ("countersign/org/more/data.yaml", "hosts: [a, b]\n"),
+        ("README.md", "words"),
+        (".hidden/c.rego", "package elsewhere"),
+        (".manifest", r#"{"revision": "from the directory", "metadata": {"serial": 3}}"#),
+    ]);
+    let making = Making { name: "org", revision: None, serial: None, tests: false };
+    let archive = build(found.path(), making).unwrap();
+    assert_eq!(archive, build(found.path(), making).unwrap(), "the same input is the same bytes");
+    let bundle = Bundle::open(&archive, None).unwrap();
+    let manifest = bundle.manifest();
+    assert_eq!((manifest.revision.as_str(), manifest.serial), ("from the directory", Some(3)));
+    assert_eq!(manifest.roots, Some(vec!["countersign/org".to_owned()]));
+    assert_eq!(bundle.signature(), &Signature::Absent);
+    let paths: Vec<String> = bundle.listed().into_iter().map(|file| file.path).collect();
+    assert_eq!(paths, [".manifest", "a.rego", "countersign/org/more/data.yaml", "data.json", "deep/er/b.rego"]);
+    let source = bundle.source("org", None, std::path::Path::new("b.tar.gz")).unwrap();
+    let texts = |source: &Source| -> Vec<String> { source.policies.iter().map(|file| file.text.clone()).collect() };
+    let read = read(&found).unwrap();
+    assert_eq!(texts(&source), texts(&read));
+    let data =
+        |source: &Source| -> Vec<String> { source.data.iter().map(|data| data.document().to_string()).collect() };
+    let (mut one, mut other) = (data(&source), data(&read));
+    one.sort();
+    other.sort();
+    assert_eq!(one, other);
+    assert!(source.policies.iter().any(|file| file.path == "b.tar.gz/deep/er/b.rego"));
+    let with_tests = build(found.path(), Making { tests: true, ..making }).unwrap();
+    assert_eq!(opened(&with_tests).unwrap().tests.len(), 1);
+    let named = Making { revision: Some("v2"), serial: Some(9), ..making };
+    let named = Bundle::open(&build(found.path(), named).unwrap(), None).unwrap().manifest().clone();
+    assert_eq!((named.revision.as_str(), named.serial), ("v2", Some(9)));
+}
+
+#[test]
+fn a_bundle_owns_its_sources_root_and_nothing_else() {
+    for (roots, fits) in [
+        (r#"["countersign/org"]"#, true),
+        (r#"["/countersign/org/"]"#, true),
+        (r#"[""]"#, false),
+        ("[]", false),
+        (r#"["countersign"]"#, false),
+        (r#"["countersign/org", "countersign/teams/x"]"#, false),
+        (r#"["countersign/teams/x"]"#, false),
+        (r#""countersign/org""#, false),
+    ] {
+        let manifest = format!(r#"{{"revision": "r", "roots": {roots}}}"#);
+        let outcome = opened(&archive_of(&[POLICY, (".manifest", &manifest)]));
+        assert_eq!(outcome.is_ok(), fits, "{roots}: {outcome:?}");
+        let outcome = read(&directory(&[POLICY, (".manifest", &manifest)]));
+        assert_eq!(outcome.is_ok(), fits, "in a directory, {roots}: {outcome:?}");
+    }
+    assert!(opened(&archive_of(&[POLICY])).is_ok(), "one without a manifest says nothing of roots");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_meant_is_refused() {
+    for manifest in [
+        "",
+        "[]",
+        "{",
+        r#"{"revision": 4}"#,
+        r#"{"revision": "a", "revision": "b"}"#,
+        r#"{"revision": "a\u0000b"}"#,
+        r#"{"metadata": {"serial": -1}}"#,
+        r#"{"metadata": {"serial": 1.0}}"#,
+        r#"{"metadata": {"serial": "1"}}"#,
+        r#"{"metadata": {"serial": 18446744073709551616}}"#,
+        r#"{"rego_version": 0}"#,
+        r#"{"file_rego_versions": {"/a.rego": 0}}"#,
+        r#"{"wasm": [{"entrypoint": "x", "module": "/policy.wasm"}]}"#,
+    ] {
+        let error = opened(&archive_of(&[POLICY, (".manifest", manifest)])).unwrap_err();
+        assert!(error.contains(".manifest"), "{manifest}: {error}");
+    }
+}
