@@ -373,7 +373,7 @@ struct Members<'a> {
 
 impl<'a> Members<'a> {
     fn member<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Written {
-        let member = self.begin(name)?;
+        let member = self.begin_field(name)?;
         let part = self.tap.as_ref().and_then(|tap| tap.part.member(name));
         self.write(member, part, value)
     }
@@ -382,6 +382,19 @@ impl<'a> Members<'a> {
         let Some(member) = self.named.take() else { return refused("a value without a name") };
         let part = self.tap.as_ref().and_then(|tap| tap.part.member(&text::read(member.name(self.out))));
         self.write(member, part, value)
+    }
+
+    /// The name of a structure's field, which is text already and mostly plain.
+    fn begin_field(&mut self, name: &str) -> Result<Member, Unwritable> {
+        if !text::is_plain(name.as_bytes()) {
+            return self.begin(name);
+        }
+        let start = self.out.len();
+        self.out.reserve(name.len() + 4);
+        self.out.extend_from_slice(b",\"");
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        Ok(self.begun(Member { start, named: self.out.len() - 1, end: 0, plain: true }))
     }
 
     fn begin<T: Serialize + ?Sized>(&mut self, name: &T) -> Result<Member, Unwritable> {
@@ -395,6 +408,10 @@ impl<'a> Members<'a> {
         }
         member.plain = text::is_plain(member.name(self.out));
         self.out.push(b':');
+        Ok(self.begun(member))
+    }
+
+    fn begun(&mut self, member: Member) -> Member {
         if self.sorted
             && let Some(last) = self.members.get(self.first..).and_then(<[Member]>::last)
         {
@@ -404,7 +421,7 @@ impl<'a> Members<'a> {
             self.members.reserve(DEEP);
         }
         self.members.push(member);
-        Ok(member)
+        member
     }
 
     fn write<T: Serialize + ?Sized>(&mut self, member: Member, part: Option<&'a Part>, value: &T) -> Written {
