@@ -218,7 +218,7 @@ impl HttpClient {
     }
 
     /// Sends one request, once, and returns when the response's head is there; its body streams.
-    /// `header_timeout` covers everything until then, connecting included.
+    /// `header_timeout` covers everything until then, connecting included; with [`Duration::MAX`] there is none.
     ///
     /// The URL must be absolute. The request's HTTP version is ours to choose and is ignored; `Host` is
     /// added unless present. Dropping the future gives the request up, possibly half sent.
@@ -236,7 +236,12 @@ impl HttpClient {
         *request.version_mut() = Version::HTTP_11;
         let begun = clock::monotonic();
         let sending = self.pool().client.request(request);
-        match tokio::time::timeout(header_timeout, sending).await {
+        let sent = match header_timeout {
+            // Whoever has a clock of their own needs no second one.
+            Duration::MAX => Ok(sending.await),
+            header_timeout => tokio::time::timeout(header_timeout, sending).await,
+        };
+        match sent {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(classified(redacted(&url), &error, begun)),
             Err(_) => Err(SendError::Timeout { url: redacted(&url), after: header_timeout }),

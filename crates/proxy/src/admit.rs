@@ -94,7 +94,7 @@ fn is_token68(text: &str) -> bool {
         // Hyphen, full stop, slash and digits stand in one row.
         letter | (b'-'..=b'9').contains(&byte) | (byte == b'_') | (byte == b'~') | (byte == b'+')
     };
-    !body.is_empty() && body.bytes().fold(true, |all, byte| all & allowed(byte))
+    !body.is_empty() && body.bytes().fold(0, |wrong, byte| wrong | u8::from(!allowed(byte))) == 0
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ pub(crate) struct Known<'a> {
 }
 
 /// Puts the question together, proving the relations of one element for each authority.
-pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds<'_>, facts: &Read, known: Known<'_>) -> Asked {
+pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds<'_>, facts: Read, known: Known<'_>) -> Asked {
     let Known { policy, limits, now } = known;
     let delegation = admitted.delegation();
     let authority = limits.map(reserve::Limits::authority);
@@ -130,7 +130,7 @@ pub(crate) fn ask(admitted: &Admitted, call: &Call<'_>, bounds: &Bounds<'_>, fac
         delegation: Arc::clone(delegation),
         agent: Arc::clone(bounds.agent()),
         limits: claims.iter().map(state).collect(),
-        facts: facts.facts().clone(),
+        facts: facts.into_facts(),
     };
     let written = policy.write(&question);
     Asked { question: Arc::new(question), claims, written, unproven }

@@ -40,6 +40,11 @@ impl Read {
     pub(crate) fn facts(&self) -> &Facts {
         &self.facts
     }
+
+    /// The same, for the question that rests on them.
+    pub(crate) fn into_facts(self) -> Facts {
+        self.facts
+    }
 }
 
 /// Reads facts, and keeps them for as long as their declaration allows.

@@ -92,16 +92,19 @@ pub(crate) async fn forward(
         }
     };
     let span = sidecar.spans.tool(trace, &method, &upstream.base, &path);
-    let mut fields = for_tool(&headers, version, &span, &credential);
     let up = match &body {
         CallBody::Read(_) => Trailers::default(),
         CallBody::Unseen(_) => {
             Trailers::of_request(&headers, credential.field().map(|(name, _)| name), call.action, &snapshot.listener)
         }
     };
-    if let Some(names) = up.announcement(&headers) {
-        fields.insert(header::TRAILER, names);
-    }
+    let fields = Fields {
+        agents: &headers,
+        version,
+        traceparent: span.ids().traceparent(),
+        trailer: up.announcement(&headers),
+        credential: &credential,
+    };
     let client = credential.client(&sidecar.client);
     let flow = settlement.flow();
     let tries = if effect == Effect::Read { ATTEMPTS } else { 1 };
@@ -147,7 +150,7 @@ fn view<'a>(tool: &'a Id<Tool>, tenant: &'a Id<Tenant>, snapshot: &'a Snapshot, 
 struct Attempt<'a> {
     url: Uri,
     method: Method,
-    fields: HeaderMap,
+    fields: Fields<'a>,
     body: CallBody,
     trailers: Trailers,
     flow: Arc<Flow>,
@@ -185,7 +188,7 @@ impl Attempt<'_> {
             let mut request = Request::new(Body::new(body));
             *request.method_mut() = self.method.clone();
             *request.uri_mut() = self.url.clone();
-            *request.headers_mut() = self.fields.clone();
+            *request.headers_mut() = self.fields.for_tool();
             match self.send_while_allowed(request).await {
                 Err(Unsent::Failed(SendError::NotSent {
                     reason: NotSentReason::StaleConnection | NotSentReason::Unprocessed,
@@ -249,32 +252,46 @@ impl Attempt<'_> {
     }
 }
 
-/// The agent's fields, without those that stay here, and with ours.
-fn for_tool(fields: &HeaderMap, version: Version, span: &Traced, credential: &Credential) -> HeaderMap {
-    let own = credential.field().map(|(name, _)| name);
-    let token = fields.get(header::AUTHORIZATION);
-    let is_token = |value| token.is_some_and(|token| headers::holds(value, token));
-    let mut kept = HeaderMap::with_capacity(fields.len() + 3);
-    for (name, value) in fields {
-        if !headers::is_kept_from_tool(name) && own != Some(name) && !is_token(value) {
-            kept.append(name.clone(), value.clone());
+/// What a request's fields are made of. Most are sent once, so that there is nothing to copy.
+struct Fields<'a> {
+    agents: &'a HeaderMap,
+    version: Version,
+    traceparent: Option<HeaderValue>,
+    trailer: Option<HeaderValue>,
+    credential: &'a Credential,
+}
+
+impl Fields<'_> {
+    /// The agent's fields, without those that stay here, and with ours.
+    fn for_tool(&self) -> HeaderMap {
+        let own = self.credential.field().map(|(name, _)| name);
+        let token = self.agents.get(header::AUTHORIZATION);
+        let is_token = |value| token.is_some_and(|token| headers::holds(value, token));
+        let mut kept = HeaderMap::with_capacity(self.agents.len() + 3);
+        for (name, value) in self.agents {
+            if !headers::is_kept_from_tool(name) && own != Some(name) && !is_token(value) {
+                kept.append(name.clone(), value.clone());
+            }
         }
+        let via = if self.version == Version::HTTP_2 { "2 countersign" } else { "1.1 countersign" };
+        kept.insert(header::VIA, HeaderValue::from_static(via));
+        if let Some(traceparent) = &self.traceparent {
+            kept.insert(HeaderName::from_static("traceparent"), traceparent.clone());
+        }
+        if trailers::takes(self.agents) {
+            kept.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+        if let Some((name, value)) = self.credential.field() {
+            kept.insert(name.clone(), value.clone());
+        }
+        if let Some(assertion) = self.credential.assertion() {
+            kept.insert(TXN_TOKEN, assertion.clone());
+        }
+        if let Some(names) = &self.trailer {
+            kept.insert(header::TRAILER, names.clone());
+        }
+        kept
     }
-    let via = if version == Version::HTTP_2 { "2 countersign" } else { "1.1 countersign" };
-    kept.insert(header::VIA, HeaderValue::from_static(via));
-    if let Some(traceparent) = span.ids().traceparent() {
-        kept.insert(HeaderName::from_static("traceparent"), traceparent);
-    }
-    if trailers::takes(fields) {
-        kept.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    if let Some((name, value)) = credential.field() {
-        kept.insert(name.clone(), value.clone());
-    }
-    if let Some(assertion) = credential.assertion() {
-        kept.insert(TXN_TOKEN, assertion.clone());
-    }
-    kept
 }
 
 /// How the agent sees the tool's answer.

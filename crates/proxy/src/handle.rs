@@ -136,7 +136,7 @@ impl Sidecar {
 
         trail.enter("decide");
         let known = Known { policy: &snapshot.policy, limits: self.limits.as_deref(), now };
-        let asked = ask(&admitted, &call, &bounds, &facts, known);
+        let asked = ask(&admitted, &call, &bounds, facts, known);
         trail.asked(&asked);
         let decided = decide(asked.proved()?, &bounds, snapshot).await?;
 

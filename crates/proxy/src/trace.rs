@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use audit::record::Timings;
+use audit::record::{Timings, Trace};
 use http::{HeaderValue, Method, Version};
 use jiff::Timestamp;
 use model::{CanonicalPath, Code, Delegation, Verdict};
@@ -218,14 +218,35 @@ impl Traced {
 impl Ids {
     /// `traceparent`: version 00, ours, with our own sampling decision.
     pub(crate) fn traceparent(&self) -> Option<HeaderValue> {
-        let flags = if self.sampled { "01" } else { "00" };
-        HeaderValue::try_from(format!("00-{}-{}-{flags}", self.trace, self.span)).ok()
+        let mut text = String::with_capacity(55);
+        text.push_str("00-");
+        hexadecimal(&mut text, &self.trace.to_bytes());
+        text.push('-');
+        hexadecimal(&mut text, &self.span.to_bytes());
+        text.push_str(if self.sampled { "-01" } else { "-00" });
+        HeaderValue::try_from(text).ok()
+    }
+
+    /// Both as a record has them.
+    pub(crate) fn recorded(&self) -> Trace {
+        let text = |bytes: &[u8]| {
+            let mut text = String::with_capacity(2 * bytes.len());
+            hexadecimal(&mut text, bytes);
+            text
+        };
+        Trace { trace_id: text(&self.trace.to_bytes()), span_id: text(&self.span.to_bytes()) }
     }
 
     fn minted(parent: Option<&SpanContext>) -> Self {
         let trace = parent.map_or_else(|| TraceId::from_bytes(Uuid::new_v4().into_bytes()), |parent| parent.trace_id());
         Self { trace, span: random_span(), sampled: false }
     }
+}
+
+/// Two digits for each byte: what is written for each call needs no formatting machinery.
+fn hexadecimal(out: &mut String, bytes: &[u8]) {
+    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
+    out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0x0f)]));
 }
 
 /// 64 bits, never all zero: the last of a version-4 UUID begin with its variant.

@@ -137,7 +137,7 @@ impl Trail {
     }
 
     pub(crate) fn trace(&self) -> Option<Trace> {
-        self.ids.map(|ids| Trace { trace_id: ids.trace.to_string(), span_id: ids.span.to_string() })
+        self.ids.as_ref().map(Ids::recorded)
     }
 
     /// What a record of this call is about: the whole question, or what is known of it.

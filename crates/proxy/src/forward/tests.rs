@@ -22,7 +22,10 @@ fn sent(credential: &CredentialConfig, fields: &[(&str, &str)]) -> HeaderMap {
     for (name, value) in fields {
         headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
     }
-    for_tool(&headers, Version::HTTP_2, &span, &credential)
+    let traceparent = span.ids().traceparent();
+    let fields =
+        Fields { agents: &headers, version: Version::HTTP_2, traceparent, trailer: None, credential: &credential };
+    fields.for_tool()
 }
 
 #[test]
