@@ -66,8 +66,16 @@ pub(crate) fn hop(kind: PrincipalKind, name: &str, issuer: &str) -> Hop {
     }
 }
 
+/// Alice, of `tenant`, and so many agents, support-v2 last.
+pub(crate) fn chain(agents: usize, tenant: Option<&str>) -> Chain {
+    let mut user = hop(PrincipalKind::User, "alice", REALM);
+    user.principal.tenant = tenant.map(id);
+    let between = (1..agents).map(|index| hop(PrincipalKind::Agent, &format!("helper-{index}"), AUTHORITY));
+    let last = hop(PrincipalKind::Agent, "support-v2", AUTHORITY);
+    Chain::new([user].into_iter().chain(between).chain([last]).collect(), MAX_AGENTS.max(agents)).unwrap()
+}
+
 pub(crate) fn delegation() -> Delegation {
-    let hops = vec![hop(PrincipalKind::User, "alice", REALM), hop(PrincipalKind::Agent, "support-v2", AUTHORITY)];
     Delegation {
         token: TokenFacts {
             digest: "q0".to_owned(),
@@ -79,7 +87,7 @@ pub(crate) fn delegation() -> Delegation {
             issued_at: "2026-11-22T09:58:00Z".parse().unwrap(),
             expires_at: "2026-11-22T10:03:00Z".parse().unwrap(),
         },
-        chain: Chain::new(hops, MAX_AGENTS).unwrap(),
+        chain: chain(1, Some("acme")),
         authority: authority(),
         authority_assumed: false,
         user: UserClaims {

@@ -1,12 +1,14 @@
 //! The engine: policies checked and prepared once, then asked on any thread, and not twice what was asked before.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
+use jiff::Timestamp;
 use model::{Catalogue, Code, Decision, Id, Part, Question, Tool, part::WHOLE};
 use regorus::{LimitError, Value, utils::limits::ExecutionTimerConfig};
 
@@ -17,11 +19,14 @@ use crate::{
     dispatch::{Package, READY},
     input::{self, InvalidInput},
     member,
+    refresh::Freshness,
     roots::{About, Answer, Owner},
 };
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod differential;
 mod memory;
 pub(crate) mod revision;
 
@@ -47,6 +52,15 @@ struct Asked {
     reads: Part,
     /// Whether the same may be asked again: nothing they read differs from call to call by itself.
     recurs: bool,
+    /// How fresh the bundles are that they come from, where those can grow old.
+    freshness: Vec<(String, Arc<Freshness>)>,
+}
+
+impl Asked {
+    /// The first of its bundles that is too old at `now`.
+    fn stale(&self, now: Timestamp) -> Option<&str> {
+        self.freshness.iter().find(|(_, freshness)| freshness.is_stale(now)).map(|(name, _)| name.as_str())
+    }
 }
 
 /// A question as it is recorded, and what its decision is found by.
@@ -107,6 +121,17 @@ impl Engine {
         Ok(Self { prototype: engine, tools, memory: Memory::of(bounds.remembered), bounds, revision, bundles })
     }
 
+    /// The same policies, of which the bundles named in `freshness` grow old: what is asked of them then is refused.
+    #[must_use]
+    pub fn expiring(mut self, freshness: &BTreeMap<String, Arc<Freshness>>) -> Self {
+        for asked in self.tools.values_mut() {
+            let owners: BTreeSet<&str> = asked.packages.iter().filter_map(|package| package.owner.source()).collect();
+            let of = |name: &str| Some((name.to_owned(), Arc::clone(freshness.get(name)?)));
+            asked.freshness = owners.into_iter().filter_map(of).collect();
+        }
+        self
+    }
+
     /// The decision on `question`. The same question always gets the same decision, but for the time budget.
     pub fn decide(&self, question: &Question) -> Decision {
         let written = self.write(question);
@@ -115,7 +140,9 @@ impl Engine {
 
     /// Writes `question` down as it is recorded, which is half of the way to its decision.
     pub fn write(&self, question: &Question) -> Written {
-        let recurring = self.tools.get(&question.call.tool).filter(|asked| asked.recurs);
+        // What is stale is refused, also where it was decided before.
+        let recurring = self.tools.get(&question.call.tool);
+        let recurring = recurring.filter(|asked| asked.recurs && asked.stale(question.now).is_none());
         Written(self.memory.write(question, recurring.map(|asked| &asked.reads)))
     }
 
@@ -129,6 +156,10 @@ impl Engine {
         let Some(asked) = self.tools.get(&question.call.tool) else {
             return decide::refused(Code::NoPolicy, "no_policy", "no team's policy is bound to the tool".to_owned());
         };
+        if let Some(bundle) = asked.stale(question.now) {
+            let internal = format!("the bundle of `{bundle}` was not confirmed for longer than its `max_age`");
+            return decide::refused(Code::PolicyStale, "policy_stale", internal);
+        }
         if let Err(error) = &written.0 {
             return decide::refused(Code::PolicyError, "policy_input", error.to_string());
         }
@@ -191,7 +222,12 @@ fn bound(sources: &[Source], packages: Vec<Package>, reads: &BTreeMap<String, Pa
         let of_team = || of_teams.iter().filter(|package| package.owner == Owner::Team(source.name.clone())).cloned();
         for tool in source.tools.iter().flatten() {
             let asked = tools.entry(tool.clone());
-            let asked = asked.or_insert_with(|| Asked { packages: org.clone(), reads: Part::default(), recurs: false });
+            let asked = asked.or_insert_with(|| Asked {
+                packages: org.clone(),
+                reads: Part::default(),
+                recurs: false,
+                freshness: Vec::new(),
+            });
             asked.packages.extend(of_team());
         }
     }
