@@ -6,6 +6,7 @@
 //! bodies and must never decide.
 
 pub mod bundle;
+pub mod cases;
 pub mod config;
 pub mod coverage;
 pub mod engine;
