@@ -63,6 +63,9 @@ pub enum PeerIdentity {
     Spiffe(String),
     /// The subject's distinguished name, `CN=agent, O=example`.
     Subject(String),
+    /// Nobody: it signed itself, so whatever it says of its holder is their own word. That they hold its key was proved,
+    /// and which certificate it is says [`PeerCertificate::x5t_s256`].
+    SelfSigned,
 }
 
 /// Why a certificate, though well signed, names nobody.
@@ -120,13 +123,32 @@ impl PeerCertificate {
         } else {
             PeerIdentity::Subject(distinguished(certificate.subject()).ok_or_else(|| unreadable(&"its subject"))?)
         };
-        let mut x5t_s256 = [0; 32];
-        let hash = digest::digest(&digest::SHA256, der);
-        for (to, from) in x5t_s256.iter_mut().zip(hash.as_ref()) {
-            *to = *from;
-        }
-        Ok(Self { identity, x5t_s256 })
+        Ok(Self { identity, x5t_s256: thumbprint(der) })
     }
+
+    /// The same, where `der` may have signed itself: then nothing that it says of its holder is read.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_self_signed(der: &[u8]) -> Result<Self, CertificateError> {
+        let unreadable = |error: &dyn fmt::Display| CertificateError::Unreadable(error.to_string());
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|error| unreadable(&error))?;
+        // Whoever has a certificate from somebody else under their own name gains nothing by it here: they lose the name.
+        if certificate.issuer().as_raw() == certificate.subject().as_raw() {
+            return Ok(Self { identity: PeerIdentity::SelfSigned, x5t_s256: thumbprint(der) });
+        }
+        Self::read(der)
+    }
+}
+
+/// SHA-256 of a whole certificate.
+fn thumbprint(der: &[u8]) -> [u8; 32] {
+    let mut thumbprint = [0; 32];
+    let hash = digest::digest(&digest::SHA256, der);
+    for (to, from) in thumbprint.iter_mut().zip(hash.as_ref()) {
+        *to = *from;
+    }
+    thumbprint
 }
 
 /// A distinguished name as `CN=agent, O=example`. What separates names and values is escaped where it is part of a
@@ -205,6 +227,7 @@ impl fmt::Display for PeerIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Spiffe(name) | Self::Subject(name) => f.write_str(name),
+            Self::SelfSigned => f.write_str("(self-signed)"),
         }
     }
 }

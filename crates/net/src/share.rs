@@ -26,9 +26,10 @@ impl Sharer {
     /// Who `peer` counts as: the name in its certificate, or else where it comes from.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
-        match &peer.certificate {
-            Some(certificate) => Self::Certificate(certificate.identity.clone()),
-            None => Self::at(&peer.address),
+        match peer.certificate.as_ref().map(|certificate| &certificate.identity) {
+            // Who signs their own makes as many as they like.
+            None | Some(PeerIdentity::SelfSigned) => Self::at(&peer.address),
+            Some(named) => Self::Certificate(named.clone()),
         }
     }
 

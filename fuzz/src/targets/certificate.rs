@@ -10,5 +10,6 @@ pub(super) fn certificate(bytes: &[u8]) {
     match certificate.identity {
         PeerIdentity::Spiffe(id) => assert!(is_spiffe_id(&id), "{id:?}"),
         PeerIdentity::Subject(subject) => assert!(!subject.starts_with("spiffe:"), "{subject:?}"),
+        PeerIdentity::SelfSigned => panic!("it names somebody, unless a listener takes those that signed themselves"),
     }
 }

@@ -99,8 +99,15 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, TlsFileError> {
 
 /// The last moment at which a certificate is good: all of the second that it names (RFC 5280 §4.1.2.5).
 pub(crate) fn end(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    validity(certificate).map(|(_, until)| until)
+}
+
+/// The first and the last moment of which a certificate holds.
+pub(crate) fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    Timestamp::new(certificate.validity().not_after.timestamp(), 999_999_999).ok()
+    let validity = certificate.validity();
+    let from = Timestamp::from_second(validity.not_before.timestamp()).ok()?;
+    Some((from, Timestamp::new(validity.not_after.timestamp(), 999_999_999).ok()?))
 }
 
 /// A digest of several texts that tells where one ends.

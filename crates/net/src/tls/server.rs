@@ -56,7 +56,12 @@ pub struct ServerTlsConfig {
     /// with a SPIFFE ID is believed if one of the authorities of its own trust domain signed it, and from no other.
     #[serde(default)]
     pub trust_domains: BTreeMap<String, PathBuf>,
-    /// Whether a client has to have a certificate. Only with `client_authorities` or `trust_domains`.
+    /// Whether a client certificate that signed itself is taken too. It names nobody: what it is good for is to be the
+    /// very certificate that an agent registered (`self_signed_tls_client_auth`, RFC 8705 §2.2), or that a token is bound
+    /// to.
+    #[serde(default)]
+    pub self_signed: bool,
+    /// Whether a client has to have a certificate. Only with `client_authorities`, `trust_domains` or `self_signed`.
     #[serde(default)]
     pub client: Option<ClientCertificates>,
     /// Only client certificates with one of these names: a SPIFFE ID, or a subject as in `CN=support, O=acme`. Without
@@ -69,6 +74,12 @@ impl ServerTlsConfig {
     /// Whether clients are asked for a certificate.
     #[must_use]
     pub fn asks_clients(&self) -> bool {
+        self.self_signed || self.names_clients()
+    }
+
+    /// Whether there are authorities that say who a client is.
+    #[must_use]
+    pub fn names_clients(&self) -> bool {
         self.client_authorities.is_some() || !self.trust_domains.is_empty()
     }
 
@@ -117,9 +128,12 @@ pub enum ServerTlsError {
     /// Certificate and key do not go together, or cannot be used.
     #[error("certificate and key cannot be used: {0}")]
     Pair(#[source] rustls::Error),
-    /// A setting about clients whose certificates nobody signs.
-    #[error("`client` and `client_names` need `client_authorities` or `trust_domains`")]
-    ClientsWithoutAuthorities,
+    /// A setting about clients who are not asked for a certificate.
+    #[error("`client` needs `client_authorities`, `trust_domains` or `self_signed`")]
+    ClientsNotAsked,
+    /// A setting about the names of clients whom nobody names.
+    #[error("`client_names` needs `client_authorities` or `trust_domains`")]
+    NamesWithoutAuthorities,
     /// No name of a SPIFFE trust domain.
     #[error("trust_domains: `{0}` is not the name of a SPIFFE trust domain")]
     TrustDomain(String),
@@ -172,8 +186,11 @@ impl ServerTls {
     /// # Errors
     /// When a file cannot be read, is open to others, or cannot be used.
     pub fn load(config: ServerTlsConfig, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ServerTlsError> {
-        if !config.asks_clients() && (config.client.is_some() || config.client_names.is_some()) {
-            return Err(ServerTlsError::ClientsWithoutAuthorities);
+        if !config.asks_clients() && config.client.is_some() {
+            return Err(ServerTlsError::ClientsNotAsked);
+        }
+        if !config.names_clients() && config.client_names.is_some() {
+            return Err(ServerTlsError::NamesWithoutAuthorities);
         }
         let broken = |name: &&String| name.contains('/') || !is_spiffe_id(&format!("spiffe://{name}/workload"));
         if let Some(name) = config.trust_domains.keys().find(broken) {
@@ -238,9 +255,9 @@ impl ServerTls {
             .map_err(|_| HandshakeError::Slow)?
             .map_err(HandshakeError::Failed)?;
         let chain: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-        let client = match chain.first() {
-            None => None,
-            Some(leaf) => Some((PeerCertificate::read(leaf)?, Standing::new(self, state, chain))),
+        let client = match (chain.first(), &state.clients) {
+            (Some(leaf), Some(clients)) => Some((clients.read(leaf)?, Standing::new(self, state, chain))),
+            _ => None,
         };
         Ok(Shaken { stream, client })
     }

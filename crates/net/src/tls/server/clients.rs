@@ -13,7 +13,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, OtherError, SignatureSche
 
 use super::{ClientCertificates, Files, ServerTlsConfig, ServerTlsError};
 use crate::peer::{CertificateError, PeerCertificate, PeerIdentity};
-use crate::tls::authorities;
+use crate::tls::{authorities, files::validity};
 
 /// Verifies what clients present.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Clients {
     subjects: Option<Arc<dyn ClientCertVerifier>>,
     /// For those with one, by their trust domain.
     domains: BTreeMap<String, Arc<dyn ClientCertVerifier>>,
+    /// Whether those that signed themselves are taken, without a name.
+    self_signed: bool,
     names: Option<BTreeSet<String>>,
     mandatory: bool,
     hints: Vec<DistinguishedName>,
@@ -39,6 +41,8 @@ pub(super) enum NotBelieved {
     Subject(String),
     #[error("the client certificate is of `{0}`, who is not among `client_names`")]
     Name(String),
+    #[error("the client certificate signed itself, and is not good at this time")]
+    Time,
     #[error(transparent)]
     Path(#[from] rustls::Error),
 }
@@ -66,14 +70,24 @@ impl Clients {
         for (domain, pem) in &files.trust_domains {
             domains.insert(domain.clone(), verifier(pem)?);
         }
+        if config.self_signed {
+            // A client that is told whose certificates are wanted does not offer its own.
+            hints.clear();
+        }
         Ok(Some(Self {
             subjects,
             domains,
+            self_signed: config.self_signed,
             names: config.client_names.clone(),
             mandatory: config.client.unwrap_or_default() == ClientCertificates::Require,
             hints,
             algorithms: crypto.signature_verification_algorithms,
         }))
+    }
+
+    /// Whom a certificate names, by the rules of this listener: believed or not.
+    pub(super) fn read(&self, leaf: &CertificateDer<'_>) -> Result<PeerCertificate, CertificateError> {
+        if self.self_signed { PeerCertificate::read_self_signed(leaf) } else { PeerCertificate::read(leaf) }
     }
 
     /// Whom a certificate names, if it is good at `now`.
@@ -83,7 +97,7 @@ impl Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<PeerCertificate, NotBelieved> {
-        let certificate = PeerCertificate::read(leaf)?;
+        let certificate = self.read(leaf)?;
         let name = certificate.identity.to_string();
         let verifier = match &certificate.identity {
             PeerIdentity::Spiffe(id) => {
@@ -91,6 +105,10 @@ impl Clients {
                 domain.ok_or_else(|| NotBelieved::Domain(name.clone()))?
             }
             PeerIdentity::Subject(_) => self.subjects.as_ref().ok_or_else(|| NotBelieved::Subject(name.clone()))?,
+            // There is no path to verify (RFC 8705 §2.2). The handshake proves that the client holds its key.
+            PeerIdentity::SelfSigned if self.names.is_some() => return Err(NotBelieved::Name(name)),
+            PeerIdentity::SelfSigned if is_of(leaf, now) => return Ok(certificate),
+            PeerIdentity::SelfSigned => return Err(NotBelieved::Time),
         };
         verifier.verify_client_cert(leaf, intermediates, now)?;
         match &self.names {
@@ -98,6 +116,12 @@ impl Clients {
             _ => Ok(certificate),
         }
     }
+}
+
+/// Whether a certificate is good at `now`, by its own word.
+fn is_of(leaf: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let Some((from, until)) = validity(leaf) else { return false };
+    i64::try_from(now.as_secs()).is_ok_and(|now| from.as_second() <= now && now <= until.as_second())
 }
 
 /// `example.org` of `spiffe://example.org/agent`

@@ -90,6 +90,7 @@ fn config(directory: &Path) -> ServerTlsConfig {
         key: SecretSource::File(directory.join("key.pem")),
         client_authorities: None,
         trust_domains: BTreeMap::new(),
+        self_signed: false,
         client: None,
         client_names: None,
     }
@@ -224,6 +225,66 @@ async fn only_the_names_that_are_listed_connect() {
     {
         assert_eq!(world.ask(Some(&world.authority.sign(name))).await.is_some(), let_in, "{name}");
     }
+}
+
+/// A certificate that signed itself, in the name of `name`.
+fn self_signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.subject_alt_names.push(SanType::URI("spiffe://example.org/agent".try_into().unwrap()));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    change(&mut params);
+    let certificate = params.self_signed(&key).unwrap();
+    Pair { certificate: certificate.pem(), der: certificate.der().clone(), key }
+}
+
+#[tokio::test]
+async fn a_certificate_that_signed_itself_names_nobody_and_is_taken_only_where_that_is_said() {
+    let own = self_signed("agent", |_| {});
+    let world = World::with_clients(ClientCertificates::Accept).await;
+    assert_eq!(world.ask(Some(&own)).await, None);
+    let hour = Duration::from_secs(3600);
+    let at = |change: fn(std::time::SystemTime, Duration) -> std::time::SystemTime| {
+        change(std::time::SystemTime::from(crate::clock::now()), hour).into()
+    };
+    let over = self_signed("agent", |params| params.not_after = at(|now, hour| now - hour));
+    let early = self_signed("agent", |params| params.not_before = at(|now, hour| now + hour));
+    for believes in [true, false] {
+        let world = World::new(|config, _| {
+            config.self_signed = true;
+            if believes {
+                believe(config);
+            }
+        })
+        .await;
+        assert_eq!(world.ask(Some(&own)).await.unwrap(), "HTTP/1.1 (self-signed)");
+        assert_eq!(world.ask(Some(&over)).await, None, "it ended");
+        assert_eq!(world.ask(Some(&early)).await, None, "it has not begun");
+        assert_eq!(world.ask(None).await, None, "a certificate is required, where nothing else is said");
+        // Whoever has one from somebody needs somebody whom the listener believes.
+        let named = world.authority.sign("agent");
+        assert_eq!(world.ask(Some(&named)).await, believes.then(|| "HTTP/1.1 CN=agent".to_owned()));
+        assert_eq!(world.ask(Some(&Authority::new().sign("agent"))).await, None);
+    }
+    let named = World::new(|config, _| {
+        believe(config);
+        (config.self_signed, config.client_names) = (true, Some(["CN=agent".to_owned()].into()));
+    })
+    .await;
+    assert_eq!(named.ask(Some(&self_signed("agent", |_| {}))).await, None, "it has none of the names");
+}
+
+#[test]
+fn who_signs_their_own_certificates_has_one_share_with_all_of_them() {
+    let peer = |der: &CertificateDer<'_>| {
+        let certificate = PeerCertificate::read_self_signed(der).unwrap();
+        Peer { certificate: Some(Arc::new(certificate)), ..Peer::tcp(loopback()) }
+    };
+    let (one, two) = (self_signed("one", |_| {}), self_signed("two", |_| {}));
+    let plain = crate::Sharer::of(&Peer::tcp(loopback()));
+    assert!(crate::Sharer::of(&peer(&one.der)) == plain && crate::Sharer::of(&peer(&two.der)) == plain);
 }
 
 #[tokio::test]
@@ -410,11 +471,11 @@ fn what_cannot_work_is_refused_at_the_start_with_the_reason() {
     fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
     let missing = directory.path().join("missing.pem");
 
-    assert!(matches!(
-        refuse(&|c| c.client = Some(ClientCertificates::Accept)),
-        ServerTlsError::ClientsWithoutAuthorities
-    ));
-    assert!(matches!(refuse(&|c| c.client_names = Some(BTreeSet::new())), ServerTlsError::ClientsWithoutAuthorities));
+    assert!(matches!(refuse(&|c| c.client = Some(ClientCertificates::Accept)), ServerTlsError::ClientsNotAsked));
+    for self_signed in [false, true] {
+        let refused = refuse(&|c| (c.client_names, c.self_signed) = (Some(BTreeSet::new()), self_signed));
+        assert!(matches!(refused, ServerTlsError::NamesWithoutAuthorities));
+    }
     assert!(matches!(
         refuse(&|c| c.certificate.clone_from(&missing)),
         ServerTlsError::File(TlsFileError::Unreadable { .. })
