@@ -26,6 +26,8 @@ pub const SECURITY_EVENT_TYPE: &str = "secevent+jwt";
 pub const MAX_EVENT_AGE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The longest `jti`, in bytes.
 const MAX_JTI_BYTES: usize = 256;
+/// The longest address of a user, in bytes (RFC 5321 §4.5.3.1).
+const MAX_EMAIL_BYTES: usize = 320;
 /// The most events in one token. The framework has one.
 const MAX_EVENTS: usize = 8;
 
@@ -55,7 +57,7 @@ pub enum SecurityEvent {
         /// The last part of the event's name: `session-revoked`.
         kind: String,
         /// What ended.
-        target: Target,
+        of: Ended,
         /// Why, in the transmitter's words for administrators.
         reason: Option<String>,
     },
@@ -65,6 +67,15 @@ pub enum SecurityEvent {
     StreamUpdated(String),
     /// Nothing that lessens authority, or nothing that is known here.
     Other(String),
+}
+
+/// What ended by an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Something that is named as it is here.
+    Target(Target),
+    /// Everything of the user with this address, whoever that is.
+    Email(String),
 }
 
 impl SecurityEvent {
@@ -105,6 +116,8 @@ pub struct EventRules<'a> {
     pub audience: &'a BTreeSet<String>,
     /// The issuers of the users, sessions and tokens that it may speak of.
     pub subjects: &'a BTreeSet<String>,
+    /// Whether it may name users by their addresses.
+    pub emails: bool,
 }
 
 impl Verifier {
@@ -175,7 +188,7 @@ fn read(name: &str, event: &Json, subject: Option<&Json>, rules: EventRules<'_>)
     let other = || Ok(SecurityEvent::Other(name.chars().filter(|c| !c.is_control()).take(200).collect()));
     let ended = |kind: &str| {
         let reason = event.member("reason_admin").and_then(said).map(str::to_owned);
-        Ok(SecurityEvent::Ended { kind: kind.to_owned(), target: target(subject, rules)?, reason })
+        Ok(SecurityEvent::Ended { kind: kind.to_owned(), of: target(subject, rules)?, reason })
     };
     if let Some(kind) = name.strip_prefix(SSF) {
         return match kind {
@@ -209,11 +222,11 @@ fn said(reason: &Json) -> Option<&str> {
 
 /// Whom or what an event is about (RFC 9493, and the framework's complex subjects): the token it names, or else the
 /// session, or else all of the user.
-fn target(subject: Option<&Json>, rules: EventRules<'_>) -> Checked<Target> {
+fn target(subject: Option<&Json>, rules: EventRules<'_>) -> Checked<Ended> {
     let Some(subject) = subject else { return wrong("`sub_id` has to say whom the event is about.") };
     let text = |of: &Json, member: &str| of.member(member).and_then(Json::as_text).map(str::to_owned);
     match text(subject, "format").as_deref() {
-        Some("iss_sub") => user(subject, rules),
+        Some("iss_sub" | "email") => user(subject, rules),
         Some("jwt_id") => {
             let issuer = spoken_of(text(subject, "iss"), rules)?;
             made(json!({ "kind": "token", "issuer": issuer, "jti": text(subject, "jti") }))
@@ -242,16 +255,30 @@ fn target(subject: Option<&Json>, rules: EventRules<'_>) -> Checked<Target> {
     }
 }
 
-fn user(subject: &Json, rules: EventRules<'_>) -> Checked<Target> {
+fn user(subject: &Json, rules: EventRules<'_>) -> Checked<Ended> {
     let text = |member: &str| subject.member(member).and_then(Json::as_text);
-    if text("format") != Some("iss_sub") {
-        return unknown("a user that is not `iss_sub`");
+    match text("format") {
+        Some("iss_sub") => {
+            let issuer = spoken_of(text("iss").map(str::to_owned), rules)?;
+            match text("sub").map(Id::new) {
+                Some(Ok(id)) => Ok(Ended::Target(Target::User { issuer, id })),
+                _ => unknown("`sub` is not the name of a user"),
+            }
+        }
+        // RFC 9493 §3.2.2.
+        Some("email") if rules.emails => match text("email") {
+            Some(email) if is_email(email) => Ok(Ended::Email(email.to_owned())),
+            _ => unknown("`email` is no address"),
+        },
+        Some("email") => unknown("the transmitter is not configured to name users by `email`"),
+        _ => unknown("a user that is neither `iss_sub` nor `email`"),
     }
-    let issuer = spoken_of(text("iss").map(str::to_owned), rules)?;
-    match text("sub").map(Id::new) {
-        Some(Ok(id)) => Ok(Target::User { issuer, id }),
-        _ => unknown("`sub` is not the name of a user"),
-    }
+}
+
+/// Whether it may be an address: something on both sides of an `@`, and nothing that separates.
+fn is_email(text: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c.is_control());
+    text.len() <= MAX_EMAIL_BYTES && text.rsplit_once('@').is_some_and(|(who, at)| plain(who) && plain(at))
 }
 
 /// The issuer, if the transmitter may speak of what is its.
@@ -266,8 +293,8 @@ fn spoken_of(issuer: Option<String>, rules: EventRules<'_>) -> Checked<String> {
     }
 }
 
-fn made(target: serde_json::Value) -> Checked<Target> {
-    serde_json::from_value(target).or_else(|_| unknown("a name is missing or is none"))
+fn made(target: serde_json::Value) -> Checked<Ended> {
+    serde_json::from_value(target).map(Ended::Target).or_else(|_| unknown("a name is missing or is none"))
 }
 
 /// It is said aloud: an event that cannot be mapped is one that does not end anything.

@@ -35,7 +35,7 @@ pub use assertion::{
 pub use claims::{ActClaims, ActorClaims, Audience, DelegationClaims, HopClaims, Profile};
 pub use config::{ConfigError, IssuerConfig};
 pub use events::{
-    EventRules, MAX_EVENT_AGE, NoEvents, SECURITY_EVENT_TYPE, SecurityEvent, SecurityEvents, claimed_transmitter,
+    Ended, EventRules, MAX_EVENT_AGE, NoEvents, SECURITY_EVENT_TYPE, SecurityEvent, SecurityEvents, claimed_transmitter,
 };
 pub use issuer::{Issuer, KeySource};
 pub use kept::KeptKey;

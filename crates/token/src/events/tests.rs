@@ -29,8 +29,13 @@ impl World {
     }
 
     async fn verify(&self, compact: &str) -> Result<SecurityEvents, NoEvents> {
+        self.verify_by(compact, false).await
+    }
+
+    async fn verify_by(&self, compact: &str, emails: bool) -> Result<SecurityEvents, NoEvents> {
         let (audience, subjects) = ([HERE.to_owned()].into(), [SSO.to_owned()].into());
-        self.verifier.verify_events(compact, EventRules { audience: &audience, subjects: &subjects }, now()).await
+        let rules = EventRules { audience: &audience, subjects: &subjects, emails };
+        self.verifier.verify_events(compact, rules, now()).await
     }
 
     async fn events(&self, changes: Value) -> Vec<SecurityEvent> {
@@ -62,7 +67,7 @@ fn user() -> Target {
 
 fn target_of(events: &[SecurityEvent]) -> &Target {
     match events {
-        [SecurityEvent::Ended { target, .. }] => target,
+        [SecurityEvent::Ended { of: Ended::Target(target), .. }] => target,
         other => panic!("{other:?}"),
     }
 }
@@ -72,7 +77,8 @@ async fn an_event_says_what_ended_and_why() {
     let world = World::new();
     let said = world.verify(&world.token(&json!("application/SecEvent+jwt"), json!({}))).await.unwrap();
     let reason = Some("left the company".to_owned());
-    let ended = SecurityEvent::Ended { kind: "session-revoked".to_owned(), target: user(), reason };
+    let of = Ended::Target(user());
+    let ended = SecurityEvent::Ended { kind: "session-revoked".to_owned(), of, reason };
     assert_eq!((said.transmitter.as_str(), said.jti.as_str(), said.events), (SSO, "event-1", vec![ended]));
     assert_eq!(said.expires_at.as_second(), NOW - 30 + 7 * 86_400);
     let complex = |session: Value| {
@@ -102,6 +108,36 @@ async fn an_event_says_what_ended_and_why() {
         let events = world.events(json!({ "events": { session_revoked(): null, (name): body } })).await;
         assert_eq!(target_of(&events), &user());
     }
+}
+
+#[tokio::test]
+async fn a_user_is_named_by_an_address_only_where_that_is_said() {
+    let world = World::new();
+    let of = |subject: Value| world.token(&json!("secevent+jwt"), json!({ "sub_id": subject }));
+    let email = |address: &str| json!({ "format": "email", "email": address, "iss": null, "sub": null });
+    let whole = |user: Value| json!({ "format": "complex", "user": user, "iss": null, "sub": null });
+    let longest = format!("{}@acme.example", "a".repeat(320 - 13));
+    for address in ["alice@acme.example", "a@b", "o'brien+x@xn--bcher-kva.example", &longest] {
+        for subject in [email(address), whole(email(address))] {
+            let said = world.verify_by(&of(subject.clone()), true).await.unwrap().events;
+            let named = matches!(&said[..], [SecurityEvent::Ended { of: Ended::Email(told), .. }] if told == address);
+            assert!(named, "{said:?}");
+            let refused = world.verify(&of(subject)).await.unwrap_err();
+            assert!(refused.refusal().internal.as_ref().unwrap().contains("not configured"), "{refused:?}");
+        }
+    }
+    for hostile in ["", "@", "alice", "alice@", "@acme.example", "a b@acme.example", "a@b\nc", &format!("a{longest}")] {
+        let refused = world.verify_by(&of(email(hostile)), true).await.unwrap_err();
+        assert_eq!(refused.refusal().code, Code::InvalidToken, "{hostile:?}");
+    }
+    for hostile in [json!({ "format": "email" }), json!({ "format": "email", "email": ["a@b"] })] {
+        assert!(world.verify_by(&of(hostile.clone()), true).await.is_err(), "{hostile}");
+    }
+    // A session beside it is the session's, as ever.
+    let session = json!({ "format": "complex", "iss": null, "sub": null, "user": email("alice@acme.example"),
+        "session": { "format": "opaque", "id": "session-1" } });
+    let said = world.verify(&of(session)).await.unwrap().events;
+    assert_eq!(target_of(&said), &Target::Session { issuer: SSO.to_owned(), sid: "session-1".to_owned() });
 }
 
 #[tokio::test]
