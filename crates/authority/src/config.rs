@@ -21,7 +21,7 @@ pub use self::database::{DatabaseConfig, PostgresConfig};
 pub(crate) use self::enrolment::Enrolments;
 pub use self::enrolment::{ClusterConfig, EnrolledConfig, EnrolmentConfig};
 pub(crate) use self::events::{Poll, Transmitter};
-pub use self::events::{PollConfig, TransmitterConfig};
+pub use self::events::{Address, EmailsConfig, PollConfig, TransmitterConfig};
 pub(crate) use self::management::Management;
 pub use self::management::{AdministratorsConfig, ManagementConfig};
 pub use self::shipped::ShippedConfig;

@@ -15,20 +15,20 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use jiff::Timestamp;
-use model::{Code, Target};
+use model::{Code, Id, Target};
 use net::{Body, BoxError, Peer, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use store::{Evidence, Writer};
 use token::{
-    ConfigError, Defaults, EventRules, KeyClients, MAX_TOKEN_BYTES, NoEvents, SecurityEvent, SecurityEvents, Verifier,
-    VerifierSettings, claimed_transmitter,
+    ConfigError, Defaults, Ended, EventRules, KeyClients, MAX_TOKEN_BYTES, NoEvents, SecurityEvent, SecurityEvents,
+    Verifier, VerifierSettings, claimed_transmitter,
 };
 
 use crate::{
     Authority,
-    config::{AuthoritySettings, Transmitter},
+    config::{Address, AuthoritySettings, EmailsConfig, Transmitter},
     refused::json_response,
 };
 
@@ -36,6 +36,8 @@ use crate::{
 const MAX_BODY_TIME: Duration = Duration::from_secs(10);
 /// The longest reason that is kept, in characters.
 const MAX_REASON: usize = 300;
+/// The most users who may have one address: all of them are meant, and more are a mistake in what addresses are taken from.
+const MAX_SHARING: usize = 16;
 /// Events are remembered in so many parts, because what is remembered in one has a bound.
 const PARTS: u8 = 64;
 
@@ -133,9 +135,12 @@ impl Authority {
 
     /// Takes one token of `transmitter`, once; again it is acknowledged and has no effect.
     pub(crate) async fn take(&self, transmitter: &Transmitter, compact: &str, now: Timestamp) -> Result<(), NotTaken> {
-        let rules = EventRules { audience: &transmitter.audience, subjects: &transmitter.subjects };
+        let emails = transmitter.emails.is_some();
+        let rules = EventRules { audience: &transmitter.audience, subjects: &transmitter.subjects, emails };
         let outcome = match self.transmitters.verify_events(compact, rules, now).await {
-            Ok(told) if told.transmitter == transmitter.name => self.apply(&told, now).await.map(|()| told),
+            Ok(told) if told.transmitter == transmitter.name => {
+                self.apply(transmitter, &told, now).await.map(|()| told)
+            }
             Ok(_) => Err(NotTaken::Refused("invalid_issuer", "it is another transmitter's".to_owned())),
             Err(error) => Err(not_taken(&error)),
         };
@@ -156,8 +161,15 @@ impl Authority {
         }
     }
 
-    async fn apply(&self, told: &SecurityEvents, now: Timestamp) -> Result<(), NotTaken> {
-        let (targets, reason) = ended(told);
+    async fn apply(&self, transmitter: &Transmitter, told: &SecurityEvents, now: Timestamp) -> Result<(), NotTaken> {
+        let (ended, reason) = ended(told);
+        let mut targets = Vec::new();
+        for of in ended {
+            match of {
+                Ended::Target(target) => targets.push(target.clone()),
+                Ended::Email(email) => targets.extend(self.users_at(transmitter, email).await?),
+            }
+        }
         if targets.is_empty() {
             return Ok(());
         }
@@ -175,26 +187,48 @@ impl Authority {
         self.recorder.up_to(position).await.map_err(|error| unavailable("the ledger", &error))
     }
 
+    /// Whoever has that address. Where nobody is known to have it, that is said: an event that cannot be mapped is one that
+    /// ends nothing.
+    async fn users_at(&self, transmitter: &Transmitter, email: &str) -> Result<Vec<Target>, NotTaken> {
+        let unknown = || NotTaken::Refused("invalid_request", "no user here is known by that address".to_owned());
+        let EmailsConfig { of, by } = transmitter.emails.as_ref().ok_or_else(unknown)?;
+        let found = match by {
+            Address::Id => Id::new(email).into_iter().collect(),
+            Address::Attribute(name) => {
+                let found = self.store.users_with(of, (name, email), MAX_SHARING + 1).await;
+                found.map_err(|error| unavailable("the store", &error))?
+            }
+        };
+        if found.is_empty() {
+            return Err(unknown());
+        }
+        if found.len() > MAX_SHARING {
+            let why = format!("more than {MAX_SHARING} users share that address");
+            return Err(NotTaken::Refused("invalid_request", why));
+        }
+        Ok(found.into_iter().map(|id| Target::User { issuer: of.clone(), id }).collect())
+    }
+
     fn count(&self, event: &str, outcome: &'static str) {
         self.events.add(1, &[KeyValue::new("event", event.to_owned()), KeyValue::new("outcome", outcome)]);
     }
 }
 
 /// What ended by what was told, and why. Everything else is said in the log.
-fn ended(told: &SecurityEvents) -> (Vec<Target>, String) {
-    let mut targets = Vec::new();
+fn ended(told: &SecurityEvents) -> (Vec<&Ended>, String) {
+    let mut ended = Vec::new();
     let mut reasons = Vec::new();
     for event in &told.events {
         match event {
-            SecurityEvent::Ended { kind, target, reason } => {
-                targets.push(target.clone());
+            SecurityEvent::Ended { kind, of, reason } => {
+                ended.push(of);
                 reasons.push(reason.as_ref().map_or_else(|| kind.clone(), |reason| format!("{kind}: {reason}")));
             }
             other => say(&told.transmitter, other),
         }
     }
     let reason = reasons.join("; ").chars().filter(|c| !c.is_control()).take(MAX_REASON).collect();
-    (targets, reason)
+    (ended, reason)
 }
 
 fn say(transmitter: &str, event: &SecurityEvent) {

@@ -3,6 +3,8 @@
 //! Work goes on for hours without its user; what they may do themselves still bounds it, as it was last known. Off the
 //! change log: it is read at each issuance, and nothing follows it.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use model::{Id, Principal, Tenant, delegation::UserClaims};
 
@@ -45,6 +47,38 @@ impl Store {
         let sql = "SELECT claims, as_of FROM users WHERE issuer = $1 AND id = $2 ORDER BY tenant";
         let rows = self.engine.rows("reading a user", sql, vec![issuer.into(), id.into()]).await?;
         rows.iter().map(|row| Ok(KnownUser { claims: row.json(0)?, as_of: row.moment(1)? })).collect()
+    }
+
+    /// The users of `issuer` whose `attribute` was last `value`, in any of their tenants; case is not looked at. `most` of
+    /// them at most. Looks at every user of the issuer.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn users_with(
+        &self,
+        issuer: &str,
+        (attribute, value): (&str, &str),
+        most: usize,
+    ) -> Result<BTreeSet<Id<Principal>>, StoreError> {
+        // As JSON: the quotes belong to the text. What merely has it somewhere is sorted out below. Also as it is written,
+        // because engines do not agree about the case of letters beyond ASCII.
+        let text = |value: &str| serde_json::to_string(value).map_err(StoreError::unwritable);
+        let (lower, exact) = (text(&value.to_ascii_lowercase())?, text(value)?);
+        let sql = "SELECT id, claims FROM users WHERE issuer = $1 AND \
+                   (replace(lower(claims), $2, '') <> lower(claims) OR replace(claims, $3, '') <> claims)";
+        let values = vec![issuer.into(), lower.as_str().into(), exact.as_str().into()];
+        let rows = self.engine.rows("looking for users", sql, values).await?;
+        let mut found = BTreeSet::new();
+        for row in &rows {
+            let claims: UserClaims = row.json(1)?;
+            if claims.attributes.get(attribute).is_some_and(|is| is.eq_ignore_ascii_case(value)) {
+                found.insert(row.word(0)?);
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// Notes what a verified token, issued at `as_of`, says of `user`. An older token changes nothing; one that says the

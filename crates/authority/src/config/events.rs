@@ -25,6 +25,9 @@ pub struct TransmitterConfig {
     /// The issuers of whose users, sessions and tokens it may speak; itself, where nothing is said.
     #[serde(default)]
     pub subjects: BTreeSet<String>,
+    /// How users are found whom it names by their e-mail addresses. Without it such an event is refused.
+    #[serde(default)]
+    pub emails: Option<EmailsConfig>,
     /// Where its public keys come from. Its metadata (`/.well-known/ssf-configuration`) has the URL as `jwks_uri`.
     pub keys: KeysConfig,
     /// The algorithms it signs with.
@@ -36,6 +39,27 @@ pub struct TransmitterConfig {
     /// Where it is asked for events, if it is.
     #[serde(default)]
     pub poll: Option<PollConfig>,
+}
+
+/// Whose addresses a transmitter means, and where they are. Only for addresses that the issuer has verified: whoever could
+/// change their own would be somebody else for the transmitter.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmailsConfig {
+    /// The issuer of the users, one of `subjects`.
+    pub of: String,
+    /// Where a user's address is.
+    pub by: Address,
+}
+
+/// Where a user's address is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Address {
+    /// It is what they are named by (`claims.id` of the issuer), exactly.
+    Id,
+    /// In this attribute (`claims.attributes` of the issuer), as their last token here had it; case is not looked at.
+    Attribute(String),
 }
 
 /// How a transmitter is asked (RFC 8936).
@@ -57,6 +81,7 @@ pub(crate) struct Transmitter {
     pub(crate) name: String,
     pub(crate) audience: BTreeSet<String>,
     pub(crate) subjects: BTreeSet<String>,
+    pub(crate) emails: Option<EmailsConfig>,
     pub(crate) issuer: Issuer,
     pub(crate) push: Option<SecretSource>,
     pub(crate) poll: Option<Poll>,
@@ -113,10 +138,18 @@ impl TransmitterConfig {
             }
         };
         let own = || [self.transmitter.clone()].into();
+        let subjects: BTreeSet<_> = if self.subjects.is_empty() { own() } else { self.subjects.clone() };
+        if let Some(emails) = self.emails.as_ref().filter(|emails| !subjects.contains(&emails.of)) {
+            return Err(wrong(format!(
+                "emails.of: it may not speak of users of {}: name that in `subjects`",
+                emails.of
+            )));
+        }
         Ok(Transmitter {
             name: self.transmitter.clone(),
             audience: [self.audience.clone()].into(),
-            subjects: if self.subjects.is_empty() { own() } else { self.subjects.clone() },
+            subjects,
+            emails: self.emails.clone(),
             issuer: bare(&self.transmitter, &self.keys, &self.algorithms)
                 .resolve()
                 .map_err(|error| wrong(error.problem))?,

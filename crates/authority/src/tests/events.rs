@@ -15,6 +15,11 @@ const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/v
 
 /// A world whose identity provider transmits security events too.
 pub(super) async fn world() -> World {
+    world_with(json!({})).await
+}
+
+/// The same with more said of the transmitter.
+async fn world_with(more: Value) -> World {
     World::with(
         |_| (),
         |config| {
@@ -22,11 +27,14 @@ pub(super) async fn world() -> World {
             let secret = beside("push.secret");
             std::fs::write(&secret, SECRET).unwrap();
             std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            config.events = serde_json::from_value(json!([{
+            let mut transmitter = json!({
                 "transmitter": SSO, "audience": AUDIENCE, "keys": { "file": beside("sso.json") },
                 "algorithms": ["ES256"], "push": { "file": secret },
-            }]))
-            .unwrap();
+            });
+            for (name, value) in more.as_object().unwrap() {
+                transmitter[name] = value.clone();
+            }
+            config.events = serde_json::from_value(json!([transmitter])).unwrap();
         },
     )
     .await
@@ -109,6 +117,35 @@ async fn a_disabled_account_ends_everything_of_the_user() {
     assert_eq!(listed["withdrawals"][0]["target"]["kind"], "user", "{listed}");
     let bob = json!({ "format": "iss_sub", "iss": SSO, "sub": "bob" });
     assert_eq!(pushed(&world, &event(&world, DISABLED, &bob, &json!({}))).await, taken(), "whoever that is");
+}
+
+#[tokio::test]
+async fn an_account_that_is_named_by_its_address_ends_where_it_is_said_where_addresses_are() {
+    let email = |address: &str| json!({ "format": "email", "email": address });
+    let disabled =
+        async |world: &World, address: &str| pushed(world, &event(world, DISABLED, &email(address), &json!({}))).await;
+    // In an attribute of the user's tokens, as the last of them had it.
+    let by = json!({ "emails": { "of": SSO, "by": { "attribute": "email" } } });
+    let world =
+        world_with(by).await.believing(|issuer| issuer["claims"]["attributes"] = json!({ "email": "email" })).await;
+    let verified = world.user_token(json!({ "email": "Alice@acme.example" }));
+    world.exchange("support", &[("subject_token", &verified), ("task_id", "ticket")]).await.token();
+    for stranger in ["bob@acme.example", "lice@acme.example", "alice@acme.example.evil", "Alice"] {
+        assert_eq!(disabled(&world, stranger).await, refused("invalid_request"), "{stranger}");
+    }
+    assert!(world.records("withdrawal.created").is_empty());
+    let again = || async { world.exchange("support", &[("subject_token", &verified), ("task_id", "ticket")]).await };
+    again().await.token();
+    assert_eq!(disabled(&world, "alice@ACME.example").await, taken());
+    assert_eq!(again().await.error().0, "invalid_request");
+    let listed = world.manage("GET", "withdrawals", &world.admin_token(), Value::Null).await.done();
+    assert_eq!(listed["withdrawals"][0]["target"], json!({ "kind": "user", "issuer": SSO, "id": "alice" }), "{listed}");
+
+    // Or as the name of the user itself.
+    let named = world_with(json!({ "emails": { "of": SSO, "by": "id" } })).await;
+    assert_eq!(disabled(&named, "alice@acme.example").await, taken());
+    let listed = named.manage("GET", "withdrawals", &named.admin_token(), Value::Null).await.done();
+    assert_eq!(listed["withdrawals"][0]["target"]["id"], "alice@acme.example", "{listed}");
 }
 
 #[tokio::test]

@@ -66,6 +66,7 @@ both! {
         the_grant_that_counts_is_the_last_of_one_user_to_one_agent,
         the_task_that_goes_on_is_the_last_of_that_session,
         a_user_is_known_in_each_tenant_by_the_newest_token,
+        users_are_found_by_an_attribute_of_theirs_as_it_was_last,
         a_withdrawal_ends_what_is_registered,
         what_ended_never_begins_again,
         two_replicas_never_lease_more_than_a_limit_holds,
