@@ -20,8 +20,8 @@ pub use self::alerts::{AlertsConfig, SuspendOn};
 pub use self::database::{DatabaseConfig, PostgresConfig};
 pub(crate) use self::enrolment::Enrolments;
 pub use self::enrolment::{ClusterConfig, EnrolledConfig, EnrolmentConfig};
-pub(crate) use self::events::{Poll, Transmitter};
 pub use self::events::{Address, EmailsConfig, PollConfig, TransmitterConfig};
+pub(crate) use self::events::{Poll, Transmitter};
 pub(crate) use self::management::Management;
 pub use self::management::{AdministratorsConfig, ManagementConfig};
 pub use self::shipped::ShippedConfig;
@@ -144,8 +144,8 @@ pub struct AuthoritySettings {
     pub(crate) management: Option<Management>,
     /// The alerts that an agent is suspended for.
     pub(crate) suspend: BTreeSet<SuspendOn>,
-    /// Whether clients are asked for a certificate.
-    pub(crate) client_certificates: bool,
+    /// Which certificates clients are asked for.
+    pub(crate) client_certificates: CertificatesTaken,
     /// Who may join as a sidecar by what they are.
     pub(crate) enrolments: Enrolments,
     /// Who tells of security events.
@@ -157,10 +157,26 @@ pub struct AuthoritySettings {
 }
 
 impl AuthoritySettings {
-    /// The same, behind a listener that asks clients for a certificate, or does not.
+    /// The same, behind a listener that asks clients for such certificates.
     #[must_use]
-    pub fn with_client_certificates(self, asked: bool) -> Self {
+    pub fn with_client_certificates(self, asked: CertificatesTaken) -> Self {
         Self { client_certificates: asked, ..self }
+    }
+}
+
+/// The certificates that a listener takes of clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CertificatesTaken {
+    /// Those that somebody it believes has signed.
+    pub signed: bool,
+    /// Those that signed themselves.
+    pub self_signed: bool,
+}
+
+impl CertificatesTaken {
+    /// Whether it takes any.
+    pub(crate) const fn any(self) -> bool {
+        self.signed || self.self_signed
     }
 }
 
@@ -278,7 +294,7 @@ impl AuthorityConfig {
             subject_audiences: self.subject_audiences.clone(),
             suspend: self.alerts.suspend.clone(),
             management: self.management.as_ref().map(|management| management.resolve(self)).transpose()?,
-            client_certificates: false,
+            client_certificates: CertificatesTaken::default(),
             enrolments: self.enrolment.resolve()?,
             events: self.events.iter().map(|transmitter| transmitter.resolve(self)).collect::<Result<_, _>>()?,
         })

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::config::AuthoritySettings;
+use crate::config::{AuthoritySettings, CertificatesTaken};
 
 /// RFC 8693 §2.1.
 pub(crate) const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -85,17 +85,21 @@ pub(crate) fn token_endpoint(settings: &AuthoritySettings) -> String {
     format!("{}/oauth2/token", settings.issuer)
 }
 
-/// How clients authenticate, at every endpoint: the last one where TLS asks them for a certificate.
-const METHODS: &[&str] = &["private_key_jwt", "tls_client_auth"];
+/// How clients authenticate, at every endpoint; and by certificate, where TLS takes theirs.
+const KEY: &str = "private_key_jwt";
 /// What they sign with.
 const ALGORITHMS: [&str; 2] = ["ES256", "EdDSA"];
 
 /// RFC 8414 §2, and where identity providers tell of logouts. `response_types_supported` is required there, and empty here: there is no authorization endpoint.
 pub(crate) fn document(settings: &AuthoritySettings) -> Value {
-    let methods = METHODS.get(..if settings.client_certificates { 2 } else { 1 });
+    let CertificatesTaken { signed, self_signed } = settings.client_certificates;
+    let by_certificate = [(signed, "tls_client_auth"), (self_signed, "self_signed_tls_client_auth")]
+        .into_iter()
+        .filter(|(taken, _)| *taken);
+    let methods: Vec<_> = [KEY].into_iter().chain(by_certificate.map(|(_, method)| method)).collect();
     json!({
         "issuer": settings.issuer,
-        "tls_client_certificate_bound_access_tokens": settings.client_certificates,
+        "tls_client_certificate_bound_access_tokens": settings.client_certificates.any(),
         "token_endpoint": token_endpoint(settings),
         "jwks_uri": format!("{}/jwks.json", settings.issuer),
         "response_types_supported": [],
@@ -129,7 +133,7 @@ mod tests {
             subject_audiences: Vec::new(),
             suspend: std::collections::BTreeSet::new(),
             management: None,
-            client_certificates: false,
+            client_certificates: CertificatesTaken::default(),
             enrolments: crate::config::Enrolments::default(),
             events: Vec::new(),
             shipped: "shipped".into(),
@@ -155,13 +159,20 @@ mod tests {
 
     #[test]
     fn client_certificates_are_offered_where_they_are_asked_for() {
-        let offered = |asked| document(&settings("").with_client_certificates(asked));
-        assert_eq!(offered(false)["token_endpoint_auth_methods_supported"], json!(["private_key_jwt"]));
-        assert_eq!(
-            offered(true)["token_endpoint_auth_methods_supported"],
-            json!(["private_key_jwt", "tls_client_auth"])
-        );
-        assert_eq!(offered(true)["tls_client_certificate_bound_access_tokens"], true);
+        for (signed, self_signed, methods) in [
+            (false, false, &[][..]),
+            (true, false, &["tls_client_auth"]),
+            (false, true, &["self_signed_tls_client_auth"]),
+            (true, true, &["tls_client_auth", "self_signed_tls_client_auth"]),
+        ] {
+            let asked = CertificatesTaken { signed, self_signed };
+            let offered = document(&settings("").with_client_certificates(asked));
+            let all = [&["private_key_jwt"], methods].concat();
+            for endpoint in ["token", "revocation", "introspection"] {
+                assert_eq!(offered[format!("{endpoint}_endpoint_auth_methods_supported")], json!(all));
+            }
+            assert_eq!(offered["tls_client_certificate_bound_access_tokens"], !methods.is_empty());
+        }
     }
 
     #[test]

@@ -1,8 +1,14 @@
-//! Clients that TLS knows (RFC 8705 §2.1): an agent authenticates by the certificate of its connection, which names it by a
-//! SPIFFE ID or a subject that is registered for it. What it is issued is bound to that certificate (§3).
+//! Clients that TLS knows (RFC 8705): an agent authenticates by the certificate of its connection, which names it by a
+//! SPIFFE ID or a subject that is registered for it (§2.1), or is the very certificate in its registered keys (§2.2). What
+//! it is issued is bound to that certificate (§3).
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use jiff::Timestamp;
-use model::{Id, Principal};
+use model::{Id, Principal, json::Json};
 use net::{PeerCertificate, PeerIdentity};
 use store::{Credential, CredentialKind, Registration};
 
@@ -28,7 +34,17 @@ impl Authority {
         let id: Id<Principal> = Id::new(claimed).map_err(|_| Refused::client(NOT_ACCEPTED))?;
         let registration = self.store.agent(&self.settings.issuer, &id).await;
         let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
-        match registration.filter(|registration| names(registration, &certificate.identity, now)) {
+        let known = match registration {
+            Some(registration) if names(&registration, &certificate.identity, now) => Some(registration),
+            // The files of keys are read only for whoever nothing else makes known.
+            Some(registration) => {
+                let keys = registration.jwks(now).await;
+                let keys = keys.map_err(|error| Refused::unavailable("the agent's keys", &error))?;
+                keys.iter().any(|keys| holds(keys, certificate.x5t_s256)).then_some(registration)
+            }
+            None => None,
+        };
+        match known {
             Some(registration) => Ok(Client::certified(registration.agent, certificate.x5t_s256)),
             None => {
                 tracing::info!(client = %id, certificate = %certificate.identity, "a client certificate is not the client's");
@@ -45,5 +61,28 @@ fn names(registration: &Registration, identity: &PeerIdentity, now: Timestamp) -
         (CredentialKind::Spiffe(registered), PeerIdentity::Spiffe(shown))
         | (CredentialKind::Subject(registered), PeerIdentity::Subject(shown)) => registered == shown,
         _ => false,
+    })
+}
+
+/// Whether a key of `jwks` has the certificate with this SHA-256: the first of its `x5c`, or by its `x5t#S256` (RFC 7517
+/// §4.7, §4.9). Whoever signed it, it was registered as it is.
+fn holds(jwks: &str, certificate: [u8; 32]) -> bool {
+    let Ok(jwks) = Json::parse(jwks.as_bytes()) else { return false };
+    let Some(Json::Array(keys)) = jwks.member("keys") else { return false };
+    keys.iter().any(|key| {
+        let chain = match key.member("x5c") {
+            Some(Json::Array(chain)) => chain.first().and_then(Json::as_text),
+            _ => None,
+        };
+        let own = chain.and_then(|own| STANDARD.decode(own).ok()).map(|own| digest(&SHA256, &own));
+        let thumbprint = key.member("x5t#S256").and_then(Json::as_text);
+        let thumbprint = thumbprint.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+        match (own, thumbprint) {
+            // Where both are there and differ, nobody can tell which was meant.
+            (Some(own), Some(thumbprint)) => own.as_ref() == certificate && thumbprint == certificate,
+            (Some(own), None) => own.as_ref() == certificate,
+            (None, Some(thumbprint)) => thumbprint == certificate,
+            (None, None) => false,
+        }
     })
 }

@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::StatusCode;
 use net::{Peer, PeerCertificate, PeerIdentity};
 use serde_json::{Value, json};
@@ -58,7 +62,7 @@ async fn an_agent_is_known_by_the_name_in_its_certificate_and_its_token_is_bound
     let world = world().await;
     let token = first(&world, spiffe(SUPPORT), "support").await.token();
     let said = payload(&token);
-    let thumbprint = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, [7; 32]);
+    let thumbprint = URL_SAFE_NO_PAD.encode([7; 32]);
     assert_eq!(said["cnf"], json!({ "x5t#S256": thumbprint }));
     assert_eq!((&said["client_id"], &said["act"]["sub"]), (&json!("support"), &json!("support")));
     // Without a certificate nothing is bound, as before.
@@ -95,6 +99,53 @@ async fn nobody_is_let_in_by_a_certificate_that_is_not_theirs() {
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let both = [("client_assertion_type", kind), ("client_assertion", expired.as_str()), ("client_id", "support")];
     assert_eq!(exchange(&world, spiffe(SUPPORT), &both).await.error().0, "invalid_client");
+}
+
+#[tokio::test]
+async fn an_agent_is_known_by_the_very_certificate_that_it_registered_whoever_signed_that() {
+    let own = [1; 40];
+    let thumbprint: [u8; 32] = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &own).as_ref().try_into().unwrap();
+    let (chain, text) = (STANDARD.encode(own), URL_SAFE_NO_PAD.encode(thumbprint));
+    let shown = |identity, thumbprint| {
+        let certificate = PeerCertificate { identity, x5t_s256: thumbprint };
+        Peer { certificate: Some(Arc::new(certificate)), ..peer(PeerIdentity::SelfSigned, 0) }
+    };
+    for (why, registered, known) in [
+        ("its chain", json!({"x5c": [chain, STANDARD.encode([2; 40])]}), true),
+        ("its thumbprint", json!({"x5t#S256": text}), true),
+        ("both", json!({"x5c": [chain], "x5t#S256": text}), true),
+        ("only as who signed another", json!({"x5c": [STANDARD.encode([2; 40]), chain]}), false),
+        ("two that differ", json!({"x5c": [chain], "x5t#S256": URL_SAFE_NO_PAD.encode([7; 32])}), false),
+        ("an empty chain", json!({"x5c": []}), false),
+        ("a chain that is none", json!({"x5c": chain}), false),
+        ("nothing in it", json!({"x5c": [""], "x5t#S256": ""}), false),
+        ("another thumbprint", json!({"x5t": text}), false),
+        ("no certificate", json!({}), false),
+    ] {
+        let mut key = registered;
+        key["kty"] = json!("EC");
+        let world = World::with(
+            |store| {
+                let support = store["agents"].as_array_mut().unwrap().iter_mut().find(|it| it["id"] == "support");
+                support.unwrap()["credentials"].as_array_mut().unwrap().push(json!({"jwks": {"keys": [key]}}));
+            },
+            |_| (),
+        )
+        .await;
+        for identity in [PeerIdentity::SelfSigned, PeerIdentity::Subject(WRITER.to_owned())] {
+            let answer = first(&world, shown(identity, thumbprint), "support").await;
+            assert_eq!(answer.status == StatusCode::OK, known, "{why}: {}", answer.body);
+            if known {
+                assert_eq!(payload(&answer.token())["cnf"], json!({ "x5t#S256": text }), "{why}");
+            } else {
+                assert_eq!(answer.error().0, "invalid_client", "{why}");
+            }
+        }
+        let another = first(&world, shown(PeerIdentity::SelfSigned, [9; 32]), "support").await;
+        assert_eq!(another.error().0, "invalid_client", "{why}");
+        let client = first(&world, shown(PeerIdentity::SelfSigned, thumbprint), "writer").await;
+        assert_eq!(client.error().0, "invalid_client", "{why}: another agent's");
+    }
 }
 
 #[tokio::test]

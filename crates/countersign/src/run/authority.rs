@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use audit::{Event, Ledger, record::Component};
-use authority::{Authority, Parts, SigningKeys, config::AuthorityConfig as AuthoritySection};
+use authority::{
+    Authority, Parts, SigningKeys,
+    config::{AuthorityConfig as AuthoritySection, CertificatesTaken},
+};
 use net::{Body, Roots, ServeLimits, ServerTls, Tasks, UrlTrust};
 use policy::{PolicySource, Steering};
 use store::{Declarations, Store, Writer};
@@ -73,8 +76,13 @@ fn look(
     let directory = document.directory().to_owned();
     document.value.place(&directory);
     let config = &document.value;
-    let asks = config.listen.tls.as_ref().is_some_and(net::ServerTlsConfig::asks_clients);
-    let settings = findings.take(config.authority.resolve()).map(|settings| settings.with_client_certificates(asks));
+    let asked = config
+        .listen
+        .tls
+        .as_ref()
+        .map(|tls| CertificatesTaken { signed: tls.names_clients(), self_signed: tls.self_signed });
+    let settings = findings.take(config.authority.resolve());
+    let settings = settings.map(|settings| settings.with_client_certificates(asked.unwrap_or_default()));
     for issuer in config.issuers.iter().filter(|issuer| issuer.role != Role::Subject) {
         findings.problem(format!(
             "issuer {}: has to have role `subject`: delegated tokens are this authority's own",
