@@ -42,6 +42,7 @@ pub enum Code {
     NoPolicy,
     PolicyError,
     PolicyBudget,
+    PolicyStale,
     FactsUnavailable,
     LimitUnavailable,
     AuthorityStale,
@@ -86,7 +87,7 @@ const fn entry(status: u16, title: &'static str, meaning: &'static str, retry: R
 
 impl Code {
     /// Every code, in the order of the table in the documentation.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::NoCredential,
         Self::InvalidToken,
         Self::Expired,
@@ -117,6 +118,7 @@ impl Code {
         Self::NoPolicy,
         Self::PolicyError,
         Self::PolicyBudget,
+        Self::PolicyStale,
         Self::FactsUnavailable,
         Self::LimitUnavailable,
         Self::AuthorityStale,
@@ -272,6 +274,12 @@ impl Code {
                 After,
             ),
             Self::PolicyBudget => entry(503, "Policy budget spent", "Evaluation took longer than its budget.", After),
+            Self::PolicyStale => entry(
+                503,
+                "Policy is stale",
+                "The policy's server has not confirmed it for longer than it may decide unconfirmed (`max_age`).",
+                After,
+            ),
             Self::FactsUnavailable => {
                 entry(503, "Facts unavailable", "A fact about the resource could not be read from the tool.", After)
             }
@@ -340,6 +348,7 @@ impl Code {
             Self::NoPolicy => "no_policy",
             Self::PolicyError => "policy_error",
             Self::PolicyBudget => "policy_budget",
+            Self::PolicyStale => "policy_stale",
             Self::FactsUnavailable => "facts_unavailable",
             Self::LimitUnavailable => "limit_unavailable",
             Self::AuthorityStale => "authority_stale",

@@ -122,6 +122,14 @@ impl PolicySource {
     /// The same, and where it came from. A bundle has to be signed where there are `keys`, and there have to be where
     /// it is signed.
     pub fn open(&self, base: &FilePath) -> Result<(Source, Origin), LoadError> {
+        if let Some(bundle) = &self.bundle {
+            let reason = format!("is fetched from {} by whoever decides by it; name a file that holds it", bundle.url);
+            return Err(LoadError::Source { name: self.name.clone(), reason });
+        }
+        if self.path.as_os_str().is_empty() {
+            let reason = "needs `path` or `bundle`".to_owned();
+            return Err(LoadError::Source { name: self.name.clone(), reason });
+        }
         let path = base.join(&self.path);
         let keys = self.keys(base)?;
         if path.is_dir() {

@@ -1,8 +1,13 @@
 //! The `policy` section of a sidecar's configuration: where the packages come from and which tools they are for.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use model::{Id, Tool};
+use model::{Id, Tool, duration::ConfigDuration};
+use net::{Plaintext, SecretSource, check_operator_url};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,12 +21,110 @@ pub struct PolicySource {
     /// never allow. Any other name is a team's: package `countersign.teams.<name>`, for the tools in `for`.
     pub name: String,
     /// The directory that holds the Rego files and data documents, or a bundle of them (`.tar.gz`); relative paths start
-    /// at the configuration file.
+    /// at the configuration file. Either this or `bundle`.
+    #[serde(default)]
     pub path: PathBuf,
-    /// Whose signature the bundle has to carry. A bundle that is signed needs them, and a directory cannot have them.
+    /// The server that the bundle is fetched from, and asked for changes of. Either this or `path`.
+    #[serde(default)]
+    pub bundle: Option<BundleConfig>,
+    /// Whose signature the bundle has to carry: a key by each name. One that is fetched, or is signed, needs them; a
+    /// directory cannot have them.
     #[serde(default)]
     pub keys: Option<KeysConfig>,
     /// The tools that the team decides about. Required for a team, not allowed for `org`.
     #[serde(default, rename = "for")]
     pub tools: Option<BTreeSet<Id<Tool>>>,
+}
+
+/// A bundle on a server. A change of it needs a restart, but for `max_age` and `rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BundleConfig {
+    /// Its URL: https, or http to this machine. No redirect is followed.
+    pub url: String,
+    /// What the server is shown.
+    #[serde(default)]
+    pub credential: Option<BundleCredential>,
+    /// How often the server is asked whether it changed.
+    #[serde(default = "a_minute")]
+    pub poll: ConfigDuration,
+    /// How long the server may hold an answer back until there is a change (`Prefer: wait`). One that cannot is asked
+    /// every `poll`.
+    #[serde(default)]
+    pub long_poll: Option<ConfigDuration>,
+    /// How long the bundle decides without the server having confirmed it. After that, calls that need it are refused
+    /// `policy_stale`. Without it, for any time.
+    #[serde(default)]
+    pub max_age: Option<ConfigDuration>,
+    /// The lowest serial that may take the place of a higher one. Without it, none: a server that offers an earlier
+    /// bundle is not believed. What is taken so is on record.
+    #[serde(default)]
+    pub rollback: Option<u64>,
+}
+
+/// What a bundle server is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BundleCredential {
+    /// `Authorization: Bearer <secret>`
+    Bearer(SecretSource),
+}
+
+const fn a_minute() -> ConfigDuration {
+    ConfigDuration::seconds(60)
+}
+
+/// The least time between two questions to a server, and the longest that one may be held back.
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+impl PolicySource {
+    /// Takes every relative path from `base`, the directory of the configuration.
+    pub fn place(&mut self, base: &Path) {
+        // `join` leaves an absolute path as it is. No path is none, and not the directory.
+        if !self.path.as_os_str().is_empty() {
+            self.path = base.join(&self.path);
+        }
+        for key in self.keys.iter_mut().flat_map(|keys| keys.values_mut()) {
+            key.file = base.join(&key.file);
+        }
+        if let Some(BundleCredential::Bearer(SecretSource::File(path))) =
+            self.bundle.as_mut().and_then(|bundle| bundle.credential.as_mut())
+        {
+            *path = base.join(&*path);
+        }
+    }
+
+    /// Whether its settings go together. Says every one that does not.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let named = |problem: String| format!("policy.{}: {problem}", self.name);
+        let has_path = !self.path.as_os_str().is_empty();
+        let Some(bundle) = &self.bundle else {
+            let missing = (!has_path).then(|| named("needs `path` or `bundle`".to_owned()));
+            return missing.into_iter().collect();
+        };
+        let mut problems = Vec::new();
+        if has_path {
+            problems.push("has both `path` and `bundle`".to_owned());
+        }
+        if self.keys.as_ref().is_none_or(BTreeMap::is_empty) {
+            problems.push("`bundle` needs `keys`: what is fetched has to be signed".to_owned());
+        }
+        if let Err(error) = check_operator_url(&bundle.url, Plaintext::LoopbackOnly) {
+            problems.push(format!("bundle.url: {error}"));
+        }
+        if bundle.poll.0 < SHORTEST_POLL {
+            problems.push(format!("bundle.poll: may not be shorter than `{}`", ConfigDuration(SHORTEST_POLL)));
+        }
+        if bundle.long_poll.is_some_and(|wait| !(SHORTEST_POLL..=LONGEST_WAIT).contains(&wait.0)) {
+            let (least, most) = (ConfigDuration(SHORTEST_POLL), ConfigDuration(LONGEST_WAIT));
+            problems.push(format!("bundle.long_poll: has to be from `{least}` to `{most}`"));
+        }
+        let between = bundle.poll.0.max(bundle.long_poll.map_or(Duration::ZERO, |wait| wait.0));
+        if bundle.max_age.is_some_and(|most| most.0 <= between) {
+            problems.push("bundle.max_age: has to be longer than `poll` and `long_poll`".to_owned());
+        }
+        problems.into_iter().map(named).collect()
+    }
 }

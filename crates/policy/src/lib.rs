@@ -1,6 +1,6 @@
 //! What Rego says: the versioned input, the packages and who may write in them, the checks a policy has to pass
-//! before it may decide, and the decision itself (DESIGN §5.2). Pure: no clock, no network; the only IO is reading
-//! policy files when they are loaded, the only state the decisions an engine remembers.
+//! before it may decide, and the decision itself (DESIGN §5.2). No clock; the only IO is reading policy files when they are
+//! loaded and asking servers for bundles (`refresh`), the only state the decisions an engine remembers.
 //!
 //! The engine is regorus's interpreter with strict builtin errors. Its bytecode VM swallows errors inside rule
 //! bodies and must never decide.
@@ -11,6 +11,7 @@ pub mod config;
 pub mod coverage;
 pub mod engine;
 pub mod input;
+pub mod refresh;
 pub mod library;
 pub mod replay;
 pub mod test;

@@ -85,6 +85,15 @@ impl Owner {
         }
     }
 
+    /// The name of the source that its packages come from; `None` for the library's.
+    pub(crate) fn source(&self) -> Option<&str> {
+        match self {
+            Self::Library => None,
+            Self::Org => Some(ORG),
+            Self::Team(name) => Some(name),
+        }
+    }
+
     /// The root that all of its packages and data lie under.
     pub(crate) fn root(&self) -> Path {
         let parts: &[&str] = match self {

@@ -80,7 +80,7 @@ impl AuthorityConfig {
             files::place(base, dir);
         }
         for source in &mut self.authority.policy {
-            files::place(base, &mut source.path);
+            source.place(base);
         }
         for cluster in &mut self.authority.enrolment.kubernetes {
             files::place_keys(base, &mut cluster.keys);

@@ -205,7 +205,7 @@ impl SidecarConfig {
             files::place_keys(base, &mut issuer.keys);
         }
         for source in &mut self.policy {
-            files::place(base, &mut source.path);
+            source.place(base);
         }
         for tool in self.tools.values_mut() {
             for credential in tool.credential.iter_mut().chain(tool.credentials.values_mut()) {
