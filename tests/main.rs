@@ -41,6 +41,7 @@ mod overload;
 mod path;
 mod policy;
 mod policy_misbehaves;
+mod policy_replay;
 mod record;
 mod reload;
 mod retention;

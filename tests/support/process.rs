@@ -143,6 +143,7 @@ impl Drop for Daemon {
 }
 
 /// What a command that ends by itself printed, and how it ended.
+#[derive(Debug)]
 pub(crate) struct Ran {
     /// The exit code; `None` where a signal ended it.
     pub(crate) code: Option<i32>,

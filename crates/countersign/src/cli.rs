@@ -11,6 +11,7 @@ mod grant;
 mod health;
 pub(crate) mod ledger;
 mod policy;
+mod progress;
 mod revoke;
 mod sidecar;
 mod sidecars;

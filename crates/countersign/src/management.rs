@@ -56,7 +56,7 @@ pub(crate) struct Session {
 }
 
 /// The same, for a command that an authority is only one of the places for.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Elsewhere {
     /// The authority's URL, where it is asked.
     #[arg(long, value_name = "URL", env = "COUNTERSIGN_AUTHORITY_URL")]

@@ -9,6 +9,7 @@ mod descriptors;
 pub(crate) mod findings;
 mod follow;
 mod identities;
+pub(crate) mod kept;
 mod ledger;
 mod limits;
 mod listen;

@@ -24,6 +24,8 @@ pub enum Event {
         revision: String,
         /// Its packages.
         packages: Vec<String>,
+        /// Whether the policies themselves are kept with the ledger, to decide by again; `None` where nobody keeps them.
+        kept: Option<bool>,
     },
     /// A configuration came into force.
     ConfigActivated {
@@ -147,10 +149,11 @@ pub struct TokenRefused {
 
 pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
     match event {
-        Event::PolicyActivated { revision, packages } => {
+        Event::PolicyActivated { revision, packages, kept } => {
             let mut draft = Draft::new("policy.activated")?;
             draft.plain("revision", revision)?;
             draft.plain("packages", packages)?;
+            draft.optional("kept", kept.as_ref())?;
             Ok(draft)
         }
         Event::ConfigActivated { revision, catalogue } => {

@@ -3,7 +3,7 @@
 
 mod erase;
 mod export;
-pub(super) mod remote;
+pub(crate) mod remote;
 mod verify;
 
 use std::{process::ExitCode, time::Duration};
@@ -134,13 +134,13 @@ struct QueryArgs {
 
 /// A time on the command line.
 #[derive(Debug, Clone, Copy)]
-enum Moment {
+pub(crate) enum Moment {
     At(Timestamp),
     Ago(Duration),
 }
 
 impl Moment {
-    fn timestamp(self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn timestamp(self, now: Timestamp) -> Option<Timestamp> {
         match self {
             Self::At(timestamp) => Some(timestamp),
             Self::Ago(duration) => now.checked_sub(duration).ok(),
@@ -260,7 +260,7 @@ fn verdict(text: &str) -> Result<Verdict, String> {
         .ok_or_else(|| "write permit, deny or approval_required".to_owned())
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     if let Ok(timestamp) = text.parse::<Timestamp>() {
         return Ok(Moment::At(timestamp));
     }

@@ -17,6 +17,7 @@ use model::Code;
 use serde_json::{Map, Value, json};
 
 use self::replay::{Policies, Replay};
+pub(crate) use self::text::plain;
 use super::ledger::{LedgerPlace, Whence, unreadable};
 use crate::{
     environment::Environment,
@@ -27,7 +28,8 @@ use crate::{
 /// Explain one decision: who, for whom, through whom, what, why, and on what it rested.
 ///
 /// Reads the ledger alone; nothing has to run. The policy input is put together again and compared with the digest
-/// that was recorded. With --config or --policy it is also decided again.
+/// that was recorded, and it is decided again: by the policies that decided then, which are kept with the ledger, or by
+/// those of --policy. Of each rule it is said whether it was true, and where it was not, what it stopped at.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign explain 3f9c….0198… --from ./demo/ledger\n  \
                         countersign explain 3f9c….0198… --config countersign.yaml\n  \
@@ -47,15 +49,17 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let found = match args.place.whence(environment)? {
-        Whence::Directory(directory) => found(&args.id, &directory)?,
+    let mut policies =
+        Policies { directory: args.policy.as_deref(), ledger: None, config: args.place.config.as_deref() };
+    let whence = args.place.whence(environment)?;
+    let found = match &whence {
+        Whence::Directory(directory) => {
+            policies.ledger = Some(directory);
+            found(&args.id, directory)?
+        }
         Whence::Authority(remote) => remote.find(&args.id)?,
     };
-    let replay = replay::replay(
-        &found,
-        Policies { directory: args.policy.as_deref(), config: args.place.config.as_deref() },
-        environment,
-    )?;
+    let replay = replay::replay(&found, policies, environment)?;
     let explanation = explanation(&found, &replay);
     let mut output = Output::new();
     let _reader = if args.json { output.json(&explanation)? } else { output.write(&text::for_person(&explanation))? };
@@ -65,7 +69,8 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
 /// What a person reads of a decision in the ledger at `directory`, decided again by the policies of `config`.
 pub(crate) fn page(id: &str, directory: &Path, config: &Path, environment: &Environment) -> Result<String, Failure> {
     let found = found(id, directory)?;
-    let replay = replay::replay(&found, Policies { directory: None, config: Some(config) }, environment)?;
+    let policies = Policies { directory: None, ledger: Some(directory), config: Some(config) };
+    let replay = replay::replay(&found, policies, environment)?;
     Ok(text::for_person(&explanation(&found, &replay)))
 }
 

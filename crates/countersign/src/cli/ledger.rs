@@ -52,6 +52,11 @@ pub(crate) enum Whence {
 }
 
 impl LedgerPlace {
+    /// The place that a command with arguments of its own was told.
+    pub(crate) const fn at(from: Option<PathBuf>, config: Option<PathBuf>, elsewhere: Elsewhere) -> Self {
+        Self { from, config, elsewhere }
+    }
+
     /// Where the records are read.
     pub(crate) fn whence(&self, environment: &Environment) -> Result<Whence, Failure> {
         if self.from.as_deref() == Some(Path::new(AUTHORITY)) {

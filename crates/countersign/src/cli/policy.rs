@@ -1,6 +1,7 @@
 //! `countersign policy`: the loop of those who write policy: check it, try it, ship it. One file a command.
 
 mod check;
+mod replay;
 pub(crate) mod sources;
 
 use std::process::ExitCode;
@@ -21,10 +22,12 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Replay(replay::Args),
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::Check(args) => check::run(args, environment),
+        Command::Replay(args) => replay::run(args, environment),
     }
 }

@@ -298,6 +298,7 @@ pub(crate) async fn start(
         let policy = parts.policy.as_ref().map(|policy| Event::PolicyActivated {
             revision: policy.revision().to_owned(),
             packages: packages(&section.policy),
+            kept: None,
         });
         for event in [Event::ConfigActivated { revision, catalogue: None }].into_iter().chain(policy) {
             ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;

@@ -20,7 +20,9 @@ use token::{
 use super::{
     alerts::{self, Webhook},
     findings::Findings,
-    identities, trial,
+    identities,
+    kept::Kept,
+    trial,
 };
 use crate::{
     config::{files, sidecar::SidecarConfig},
@@ -35,6 +37,8 @@ pub(crate) struct Prepared {
     pub(crate) tools: ResolvedTools,
     /// What decides.
     pub(crate) policy: policy::Engine,
+    /// The same as it is kept with the ledger.
+    pub(super) kept: Kept,
     /// Who may act.
     pub(crate) agents: Agents,
     /// Whom it believes at the other end of TLS.
@@ -82,10 +86,13 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     if !findings.problems.is_empty() {
         return None;
     }
+    let (tools, (policy, sources)) = (tools?, policy?);
+    let tenants = &config.sidecar.tenants;
     Some(Prepared {
         issuers,
-        tools: tools?,
-        policy: policy?,
+        kept: Kept::new(policy.revision(), &tools.catalogue, &config.tools, tenants, sources),
+        tools,
+        policy,
         agents: agents?,
         roots: roots?,
         listener_tls,
@@ -281,7 +288,12 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
     findings.take(resolve_tools(&config.tools, tenants, &env))
 }
 
-fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut Findings) -> Option<policy::Engine> {
+/// What decides, and the policies that it is made of.
+fn policy(
+    config: &SidecarConfig,
+    catalogue: Option<&Catalogue>,
+    findings: &mut Findings,
+) -> Option<(policy::Engine, Vec<Source>)> {
     if config.policy.is_empty() {
         findings.problem("policy: there is none, so every call would be refused; name at least one team's directory");
         return None;
@@ -296,7 +308,8 @@ fn policy(config: &SidecarConfig, catalogue: Option<&Catalogue>, findings: &mut 
             "policy: a sample call of `{action}` spends the whole time budget, and would be refused `policy_budget`"
         ));
     }
-    findings.take(policy::Engine::load(&sources, catalogue))
+    let engine = findings.take(policy::Engine::load(&sources, catalogue))?;
+    Some((engine, sources))
 }
 
 /// What the sources of policy hold, which nobody else may write.

@@ -21,6 +21,7 @@ use tokio::signal::unix::Signal;
 use super::{
     apart,
     findings::Findings,
+    kept,
     prepare::Prepared,
     sidecar::{look, packages, snapshot, verifier_settings},
 };
@@ -254,7 +255,8 @@ impl Reloader {
             events.push(Event::ConfigActivated { revision: revision.clone(), catalogue: Some(catalogue) });
         }
         if policy != before.policy().revision() {
-            events.push(Event::PolicyActivated { revision: policy.clone(), packages: packages(&config.policy) });
+            let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &self.parts.tasks).await);
+            events.push(Event::PolicyActivated { revision: policy.clone(), packages: packages(&config.policy), kept });
         }
         for event in events {
             let recorded = self.parts.ledger.event(event).await;

@@ -25,7 +25,7 @@ use super::{
     alerts::{self, Outboxes},
     apart, descriptors,
     findings::Findings,
-    follow, ledger, limits, listen,
+    follow, kept, ledger, limits, listen,
     prepare::{Prepared, prepare},
     reload::{self, Contents, InForce, Reloader, Standing, Watched},
     state::{About, Seen},
@@ -198,11 +198,13 @@ async fn activated(
     revision: &str,
     prepared: &Prepared,
     ledger: &Ledger,
+    tasks: &Tasks,
 ) -> Result<(), Failure> {
     let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
+    let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, tasks).await);
     let activated = [
         Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
-        Event::PolicyActivated { revision: policy, packages: packages(&config.policy) },
+        Event::PolicyActivated { revision: policy, packages: packages(&config.policy), kept },
     ];
     for event in activated {
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
@@ -227,7 +229,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
-    activated(&config, &revision, &prepared, ledger).await?;
+    activated(&config, &revision, &prepared, ledger, &background).await?;
     let roots = prepared.roots.clone();
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
     uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);

@@ -126,7 +126,7 @@ pub(crate) fn child() -> Result<String, std::io::Error> {
 }
 
 /// A policy is no place for a secret, and neither is the child.
-fn without_credentials(tool: &ToolConfig) -> ToolConfig {
+pub(super) fn without_credentials(tool: &ToolConfig) -> ToolConfig {
     ToolConfig { credential: Some(CredentialConfig::None), credentials: BTreeMap::new(), tls: None, ..tool.clone() }
 }
 

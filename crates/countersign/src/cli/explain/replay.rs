@@ -7,12 +7,13 @@ use std::{
 };
 
 use audit::{
+    Entry,
     query::Found,
     rebuild::{self, NotReplayable},
     record::Digest,
 };
 use model::{Action, CanonicalPath, Catalogue, Decision, Question, Tool, catalogue::IdentityMode, template::Template};
-use policy::{Engine, Source};
+use policy::{Engine, RuleTrace, Source};
 use proxy::{config::CredentialConfig, resolve_tools};
 use serde_json::{Value, json};
 
@@ -20,6 +21,7 @@ use crate::{
     config::{document::Document, sidecar::SidecarConfig},
     environment::Environment,
     failure::{Exit, Failure},
+    run::kept::Kept,
 };
 
 /// The policies to decide by again, where there are any.
@@ -27,6 +29,8 @@ use crate::{
 pub(super) struct Policies<'a> {
     /// A directory of sources; it wins.
     pub(super) directory: Option<&'a Path>,
+    /// The ledger's, where those that decided are kept.
+    pub(super) ledger: Option<&'a Path>,
     /// A configuration that names them.
     pub(super) config: Option<&'a Path>,
 }
@@ -37,8 +41,8 @@ pub(super) enum Replay {
     Rebuilt {
         /// Whether the input has the recorded digest; `None` where none was recorded.
         same_input: Option<bool>,
-        /// What policy says now, where one was given.
-        again: Option<Again>,
+        /// What policy says now.
+        again: Result<Box<Again>, NoPolicy>,
     },
     /// Policy was never asked.
     Unasked {
@@ -54,6 +58,9 @@ pub(super) enum Replay {
     },
 }
 
+/// Why nothing could decide again: no policy is at hand, or the one that decided cannot be read.
+pub(super) struct NoPolicy(String);
+
 /// A second decision on the same question.
 pub(super) struct Again {
     decision: Decision,
@@ -62,23 +69,44 @@ pub(super) struct Again {
     /// Whether it is the very policy that decided then.
     same_revision: bool,
     revision: String,
+    /// Where the policies are from.
+    from: &'static str,
+    /// The version of the program that decided by them then, where it is another one.
+    binary: Option<String>,
+    /// What became of each rule.
+    rules: Vec<RuleTrace>,
+}
+
+/// Policies to decide by again.
+struct Loaded {
+    sources: Vec<Source>,
+    catalogue: Catalogue,
+    from: &'static str,
+    binary: Option<String>,
 }
 
 impl Replay {
     pub(super) fn to_json(&self) -> Value {
         match self {
             Self::Rebuilt { same_input, again } => {
-                let again = again.as_ref().map(|again| {
-                    json!({
-                        "decision": again.decision.verdict.as_str(),
-                        "code": again.decision.code,
-                        "reasons": again.decision.reasons,
-                        "same": again.same,
-                        "policy_revision": again.revision,
-                        "same_policy": again.same_revision,
-                    })
-                });
-                json!({ "rebuilt": true, "same_input": same_input, "again": again })
+                let mut told = json!({ "rebuilt": true, "same_input": same_input, "again": null });
+                match again {
+                    Ok(again) => {
+                        told["again"] = json!({
+                            "decision": again.decision.verdict.as_str(),
+                            "code": again.decision.code,
+                            "reasons": again.decision.reasons,
+                            "same": again.same,
+                            "policy_revision": again.revision,
+                            "same_policy": again.same_revision,
+                            "policy_from": again.from,
+                            "binary": again.binary,
+                            "rules": again.rules,
+                        });
+                    }
+                    Err(NoPolicy(why)) => told["no_policy"] = why.as_str().into(),
+                }
+                told
             }
             Self::Unasked { stage } => json!({ "rebuilt": false, "refused_before_policy_at": stage }),
             Self::NotReplayable { paths, why } => json!({ "rebuilt": false, "not_replayable": paths, "why": why }),
@@ -105,30 +133,63 @@ pub(super) fn replay(found: &Found, policies: Policies<'_>, environment: &Enviro
     let input = policy::input::canonical_json(&question)
         .map_err(|error| Failure::because(Exit::Failed, "the input cannot be written", error))?;
     let same_input = rebuild::input_digest(decided).map(|recorded| Digest::of(&input).text() == recorded);
-    let engine = match (policies.directory, policies.config) {
-        (Some(directory), _) => Some(from_directory(directory, &question)?),
-        (None, Some(config)) => Some(from_config(config, environment)?),
-        (None, None) => None,
+    let again = match loaded(decided, policies, &question, environment)? {
+        Ok(loaded) => Ok(Box::new(decide_again(found, loaded, &question)?)),
+        Err(none) => Err(none),
     };
-    let again = engine.map(|engine| decide_again(found, &engine, &question));
     Ok(Replay::Rebuilt { same_input, again })
 }
 
-fn decide_again(found: &Found, engine: &Engine, question: &Question) -> Again {
+/// The policies to decide by again: those that were named, else those that decided, else those in force.
+fn loaded(
+    decided: &Entry,
+    policies: Policies<'_>,
+    question: &Question,
+    environment: &Environment,
+) -> Result<Result<Loaded, NoPolicy>, Failure> {
+    if let Some(directory) = policies.directory {
+        return from_directory(directory, question).map(Ok);
+    }
+    let kept = policies.ledger.and_then(|ledger| Kept::of(ledger, recorded_revision(decided)?).transpose());
+    let why = match kept {
+        Some(Ok(kept)) => return from_ledger(kept).map(Ok),
+        Some(Err(error)) => error.to_string(),
+        None => "the policies that decided are not kept with the ledger".to_owned(),
+    };
+    match policies.config {
+        Some(config) => from_config(config, environment).map(Ok),
+        None => Ok(Err(NoPolicy(why))),
+    }
+}
+
+fn recorded_revision(decided: &Entry) -> Option<&str> {
+    decided.fields.get("revisions")?.get("policy")?.as_str()
+}
+
+fn decide_again(found: &Found, loaded: Loaded, question: &Question) -> Result<Again, Failure> {
+    let Loaded { sources, catalogue, from, binary } = loaded;
+    let engine = Engine::load(&sources, &catalogue).map_err(Failure::configuration)?;
     let decision = engine.decide(question);
     let codes =
         |decision: &Decision| -> Vec<String> { decision.reasons.iter().map(|reason| reason.code.clone()).collect() };
     let same = rebuild::decision(&found.decided).is_ok_and(|then| {
         then.verdict == decision.verdict && then.code == decision.code && codes(&then) == codes(&decision)
     });
-    let recorded = found.decided.fields.get("revisions").and_then(|revisions| revisions.get("policy"));
     let revision = engine.revision().to_owned();
-    let same_revision = recorded.and_then(Value::as_str) == Some(revision.as_str());
-    Again { decision, same, same_revision, revision }
+    let same_revision = recorded_revision(&found.decided) == Some(revision.as_str());
+    let rules = policy::explained(&sources, &catalogue, question).map_err(Failure::configuration)?;
+    Ok(Again { decision, same, same_revision, revision, from, binary, rules })
+}
+
+/// The policies that decided, as they are kept with the ledger.
+fn from_ledger(kept: Kept) -> Result<Loaded, Failure> {
+    let catalogue = kept.catalogue().map_err(Failure::configuration)?;
+    let binary = Some(kept.binary).filter(|binary| binary != env!("CARGO_PKG_VERSION"));
+    Ok(Loaded { sources: kept.sources, catalogue, from: "the ledger", binary })
 }
 
 /// The policies of a configuration. Its secrets need not be at hand: policy does not see them.
-fn from_config(path: &Path, environment: &Environment) -> Result<Engine, Failure> {
+fn from_config(path: &Path, environment: &Environment) -> Result<Loaded, Failure> {
     let mut document = Document::<SidecarConfig>::read(path, environment).map_err(Failure::configuration)?;
     let directory = document.directory().to_owned();
     let config = &mut document.value;
@@ -144,11 +205,12 @@ fn from_config(path: &Path, environment: &Environment) -> Result<Engine, Failure
     });
     let tools = tools.map_err(Failure::configuration)?;
     let sources = config.policy.iter().map(|source| source.read(Path::new("/"))).collect::<Result<Vec<_>, _>>();
-    Engine::load(&sources.map_err(Failure::configuration)?, &tools.catalogue).map_err(Failure::configuration)
+    let sources = sources.map_err(Failure::configuration)?;
+    Ok(Loaded { sources, catalogue: tools.catalogue, from: "the configuration", binary: None })
 }
 
 /// One source a subdirectory; every team's is bound to the tool that the question is about.
-fn from_directory(directory: &Path, question: &Question) -> Result<Engine, Failure> {
+fn from_directory(directory: &Path, question: &Question) -> Result<Loaded, Failure> {
     let unreadable =
         |error: std::io::Error| Failure::because(Exit::Usage, format!("cannot read {}", directory.display()), error);
     let mut sources = Vec::new();
@@ -161,7 +223,7 @@ fn from_directory(directory: &Path, question: &Question) -> Result<Engine, Failu
         sources.push(Source::read(name, &folder, tools).map_err(Failure::configuration)?);
     }
     let catalogue = catalogue_of(question).map_err(Failure::configuration)?;
-    Engine::load(&sources, &catalogue).map_err(Failure::configuration)
+    Ok(Loaded { sources, catalogue, from: "the directory", binary: None })
 }
 
 /// As much of a catalogue as the question names.

@@ -172,13 +172,50 @@ impl Page<'_> {
             None => "rebuilt from the ledger; no digest of it was recorded",
         };
         self.line("input", input);
-        let Some(again) = replay.get("again").filter(|again| !again.is_null()) else { return };
+        let Some(again) = replay.get("again").filter(|again| !again.is_null()) else {
+            let why = replay.get("no_policy").and_then(Value::as_str).unwrap_or_default();
+            return self.line("decided", &format!("not again: {}", plain(why)));
+        };
         let flag = |name: &str| again.get(name).and_then(Value::as_bool) == Some(true);
         let policy = if flag("same_policy") { "the same policy" } else { "another policy revision" };
         let same = if flag("same") { "the same" } else { "DIFFERENT" };
         let verdict = again.get("decision").and_then(Value::as_str).unwrap_or("?").to_uppercase();
         let code = again.get("code").and_then(Value::as_str).map(|code| format!(" {code}")).unwrap_or_default();
         self.line("decided", &format!("{verdict}{code} by {policy}: {same}"));
+        let text = |name: &str| again.get(name).and_then(Value::as_str).map(plain);
+        self.line("policy from", &text("policy_from").unwrap_or_default());
+        if let Some(binary) = text("binary") {
+            let now = env!("CARGO_PKG_VERSION");
+            self.line("program", &format!("{binary} decided; the engine and the library are those of {now}"));
+        }
+        self.rules(again.get("rules").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default());
+    }
+
+    /// What became of each rule, and of one that was not true what each of its bodies stopped at.
+    fn rules(&mut self, rules: &[Value]) {
+        if rules.is_empty() {
+            return;
+        }
+        self.title("Rules");
+        for rule in rules {
+            let part = |pointer: &str| rule.pointer(pointer).map(shown).unwrap_or_default();
+            let stops = rule.pointer("/outcome/stopped").and_then(Value::as_array);
+            let word = match rule.get("outcome").and_then(Value::as_str) {
+                Some("true") => "true",
+                Some(_) => "not asked",
+                None => "not true",
+            };
+            let code = rule.get("code").and_then(Value::as_str).map(|code| format!(" {}", plain(code)));
+            let (code, place) = (code.unwrap_or_default(), format!("{}:{}", part("/place/file"), part("/place/line")));
+            self.line(word, &format!("{}{code}  ({place})", part("/rule")));
+            for stop in stops.into_iter().flatten() {
+                let part = |pointer: &str| stop.pointer(pointer).map(shown).unwrap_or_default();
+                self.line("  stopped at", &format!("line {}: {}", part("/place/line"), part("/text")));
+                for (name, value) in members(stop.get("values")) {
+                    self.line("    where", &format!("{} = {}", plain(&name), shown(&value)));
+                }
+            }
+        }
     }
 
     fn title(&mut self, title: &str) {
@@ -236,8 +273,13 @@ fn members(value: Option<&Value>) -> Vec<(String, Value)> {
     members.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// A value as [`plain`] text.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), plain)
+}
+
 /// `text` as it is where it is harmless, else as a JSON string.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let harmless = |c: char| c.is_ascii_graphic() || c == ' ' || (c.is_alphanumeric() && !c.is_ascii());
     if text.chars().all(harmless) {
         return text.to_owned();

@@ -47,6 +47,12 @@ pub(crate) struct Policies {
 }
 
 impl SourceArgs {
+    /// The configuration that is worked on, where no directory is named.
+    pub(crate) fn config(&self) -> Option<&Path> {
+        let named = self.config.as_deref().or_else(|| Path::new(CONFIG).exists().then_some(Path::new(CONFIG)));
+        named.filter(|_| self.paths.is_empty())
+    }
+
     /// Reads what was named.
     ///
     /// # Errors
@@ -107,13 +113,16 @@ fn tools(mut config: SidecarConfig, directory: &Path, environment: &Environment)
     config.place(directory);
     let env = |name: &str| environment.value(name).map(str::to_owned);
     let tenants = config.sidecar.tenants.clone();
-    for tool in config.tools.values_mut() {
-        tool.credential = Some(CredentialConfig::None);
-        tool.credentials.clear();
-        tool.tls = None;
-    }
-    let tools = resolve_tools(&config.tools, &tenants, &env).map_err(Failure::configuration)?;
-    Ok(tools.catalogue)
+    // With them the catalogue has the revision that records of a sidecar cite.
+    let tools = resolve_tools(&config.tools, &tenants, &env).or_else(|_| {
+        for tool in config.tools.values_mut() {
+            tool.credential = Some(CredentialConfig::None);
+            tool.credentials.clear();
+            tool.tls = None;
+        }
+        resolve_tools(&config.tools, &tenants, &env)
+    });
+    Ok(tools.map_err(Failure::configuration)?.catalogue)
 }
 
 /// The sources that `[NAME=]DIRECTORY[:TOOL,...]` names.
