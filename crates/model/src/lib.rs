@@ -8,6 +8,7 @@ pub mod principal;
 
 pub mod canonical;
 pub mod json;
+pub mod nearest;
 pub mod part;
 pub mod path;
 
