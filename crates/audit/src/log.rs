@@ -153,12 +153,14 @@ impl About {
     pub(crate) fn read(dir: &Path) -> Result<Option<Self>, LedgerError> {
         let path = dir.join(ABOUT_FILE);
         match fs::read(&path) {
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).map_err(|error| LedgerError::damaged(&path, error.to_string()))
-            }
+            Ok(bytes) => Self::parse(&bytes).map(Some).map_err(|error| LedgerError::damaged(&path, error.to_string())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(LedgerError::io(&path)(error)),
         }
+    }
+
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
     }
 }
 

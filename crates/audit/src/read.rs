@@ -74,7 +74,12 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { reader: stored::open(path)?, partial: Vec::new() })
+        Ok(Self::of(stored::open(path)?))
+    }
+
+    /// The lines of `reader`.
+    pub(crate) const fn of(reader: Source) -> Self {
+        Self { reader, partial: Vec::new() }
     }
 
     /// The next whole line without its newline; `None` at the end, where a later call may find more.
@@ -109,8 +114,13 @@ pub(crate) struct Rows {
 
 impl Rows {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let lines = match Lines::open(path) {
-            Ok(lines) => Some(lines),
+        Self::following(stored::open(path))
+    }
+
+    /// The rows of what was opened; none where there was nothing.
+    pub(crate) fn following(opened: io::Result<Source>) -> io::Result<Self> {
+        let lines = match opened {
+            Ok(source) => Some(Lines::of(source)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };

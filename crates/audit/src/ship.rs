@@ -12,6 +12,7 @@ pub(crate) mod anchoring;
 pub mod chunk;
 pub(crate) mod copy;
 pub(crate) mod outbox;
+pub mod pieces;
 pub(crate) mod reading;
 pub(crate) mod shelf;
 mod shipping;

@@ -3,24 +3,26 @@
 
 pub mod amended;
 mod amends;
+mod files;
 mod heads;
 mod segment;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
-    io::ErrorKind,
+    fmt,
     path::Path,
 };
 
-pub use self::amended::Amended;
-use self::amends::{Amends, Beginning};
+pub use self::{amended::Amended, files::Files};
+use self::{
+    amends::{Amends, Beginning},
+    files::{Directory, Reader},
+};
 use crate::{
     LedgerError, VerifyingKey,
     heads::Head,
     log::{ABOUT_FILE, About},
-    segment::{HEAD_FILE, Paths, Position, Seal, list},
-    stored,
+    segment::{HEAD_FILE, Position},
 };
 
 /// What the verifier is told from outside the ledger.
@@ -45,12 +47,17 @@ pub struct Report {
     pub heads: u64,
     /// Companion values that match their commitments.
     pub values: u64,
-    /// Commitments whose values were erased, by an erasure on record.
+    /// Commitments whose values were erased, by an erasure on record or at the word of whoever keeps the copy.
     pub erased: u64,
+    /// Those of them that only the word of whoever keeps the copy accounts for.
+    pub erased_by_keeper: u64,
     /// Erasures on record whose values are still there: one that was interrupted, or undone.
     pub unfinished_erasures: u64,
-    /// How many segments at the beginning were retired, by records that are still there.
+    /// How many segments at the beginning were retired, by records that are still there or at the word of whoever keeps
+    /// the copy.
     pub retired_segments: u64,
+    /// Whether only the word of whoever keeps the copy accounts for these.
+    pub retired_by_keeper: bool,
     /// How many records those held.
     pub retired_records: u64,
     /// Calls that were permitted and have not ended.
@@ -90,7 +97,8 @@ pub struct Broken {
 }
 
 impl Broken {
-    fn new(why: impl Into<String>) -> Self {
+    /// About the ledger as a whole.
+    pub fn new(why: impl Into<String>) -> Self {
         Self { segment: None, file: None, line: None, seq: None, why: why.into() }
     }
 
@@ -146,17 +154,34 @@ pub struct Progress {
 ///
 /// # Errors
 /// At the first place that does not hold together.
-pub fn verify(dir: &Path, options: &Options, mut progress: impl FnMut(Progress)) -> Result<Report, VerifyError> {
-    let key = key(dir, options)?;
+pub fn verify(dir: &Path, options: &Options, progress: impl FnMut(Progress)) -> Result<Report, VerifyError> {
+    if !dir.is_dir() {
+        let path = dir.to_owned();
+        return Err(LedgerError::Io { path, why: "there is no such directory".to_owned() }.into());
+    }
+    verify_files(&Directory(dir), options, progress)
+}
+
+/// The same of `files`, wherever they are. Nothing of them is kept.
+///
+/// # Errors
+/// At the first place that does not hold together.
+pub fn verify_files(
+    files: &dyn Files,
+    options: &Options,
+    mut progress: impl FnMut(Progress),
+) -> Result<Report, VerifyError> {
+    let from = &Reader(files);
+    let key = key(from, options)?;
     // Before the lines: a ledger that is being written only ever has more lines than a head that was read earlier.
-    let newest = newest_head(dir, &key)?;
-    let indexes = list(dir).map_err(LedgerError::io(dir))?;
+    let newest = newest_head(from, &key)?;
+    let indexes = from.segments().map_err(LedgerError::io(files.place()))?;
     if let Some((before, _)) = indexes.iter().zip(indexes.iter().skip(1)).find(|(one, next)| **one + 1 != **next) {
         return Err(broken(format!("segment {} is missing", before + 1)).into());
     }
     let mut index = indexes.first().copied().unwrap_or(1);
-    let beginning = Beginning::find(dir, index, &key).or_else(|error| unless_retired(dir, index, error))?;
-    let mut state = State::new(&key, &indexes, dir, beginning);
+    let beginning = Beginning::find(from, index, &key).or_else(|error| unless_retired(from, index, error))?;
+    let mut state = State::new(&key, &indexes, from, beginning);
     state.amends.amended = options.amended.clone();
     let mut outside = Vec::new();
     for note in &options.heads {
@@ -170,22 +195,22 @@ pub fn verify(dir: &Path, options: &Options, mut progress: impl FnMut(Progress))
     }
     // One after the other, not those that were there at first: an erasure that was carried out meanwhile is on record
     // in a segment that was begun since.
-    while stored::exists(&Paths::new(dir, index).lines).map_err(LedgerError::io(dir))? {
-        segment::check(&mut state, dir, index, &mut progress).or_else(|error| unless_retired(dir, index, error))?;
+    while from.exists(&from.paths(index).lines).map_err(LedgerError::io(files.place()))? {
+        segment::check(&mut state, from, index, &mut progress).or_else(|error| unless_retired(from, index, error))?;
         index += 1;
     }
     // Looked for again: the first head of all may have been signed meanwhile.
-    if newest.is_none() && state.report.heads > 0 && newest_head(dir, &key)?.is_none() {
+    if newest.is_none() && state.report.heads > 0 && newest_head(from, &key)?.is_none() {
         return Err(broken(format!("the file `{HEAD_FILE}`, which holds the newest head, is missing")).into());
     }
-    state.finish(outside.into_iter().max(), options, dir)
+    state.finish(outside.into_iter().max(), options, from)
 }
 
 /// `error`, where retention did not take the segment away while it was being verified.
-fn unless_retired<T>(dir: &Path, index: u64, error: VerifyError) -> Result<T, VerifyError> {
-    if amends::retired_meanwhile(dir, index)? {
+fn unless_retired<T>(from: &Reader<'_>, index: u64, error: VerifyError) -> Result<T, VerifyError> {
+    if amends::retired_meanwhile(from, index)? {
         let why = format!("segment {index} was retired while it was being verified: verify again");
-        return Err(LedgerError::Io { path: dir.to_owned(), why }.into());
+        return Err(LedgerError::Io { path: from.0.place().to_owned(), why }.into());
     }
     Err(error)
 }
@@ -195,19 +220,12 @@ fn broken(why: impl Into<String>) -> Broken {
 }
 
 /// The pinned key, or the one the ledger names.
-fn key(dir: &Path, options: &Options) -> Result<VerifyingKey, VerifyError> {
-    let about = match About::read(dir) {
-        Ok(about) => about,
-        Err(LedgerError::Damaged { why, .. }) => return Err(broken(format!("{ABOUT_FILE}: {why}")).into()),
-        Err(error) => return Err(error.into()),
-    };
-    let Some(about) = about else {
-        if !dir.is_dir() {
-            let path = dir.to_owned();
-            return Err(LedgerError::Io { path, why: "there is no such directory".to_owned() }.into());
-        }
+fn key(from: &Reader<'_>, options: &Options) -> Result<VerifyingKey, VerifyError> {
+    let path = from.path(ABOUT_FILE);
+    let Some(bytes) = from.whole(&path).map_err(LedgerError::io(&path))? else {
         return Err(broken(format!("{ABOUT_FILE}, which says whose ledger it is, is missing")).into());
     };
+    let about = About::parse(&bytes).map_err(|error| broken(format!("{ABOUT_FILE}: {error}")))?;
     let named: VerifyingKey = about.verifying_key.parse().map_err(|error| broken(format!("{ABOUT_FILE}: {error}")))?;
     if named.name() != about.origin {
         return Err(broken(format!("{ABOUT_FILE} names the key of another ledger")).into());
@@ -220,15 +238,11 @@ fn key(dir: &Path, options: &Options) -> Result<VerifyingKey, VerifyError> {
     }
 }
 
-fn newest_head(dir: &Path, key: &VerifyingKey) -> Result<Option<Head>, VerifyError> {
-    let path = dir.join(HEAD_FILE);
-    match fs::read(&path) {
-        Ok(note) => Head::verify(&String::from_utf8_lossy(&note), key)
-            .map(Some)
-            .map_err(|error| broken(format!("the file `{HEAD_FILE}`: {error}")).into()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(LedgerError::io(&path)(error).into()),
-    }
+fn newest_head(from: &Reader<'_>, key: &VerifyingKey) -> Result<Option<Head>, VerifyError> {
+    let path = from.path(HEAD_FILE);
+    let Some(note) = from.whole(&path).map_err(LedgerError::io(&path))? else { return Ok(None) };
+    let head = Head::verify(&String::from_utf8_lossy(&note), key);
+    head.map(Some).map_err(|error| broken(format!("the file `{HEAD_FILE}`: {error}")).into())
 }
 
 /// What is known as the lines go by.
@@ -245,7 +259,7 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    fn new(key: &'a VerifyingKey, indexes: &[u64], dir: &Path, beginning: Beginning) -> Self {
+    fn new(key: &'a VerifyingKey, indexes: &[u64], from: &Reader<'_>, beginning: Beginning) -> Self {
         Self {
             key,
             amends: Amends::after(&beginning),
@@ -253,15 +267,17 @@ impl<'a> State<'a> {
             expected: BTreeMap::new(),
             open: beginning.open,
             bytes: 0,
-            total_bytes: indexes.iter().map(|index| line_bytes(&Paths::new(dir, *index))).sum(),
+            total_bytes: indexes.iter().map(|index| line_bytes(from, *index)).sum(),
             report: Report {
                 segments: 0,
                 records: 0,
                 heads: 0,
                 values: 0,
                 erased: 0,
+                erased_by_keeper: 0,
                 unfinished_erasures: 0,
                 retired_segments: 0,
+                retired_by_keeper: false,
                 retired_records: 0,
                 open_calls: 0,
                 last_head: 0,
@@ -305,14 +321,14 @@ impl<'a> State<'a> {
         Ok(())
     }
 
-    fn finish(mut self, outside: Option<u64>, options: &Options, dir: &Path) -> Result<Report, VerifyError> {
+    fn finish(mut self, outside: Option<u64>, options: &Options, from: &Reader<'_>) -> Result<Report, VerifyError> {
         let lines = self.position.seq();
         if let Some((size, heads)) = self.expected.first_key_value() {
             let what = heads.first().map_or("a head", |(_, what)| what.as_str());
             let why = format!("{what} covers {size} lines, there are {lines}: lines at the end are missing");
             return Err(broken(why).into());
         }
-        self.amends.account(self.report.last_head, &mut self.report, dir)?;
+        self.amends.account(self.report.last_head, &mut self.report, from)?;
         self.report.open_calls = self.open.len() as u64;
         self.report.lines_after_last_head = lines.saturating_sub(self.report.last_head);
         self.report.key_pinned = options.key.is_some();
@@ -323,9 +339,6 @@ impl<'a> State<'a> {
 }
 
 /// The bytes of a segment's lines, compressed or not: what progress is measured by.
-fn line_bytes(paths: &Paths) -> u64 {
-    match fs::metadata(&paths.lines) {
-        Ok(metadata) => metadata.len(),
-        Err(_) => Seal::read(&paths.seal).ok().flatten().map_or(0, |seal| seal.line_bytes),
-    }
+fn line_bytes(from: &Reader<'_>, index: u64) -> u64 {
+    from.length(&from.paths(index).lines).ok().flatten().unwrap_or_default()
 }

@@ -1,16 +1,16 @@
 //! What may be missing because a record says so: segments that were retired, and companion values that were erased.
 //! A record counts only where a signed head covers it: anyone who can write can add lines after the last head.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Amended, Broken, Report, VerifyError, broken};
+use super::{Amended, Broken, Report, VerifyError, broken, files::Reader};
 use crate::{
     LedgerError, VerifyingKey,
     heads::Head,
     record::{ErasedValues, RetiredSegment, kind},
-    segment::{Paths, Position, Seal},
+    segment::Position,
 };
 
 /// Companion values that are not there.
@@ -62,14 +62,14 @@ pub(super) struct Beginning {
 
 impl Beginning {
     /// With its first line, or after the last segment that was retired, of which the seal was kept.
-    pub(super) fn find(dir: &Path, first: u64, key: &VerifyingKey) -> Result<Self, VerifyError> {
+    pub(super) fn find(from: &Reader<'_>, first: u64, key: &VerifyingKey) -> Result<Self, VerifyError> {
         let Some(before) = first.checked_sub(1).filter(|before| *before > 0) else {
             let position = Position::genesis(key.name());
             return Ok(Self { position, open: Default::default(), retired: None });
         };
-        let path = Paths::new(dir, before).seal;
+        let path = from.paths(before).seal;
         let wrong = |why: String| VerifyError::from(Broken::new(why).of(before, &path));
-        let seal = Seal::read(&path).map_err(|error| wrong(format!("it is no seal: {error}")))?;
+        let seal = from.seal(&path).map_err(|error| wrong(format!("it is no seal: {error}")))?;
         let Some(seal) = seal else {
             return Err(
                 broken(format!("{} missing, and with them the seal that the rest begins at", up_to(before))).into()
@@ -114,11 +114,14 @@ impl Amends {
     }
 
     /// Whether everything that is missing may be, by records below `signed`, the size of the last head.
-    pub(super) fn account(mut self, signed: u64, report: &mut Report, dir: &Path) -> Result<(), VerifyError> {
+    pub(super) fn account(mut self, signed: u64, report: &mut Report, from: &Reader<'_>) -> Result<(), VerifyError> {
         if let Some((segment, head)) = &self.retired {
             let why = match self.retired_by {
                 Some(seq) if seq < signed => None,
-                _ if *segment <= self.amended.retired => None,
+                _ if *segment <= self.amended.retired => {
+                    report.retired_by_keeper = true;
+                    None
+                }
                 Some(seq) => {
                     Some(format!("and record {seq}, by which they were retired, is not covered by a signed head"))
                 }
@@ -151,7 +154,7 @@ impl Amends {
                      left what is there",
                     gap.values, gap.name
                 );
-                let path = Paths::new(dir, segment).values;
+                let path = from.paths(segment).values;
                 return Err(Broken::new(why).of(segment, &path).at(gap.line, gap.seq).into());
             }
             report.erased += gap.values;
@@ -161,7 +164,7 @@ impl Amends {
 }
 
 /// Whether the segment `index` was retired while it was being looked at.
-pub(super) fn retired_meanwhile(dir: &Path, index: u64) -> Result<bool, LedgerError> {
-    let first = crate::segment::list(dir).map_err(LedgerError::io(dir))?.first().copied();
+pub(super) fn retired_meanwhile(from: &Reader<'_>, index: u64) -> Result<bool, LedgerError> {
+    let first = from.segments().map_err(LedgerError::io(from.0.place()))?.first().copied();
     Ok(first.is_some_and(|first| first > index))
 }

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use super::files::Reader;
 use crate::{
     VerifyingKey,
     chain::{Hash, Hashing},
@@ -29,14 +30,10 @@ pub(super) struct Heads<'a> {
 
 impl<'a> Heads<'a> {
     /// Opens the heads in `path`; none is an empty file. Those of a segment without a seal are `growing`.
-    pub(super) fn open(path: &Path, key: &'a VerifyingKey, growing: bool) -> io::Result<Self> {
-        let limit = match std::fs::metadata(path) {
-            Ok(metadata) if growing => Some(metadata.len()),
-            Ok(_) => None,
-            Err(_) => growing.then_some(0),
-        };
-        let lines = match Lines::open(path) {
-            Ok(lines) => Some(lines),
+    pub(super) fn open(from: &Reader<'_>, path: &Path, key: &'a VerifyingKey, growing: bool) -> io::Result<Self> {
+        let limit = if growing { Some(from.length(path)?.unwrap_or_default()) } else { None };
+        let lines = match from.open(path) {
+            Ok(source) => Some(Lines::of(source)),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
@@ -49,10 +46,10 @@ impl<'a> Heads<'a> {
     }
 
     /// The segment was sealed meanwhile: there are no more than are there now.
-    pub(super) fn sealed(&mut self, path: &Path) -> io::Result<()> {
+    pub(super) fn sealed(&mut self, from: &Reader<'_>, path: &Path) -> io::Result<()> {
         self.limit = None;
         if self.lines.is_none() {
-            self.lines = Some(Lines::open(path)?);
+            self.lines = Some(Lines::of(from.open(path)?));
         }
         Ok(())
     }

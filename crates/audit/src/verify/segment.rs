@@ -8,6 +8,7 @@ use super::{
     Broken, Progress, State, VerifyError,
     amended::Amendment,
     amends::{Gap, Wanting},
+    files::Reader,
     heads::Heads,
 };
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     record::{Component, kind},
     recovery::Previous,
     segment::{Complete, Extent, Paths, Seal},
-    stored,
     values::{self, Row, VERSION},
 };
 
@@ -41,25 +41,25 @@ struct Reading<'a> {
 
 pub(super) fn check(
     state: &mut State<'_>,
-    dir: &Path,
+    from: &Reader<'_>,
     index: u64,
     progress: &mut impl FnMut(Progress),
 ) -> Result<(), VerifyError> {
-    let paths = Paths::new(dir, index);
-    let mut seal = read_seal(&paths, index)?;
+    let paths = from.paths(index);
+    let mut seal = read_seal(from, &paths, index)?;
     let sealed = seal.is_some();
     // The heads before the lines: there are only ever more lines than those that a head covers.
-    let heads = Heads::open(&paths.heads, state.key, !sealed).map_err(LedgerError::io(&paths.heads))?;
+    let heads = Heads::open(from, &paths.heads, state.key, !sealed).map_err(LedgerError::io(&paths.heads))?;
     if sealed && !heads.are_there() {
         return Err(Broken::new("its heads are missing").of(index, &paths.heads).into());
     }
-    let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
-    let mut rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
+    let lines = from.open(&paths.lines).map(Lines::of).map_err(LedgerError::io(&paths.lines))?;
+    let mut rows = Rows::following(from.open(&paths.values)).map_err(LedgerError::io(&paths.values))?;
     let amendment = state.amends.amended.erased.get(&index).cloned();
     if let Some(amendment) = &amendment {
         rows.watch(amendment.rows);
     }
-    if !stored::exists(&paths.lines).map_err(LedgerError::io(dir))? {
+    if !from.exists(&paths.lines).map_err(LedgerError::io(&paths.lines))? {
         // Retired between the opening of one file and the next.
         return Err(Broken::new("its lines are missing").of(index, &paths.lines).into());
     }
@@ -67,13 +67,13 @@ pub(super) fn check(
     let mut reading = Reading { index, paths, sealed, lines, rows, heads, extent, gap: None, amendment };
     reading.lines(state, progress)?;
     if seal.is_none() {
-        seal = read_seal(&reading.paths, index)?;
+        seal = read_seal(from, &reading.paths, index)?;
         if seal.is_some() {
             // Sealed while it was read: what was written until then is read too.
             reading.sealed = true;
-            reading.heads.sealed(&reading.paths.heads).map_err(LedgerError::io(&reading.paths.heads))?;
+            reading.heads.sealed(from, &reading.paths.heads).map_err(LedgerError::io(&reading.paths.heads))?;
             reading.lines(state, progress)?;
-        } else if stored::exists(&Paths::new(dir, index + 1).lines).map_err(LedgerError::io(dir))? {
+        } else if from.exists(&from.paths(index + 1).lines).map_err(LedgerError::io(&reading.paths.lines))? {
             let seal = &reading.paths.seal;
             return Err(Broken::new("the seal is missing, and another segment follows").of(index, seal).into());
         }
@@ -88,8 +88,8 @@ pub(super) fn check(
     Ok(())
 }
 
-fn read_seal(paths: &Paths, index: u64) -> Result<Option<Seal>, Broken> {
-    Seal::read(&paths.seal).map_err(|error| Broken::new(format!("it is no seal: {error}")).of(index, &paths.seal))
+fn read_seal(from: &Reader<'_>, paths: &Paths, index: u64) -> Result<Option<Seal>, Broken> {
+    from.seal(&paths.seal).map_err(|error| Broken::new(format!("it is no seal: {error}")).of(index, &paths.seal))
 }
 
 impl Reading<'_> {
@@ -238,6 +238,7 @@ impl Reading<'_> {
                 Some(_) => return Err(format!("the companion value /{name} is not the one that was recorded")),
                 None if self.amendment.as_ref().is_some_and(|amendment| seq < amendment.before) => {
                     state.report.erased += 1;
+                    state.report.erased_by_keeper += 1;
                 }
                 None => {
                     let first = || Gap { line: self.extent.records, seq, name: format!("/{name}"), values: 0 };
