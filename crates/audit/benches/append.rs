@@ -5,38 +5,16 @@
 #[path = "../src/testing.rs"]
 mod testing;
 
+mod sample;
+
 use std::sync::Arc;
 
-use countersign_audit::{
-    CallDecided, Ledger, LedgerSettings,
-    record::{Body, Component, Digest, EntryMode, Mode, Revisions, Started, Subject, Timings},
-};
+use countersign_audit::{Ledger, LedgerSettings};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use model::{Decision, Delegation, Verdict, catalogue::IdentityMode};
-
-fn record(ledger: &Ledger, delegation: &Arc<Delegation>) -> CallDecided {
-    let id = format!("{}.0198c5b2-7d5e-7c30-9f3e-0a1b2c3d4e5f", ledger.id());
-    CallDecided {
-        subject: Subject::Question(Arc::new(testing::question(&id, Arc::clone(delegation)))),
-        decision: Decision { verdict: Verdict::Permit, code: None, reasons: Vec::new() },
-        refusal: None,
-        stage_reached: "record",
-        trace: None,
-        input_digest: Some(Digest::of(b"input")),
-        body: Body::Unseen,
-        revisions: Revisions::default(),
-        identity_mode: Some(IdentityMode::ServiceAccount),
-        charge: None,
-        entry: EntryMode::Delegated,
-        mode: Mode::Enforce,
-        timings: Timings::from([("decide", 80)]),
-    }
-}
 
 fn append(criterion: &mut Criterion) {
     let (Ok(runtime), Ok(dir)) = (tokio::runtime::Runtime::new(), tempfile::tempdir()) else { return };
-    let started = Started { component: Component::Sidecar, name: "bench".to_owned(), version: "0".to_owned() };
-    let settings = LedgerSettings::new(dir.path().join("ledger"), started);
+    let settings = LedgerSettings::new(dir.path().join("ledger"), sample::started());
     let tasks = net::Tasks::new();
     let Ok(ledger) = runtime.block_on(Ledger::open(settings, &tasks)) else { return };
     let delegation = Arc::new(testing::delegation());
@@ -48,7 +26,7 @@ fn append(criterion: &mut Criterion) {
                 runtime.block_on(async {
                     let calls: Vec<_> = (0..callers)
                         .map(|_| {
-                            let (ledger, record) = (ledger.clone(), record(&ledger, &delegation));
+                            let (ledger, record) = (ledger.clone(), sample::record(&ledger, &delegation));
                             tasks.spawn("caller", async move { ledger.decided(record).await.is_ok() })
                         })
                         .collect();

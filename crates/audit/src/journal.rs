@@ -4,8 +4,9 @@
 //! A batch is durable once its entry is. The segment's own files are synced before a head is signed, before a seal, and
 //! when a lap of the journal is full; after a crash [`restore`] gives them back what they lost.
 //!
-//! Laps alternate between the two halves of the file: the first entry of a lap, half written, spoils nothing of the lap
-//! before, whose last entry says where the durable lines end.
+//! Laps alternate between the two halves of the file. While one is written, the files are synced as far as the one before
+//! goes, beside the writer: so both may be needed after a crash, and a third is begun only once the first is not. The
+//! first entry of a lap, half written, spoils only what is needed no longer.
 
 use std::{
     fs::{File, OpenOptions},
@@ -66,8 +67,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The next entry begins another lap: everything before it lies synced in the segment's own files. A lap that holds
-    /// nothing goes on: one more would lie where the last that does is still needed.
+    /// The next entry begins another lap, where the lap before this one lies: everything of that has to lie synced in the
+    /// segment's own files. A lap that holds nothing goes on: one more would lie where the last that does is still needed.
     pub(crate) const fn next_lap(&mut self) {
         if self.holds_some() {
             self.begin(self.lap + 1);
@@ -78,7 +79,7 @@ impl Journal {
         (self.lap, self.entries, self.at) = (lap, 0, 0);
     }
 
-    /// Whether anything was written since the segment's own files were synced.
+    /// Whether this lap holds anything: something that was written since the segment's own files were last synced whole.
     pub(crate) const fn holds_some(&self) -> bool {
         self.entries > 0
     }
@@ -157,33 +158,42 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// The newest lap of a journal.
-struct Found {
-    lap: u64,
+/// A lap of a journal.
+struct Lap {
+    number: u64,
     bytes: Vec<u8>,
 }
 
-impl Found {
-    /// `None` where there is no journal, or nothing in it.
-    fn read(path: &Path) -> io::Result<Option<Self>> {
-        let whole = match std::fs::read(path) {
+impl Lap {
+    /// The newest lap of the journal in `path`, after the one before it where that is still there; none where there is no
+    /// journal, or nothing in it.
+    fn both(path: &Path) -> io::Result<Vec<Self>> {
+        let mut first = match std::fs::read(path) {
             Ok(whole) => whole,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let room = usize::try_from(LAP_BYTES).map_err(io::Error::other)?;
-        let (first, second) = whole.split_at(room.min(whole.len()));
-        let lap = |half: &[u8]| match Entry::read(half) {
-            Some((lap, 0, _)) => Some(Self { lap, bytes: half.to_vec() }),
+        let second = first.split_off(room.min(first.len()));
+        let lap = |half: Vec<u8>| match Entry::read(&half) {
+            Some((number, 0, _)) => Some(Self { number, bytes: half }),
             _ => None,
         };
-        Ok([lap(first), lap(second)].into_iter().flatten().max_by_key(|found| found.lap))
+        let mut laps: Vec<_> = [lap(first), lap(second)].into_iter().flatten().collect();
+        laps.sort_unstable_by_key(|lap| lap.number);
+        if let [older, newest] = laps.as_slice()
+            && older.number.checked_add(1) != Some(newest.number)
+        {
+            laps.remove(0);
+        }
+        Ok(laps)
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         let (mut rest, mut expected) = (self.bytes.as_slice(), 0);
         std::iter::from_fn(move || {
-            let (_, _, entry) = Entry::read(rest).filter(|(lap, place, _)| (*lap, *place) == (self.lap, expected))?;
+            let (_, _, entry) =
+                Entry::read(rest).filter(|(lap, place, _)| (*lap, *place) == (self.number, expected))?;
             expected += 1;
             rest = rest.get(usize::try_from(entry.bytes()).ok()?..)?;
             Some(entry)
@@ -194,7 +204,10 @@ impl Found {
 /// Gives the files of the segment `index` what the journal in `dir` holds of it and they lost, and syncs them. Where the
 /// durable lines end; `None` where the journal says nothing of that segment.
 pub(crate) fn restore(dir: &Path, index: u64, paths: &Paths) -> io::Result<Option<u64>> {
-    let Some(found) = Found::read(&dir.join(JOURNAL_FILE))? else { return Ok(None) };
+    let laps = Lap::both(&dir.join(JOURNAL_FILE))?;
+    if laps.is_empty() {
+        return Ok(None);
+    }
     let open = |path: &Path| OpenOptions::new().read(true).write(true).open(path);
     let (lines, values) = match (open(&paths.lines), open(&paths.values)) {
         (Ok(lines), Ok(values)) => (lines, values),
@@ -203,11 +216,14 @@ pub(crate) fn restore(dir: &Path, index: u64, paths: &Paths) -> io::Result<Optio
         (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     let (mut end, mut restored) = (None, 0);
-    for entry in found.entries().filter(|entry| entry.segment == index) {
-        // Lines before the first entry were synced: without them it follows nothing.
-        if end.is_none() && (lines.metadata()?.len() < entry.lines_at || values.metadata()?.len() < entry.values_at) {
-            return Ok(None);
+    let (mut line_bytes, mut value_bytes) = (lines.metadata()?.len(), values.metadata()?.len());
+    for entry in laps.iter().flat_map(Lap::entries).filter(|entry| entry.segment == index) {
+        // What is before an entry was synced, or another entry gave it back: without that it follows nothing.
+        if line_bytes < entry.lines_at || value_bytes < entry.values_at {
+            break;
         }
+        line_bytes = line_bytes.max(entry.lines_at + entry.lines.len() as u64);
+        value_bytes = value_bytes.max(entry.values_at + entry.values.len() as u64);
         restored += u64::from(give_back(&values, entry.values_at, entry.values)?);
         restored += u64::from(give_back(&lines, entry.lines_at, entry.lines)?);
         end = Some(entry.lines_at + entry.lines.len() as u64);
@@ -229,14 +245,14 @@ pub(crate) fn restore(dir: &Path, index: u64, paths: &Paths) -> io::Result<Optio
 /// Whether `bytes` were not at that place, where they are now.
 fn give_back(file: &File, at: u64, bytes: &[u8]) -> io::Result<bool> {
     let mut there = vec![0; bytes.len()];
-    match file.read_exact_at(&mut there, at) {
-        Ok(()) if there == bytes => return Ok(false),
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+    let lost = match file.read_exact_at(&mut there, at) {
+        Ok(()) => there != bytes,
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => true,
         Err(error) => return Err(error),
-    }
+    };
+    // Also where it can be read: after a sync that failed, memory has it, and nobody writes it to the disk any more.
     file.write_all_at(bytes, at)?;
-    Ok(true)
+    Ok(lost)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Writing: [`Ledger`] takes the typed records of [`record`]. Reading: [`query`], [`decisions`], [`tail`], [`mod@line`],
 //! [`rebuild`] and [`verify`] need the directory alone, no running process.
 
+mod beside;
 mod canonical;
 mod chain;
 pub mod config;

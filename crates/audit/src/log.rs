@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
 use crate::{
     Head, LedgerError, LedgerSettings, VerifyingKey,
+    beside::{self, Beside},
     canonical::Unrecordable,
     erasure::{Erased, Erasure, ErasureError},
     files,
@@ -79,6 +80,8 @@ pub(crate) struct Pen(Weak<Inner>);
 pub(crate) struct Shared {
     /// Since when the writer is at one piece of work; `None` while it waits for some.
     pub(crate) working: Mutex<Option<Instant>>,
+    /// The same of the thread beside it.
+    pub(crate) beside: Mutex<Option<Instant>>,
     pub(crate) healthy: AtomicBool,
     pub(crate) records: AtomicU64,
     pub(crate) commits: AtomicU64,
@@ -187,8 +190,10 @@ impl Ledger {
         let (queue, told) = (settings.queue.max(1), Arc::clone(&shared));
         let (interval, compress_after) = (settings.keeper_interval, settings.compress_after);
         let retention = settings.retention;
-        // Dropping the task's handle lets it run on.
-        drop(tasks.spawn_blocking("ledger writer", move || match begin(settings, told) {
+        let (beside, worker) = beside::pair(Arc::clone(&told), settings.fsync_observer.clone());
+        // Dropping a task's handle lets it run on. This one ends with the writer, which waits for what it asked of it.
+        drop(tasks.spawn_blocking("ledger syncs", move || worker.run()));
+        drop(tasks.spawn_blocking("ledger writer", move || match begin(settings, told, beside) {
             Ok((mut writer, lock, id, dir, signer)) => {
                 let lock = Arc::new(lock);
                 let key = writer.verifying_key();
@@ -333,8 +338,11 @@ impl Ledger {
 
     /// Whether the disk has not answered for longer than anybody waits for it.
     fn hangs(&self) -> bool {
-        let working = *self.inner.shared.working.lock().unwrap_or_else(PoisonError::into_inner);
-        working.is_some_and(|since| net::clock::monotonic().saturating_duration_since(since) > PATIENCE)
+        let shared = &self.inner.shared;
+        [&shared.working, &shared.beside].into_iter().any(|since| {
+            let since = *since.lock().unwrap_or_else(PoisonError::into_inner);
+            since.is_some_and(|since| net::clock::monotonic().saturating_duration_since(since) > PATIENCE)
+        })
     }
 
     /// The newest head that was signed, as it lies on disk; `None` before the first.
@@ -438,7 +446,7 @@ impl Pen {
 type Begun = (Writer, File, String, std::path::PathBuf, Ed25519KeyPair);
 
 /// Everything that opening does, on the writer's thread because it blocks.
-fn begin(settings: LedgerSettings, shared: Arc<Shared>) -> Result<Begun, LedgerError> {
+fn begin(settings: LedgerSettings, shared: Arc<Shared>, beside: Beside) -> Result<Begun, LedgerError> {
     let dir = settings.dir.clone();
     files::create_directory(&dir)?;
     files::require_private(&dir, 0o700)?;
@@ -451,7 +459,7 @@ fn begin(settings: LedgerSettings, shared: Arc<Shared>) -> Result<Begun, LedgerE
     let home = Home { dir: dir.clone(), origin: about.origin, key };
     let recovered = recovery::recover(&home)?;
     let reserve = dir.join(RESERVE_FILE);
-    let writer = Writer::begin(home, settings, &about.id, recovered, reserve, shared)?;
+    let writer = Writer::begin(home, settings, &about.id, recovered, reserve, shared, beside)?;
     Ok((writer, lock, about.id, dir, signer))
 }
 

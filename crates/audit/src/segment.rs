@@ -6,6 +6,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    beside::{Beside, Heading, Job},
     canonical,
     chain::{self, Frontier, Hash, WrittenFrontier, sha256},
     config::FsyncObserver,
@@ -305,6 +307,7 @@ impl OpenSegment {
         &mut self,
         batch: Batch,
         journal: &mut Journal,
+        beside: &mut Beside,
         observer: Option<&FsyncObserver>,
     ) -> io::Result<()> {
         // A write to a file that nobody can find any more succeeds, and records nothing.
@@ -319,20 +322,21 @@ impl OpenSegment {
         };
         if !Journal::takes(&entry) {
             // Rows first, so that no durable line lacks its values. The journal only says where the lines end now.
+            beside.settle()?;
             self.sync(observer)?;
             journal.next_lap();
-            self.values.file.write_all(entry.values)?;
+            self.values.write(entry.values)?;
             sync(&self.values.file, observer)?;
-            self.lines.file.write_all(entry.lines)?;
+            self.lines.write(entry.lines)?;
             sync(&self.lines.file, observer)?;
             (entry.lines_at, entry.lines) = (batch.extent.line_bytes, &[]);
             (entry.values_at, entry.values) = (batch.extent.value_bytes, &[]);
         } else {
             if !journal.has_room(&entry) {
-                self.checkpoint(journal, observer)?;
+                self.hand_over(journal, beside, None)?;
             }
-            self.values.file.write_all(entry.values)?;
-            self.lines.file.write_all(entry.lines)?;
+            self.values.write(entry.values)?;
+            self.lines.write(entry.lines)?;
         }
         journal.append(&entry, observer)?;
         self.position = batch.position;
@@ -356,8 +360,29 @@ impl OpenSegment {
         Entry { segment: self.index, lines_at: line_bytes, lines: &[], values_at: value_bytes, values: &[] }
     }
 
-    /// Makes the segment's own files durable as far as they were written, where that is not done yet.
-    pub(crate) fn checkpoint(&self, journal: &mut Journal, observer: Option<&FsyncObserver>) -> io::Result<()> {
+    /// Has the segment's own files made durable beside the writer, as far as they were written, and a head signed where
+    /// one is to be; the journal goes on in another lap. Waits for what was handed over before: until that is done, that
+    /// lap is where the files may have to be given back from.
+    pub(crate) fn hand_over(
+        &self,
+        journal: &mut Journal,
+        beside: &mut Beside,
+        head: Option<Heading>,
+    ) -> io::Result<()> {
+        beside.settle()?;
+        beside.begin(Job { values: Arc::clone(&self.values.file), lines: Arc::clone(&self.lines.file), head })?;
+        journal.next_lap();
+        Ok(())
+    }
+
+    /// Makes the segment's own files durable here and now, as far as they were written and that is not done yet.
+    pub(crate) fn checkpoint(
+        &self,
+        journal: &mut Journal,
+        beside: &mut Beside,
+        observer: Option<&FsyncObserver>,
+    ) -> io::Result<()> {
+        beside.settle()?;
         if journal.holds_some() {
             self.sync(observer)?;
             journal.next_lap();
@@ -373,7 +398,7 @@ impl OpenSegment {
 
 /// A file that is written, and which one it was when it was made.
 struct Kept {
-    file: File,
+    file: Arc<File>,
     identity: Identity,
 }
 
@@ -381,7 +406,11 @@ impl Kept {
     fn create(path: &Path) -> io::Result<Self> {
         let file = files::create_new(path)?;
         let identity = Identity::of(&file.metadata()?);
-        Ok(Self { file, identity })
+        Ok(Self { file: Arc::new(file), identity })
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        (&*self.file).write_all(bytes)
     }
 }
 
@@ -411,6 +440,7 @@ fn elapsed(since: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beside;
 
     /// What is left of a file when the power fails after the first half of a change.
     fn torn(before: &[u8], after: &[u8]) -> Vec<u8> {
@@ -429,19 +459,20 @@ mod tests {
         let key = crate::keys::load_or_create(&dir.path().join("key")).unwrap();
         let home = Home { dir: dir.path().to_owned(), origin: "test".to_owned(), key };
         let mut journal = Journal::open(dir.path()).unwrap();
+        let (mut beside, _worker) = beside::pair(Arc::default(), None);
         let now = net::clock::monotonic();
         let mut segment = OpenSegment::create(&home, 1, Position::genesis("test"), now).unwrap();
         let file = dir.path().join(crate::journal::JOURNAL_FILE);
         for bytes in [10, 10, 8 * 1024 * 1024, 10] {
             // As before a head: what is said of the end so far lies in the lap before.
-            segment.checkpoint(&mut journal, None).unwrap();
+            segment.checkpoint(&mut journal, &mut beside, None).unwrap();
             let (before, end) = (fs::read(&file).unwrap(), segment.extent.line_bytes);
             let mut batch = segment.batch();
             batch.lines = vec![b'x'; bytes];
             batch.values = vec![b'y'; bytes];
             batch.extent.line_bytes += bytes as u64;
             batch.extent.value_bytes += bytes as u64;
-            segment.commit(batch, &mut journal, None).unwrap();
+            segment.commit(batch, &mut journal, &mut beside, None).unwrap();
             let durable = || crate::journal::restore(dir.path(), 1, &segment.paths).unwrap();
             assert_eq!(durable(), Some(segment.extent.line_bytes));
             if end > 0 {

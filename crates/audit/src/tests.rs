@@ -9,6 +9,7 @@ mod export;
 mod large;
 mod long;
 mod lossless;
+mod power;
 mod retention;
 mod shipping;
 mod tamper;

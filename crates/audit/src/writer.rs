@@ -1,7 +1,7 @@
 //! The writer's thread: group commit, heads, seals, and what happens when the disk fails.
 //!
-//! One thread owns every file. It takes all that waits, makes it durable with one fsync of the journal, and answers
-//! all at once.
+//! One thread writes every file. It takes all that waits, makes it durable with one fsync of the journal, and answers
+//! all at once. What else has to be synced now and then is left to the thread [beside](crate::beside) it.
 
 mod gather;
 pub(crate) mod outage;
@@ -25,6 +25,7 @@ use self::{
 };
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
+    beside::{Beside, Heading},
     canonical::Unrecordable,
     journal::Journal,
     log::Shared,
@@ -78,11 +79,12 @@ struct Waiting {
 }
 
 pub(crate) struct Writer {
-    home: Home,
+    home: Arc<Home>,
     settings: LedgerSettings,
     shared: Arc<Shared>,
     reserve: PathBuf,
     journal: Journal,
+    beside: Beside,
     /// The end of the durable lines.
     position: Position,
     next_index: u64,
@@ -108,6 +110,7 @@ impl Writer {
         recovered: Recovered,
         reserve: PathBuf,
         shared: Arc<Shared>,
+        beside: Beside,
     ) -> Result<Self, LedgerError> {
         let journal = Journal::open(&home.dir).map_err(LedgerError::io(&home.dir))?;
         let mut drafts = vec![Append::event(record::started(&settings.started, id, &recovered.previous)?)];
@@ -115,11 +118,12 @@ impl Writer {
             drafts.push(Append::end(record::settled_unknown(id)?, id.clone()));
         }
         let mut writer = Self {
-            home,
+            home: Arc::new(home),
             settings,
             shared,
             reserve,
             journal,
+            beside,
             position: recovered.position,
             next_index: recovered.next_index,
             segment: None,
@@ -149,7 +153,8 @@ impl Writer {
         loop {
             let due = self.due();
             let Ok(Gathered { waiting, order, .. }) = self.gathering.next(inbox, due) else {
-                self.sign_due_head();
+                // Nothing goes on beside after this.
+                self.sign();
                 return;
             };
             self.working(true);
@@ -178,9 +183,10 @@ impl Writer {
         *self.shared.working.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// When a head, a retry or a seal is due.
+    /// When a head, a retry or a seal is due. A head waits for what goes on beside.
     fn due(&self) -> Option<Instant> {
-        [self.head_due, self.retry_at, self.seal_due()].into_iter().flatten().min()
+        let head = self.beside.look_at().or(self.head_due);
+        [head, self.retry_at, self.seal_due()].into_iter().flatten().min()
     }
 
     /// What is due by the clock: a head, a seal, or another try after a failure.
@@ -194,23 +200,39 @@ impl Writer {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry();
         }
-        if self.head_due.is_some_and(|at| at <= now) {
-            self.sign_due_head();
+        let signs = match self.beside.is_busy() {
+            Ok(false) if self.head_due.is_some_and(|at| at <= now) => self.sign_beside(),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = signs {
+            self.fail(&error);
         }
     }
 
-    fn sign_due_head(&mut self) {
-        if self.head_due.take().is_none() {
-            return;
-        }
-        let Some(segment) = &self.segment else { return };
-        // No head speaks of lines that are not in their own file for good.
-        let signed = segment
-            .checkpoint(&mut self.journal, self.settings.fsync_observer.as_ref())
-            .and_then(|()| self.home.sign_head(segment.index, &segment.position));
+    /// Has a head over everything so far signed beside.
+    fn sign_beside(&mut self) -> io::Result<()> {
+        self.head_due = None;
+        let Some(segment) = &self.segment else { return Ok(()) };
+        let (home, position) = (Arc::clone(&self.home), segment.position.clone());
+        let heading = Heading { home, segment: segment.index, position };
+        segment.hand_over(&mut self.journal, &mut self.beside, Some(heading))
+    }
+
+    /// Returns once a head is signed over everything so far, and nothing goes on beside.
+    fn sign(&mut self) {
+        let signed = self.sign_here();
         if let Err(error) = signed {
             self.fail(&error);
         }
+    }
+
+    fn sign_here(&mut self) -> io::Result<()> {
+        self.beside.settle()?;
+        let due = self.head_due.take().is_some();
+        let Some(segment) = self.segment.as_ref().filter(|_| due) else { return Ok(()) };
+        segment.checkpoint(&mut self.journal, &mut self.beside, self.settings.fsync_observer.as_ref())?;
+        self.home.sign_head(segment.index, &segment.position).map(drop)
     }
 
     /// Makes all of `waiting` durable and answers each; where that fails all are refused but ends of calls, which are
@@ -261,7 +283,8 @@ impl Writer {
             outcomes.push(self.stage(append, now, &mut batch).map_err(LedgerError::from));
         }
         let records = batch.extent.records - segment.extent.records;
-        let result = segment.commit(batch, &mut self.journal, self.settings.fsync_observer.as_ref());
+        let observer = self.settings.fsync_observer.as_ref();
+        let result = segment.commit(batch, &mut self.journal, &mut self.beside, observer);
         self.position = segment.position.clone();
         self.segment = Some(segment);
         result?;
@@ -314,7 +337,7 @@ impl Writer {
     }
 
     fn sign_now(&mut self) -> Result<(), LedgerError> {
-        self.sign_due_head();
+        self.sign();
         self.outcome()
     }
 
@@ -331,8 +354,9 @@ impl Writer {
     /// there.
     fn forget(&mut self) -> io::Result<()> {
         let observer = self.settings.fsync_observer.as_ref();
+        self.beside.settle()?;
         if let Some(segment) = &self.segment {
-            segment.checkpoint(&mut self.journal, observer)?;
+            segment.checkpoint(&mut self.journal, &mut self.beside, observer)?;
         }
         self.journal.wipe()?;
         match &self.segment {
@@ -351,7 +375,7 @@ impl Writer {
 
     fn seal(&mut self) -> io::Result<()> {
         let Some(segment) = &self.segment else { return Ok(()) };
-        segment.checkpoint(&mut self.journal, self.settings.fsync_observer.as_ref())?;
+        segment.checkpoint(&mut self.journal, &mut self.beside, self.settings.fsync_observer.as_ref())?;
         self.home.seal(segment.index, &segment.extent, &segment.position, &self.open)?;
         self.segment = None;
         self.head_due = None;

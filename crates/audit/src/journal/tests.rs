@@ -139,3 +139,91 @@ fn a_journal_that_was_taken_away_is_no_place_to_write() {
     fs::write(desk.file(), "").unwrap();
     assert!(journal.append(&entry(0, "one\n", 0, ""), None).is_err());
 }
+
+/// A lap's entries one behind the other, as the segment's files have them.
+#[derive(Default)]
+struct Written {
+    lines: String,
+    values: String,
+}
+
+impl Written {
+    fn append(&mut self, journal: &mut Journal, line: &str) {
+        let row = format!("{}\n", self.values.len());
+        journal.append(&entry(self.lines.len() as u64, line, self.values.len() as u64, &row), None).unwrap();
+        self.lines.push_str(line);
+        self.values.push_str(&row);
+    }
+}
+
+#[test]
+fn two_laps_that_the_files_lack_are_given_back() {
+    let (desk, mut written) = (Desk::new(), Written::default());
+    let mut journal = desk.journal();
+    let mut synced = (0, 0);
+    for (lap, lines) in [&["one\n", "two\n"][..], &["three\n", "four\n", "five\n"], &["six\n"]].into_iter().enumerate()
+    {
+        if lap > 0 {
+            journal.next_lap();
+        }
+        for line in lines {
+            written.append(&mut journal, line);
+        }
+        if lap == 0 {
+            synced = (written.lines.len(), written.values.len());
+        }
+    }
+    let zeros = |text: &str, from: usize, length: usize| format!("{}{}", &text[..from], "\0".repeat(length));
+    let left = [
+        (written.lines[..synced.0].to_owned(), written.values[..synced.1].to_owned()),
+        (zeros(&written.lines, synced.0, 1), zeros(&written.values, synced.1, 5)),
+        (zeros(&written.lines, synced.0, written.lines.len() - synced.0), written.values.clone()),
+        (written.lines.clone(), written.values[..synced.1].to_owned()),
+    ];
+    for (lines, values) in left {
+        fs::write(&desk.paths.lines, &lines).unwrap();
+        fs::write(&desk.paths.values, &values).unwrap();
+        assert_eq!(desk.restore(), Some(written.lines.len() as u64), "{lines:?} {values:?}");
+        desk.holds(&written.lines, &written.values);
+    }
+    // Without what was synced before both there is nothing to follow.
+    fs::write(&desk.paths.lines, &written.lines[..synced.0 - 1]).unwrap();
+    assert_eq!(desk.restore(), None);
+}
+
+#[test]
+fn the_first_entry_of_a_third_lap_torn_at_any_byte_takes_nothing_of_the_two_before() {
+    let (desk, mut written) = (Desk::new(), Written::default());
+    let mut journal = desk.journal();
+    for line in ["a first one\n", "a second one\n", "a third one\n"] {
+        written.append(&mut journal, line);
+    }
+    let synced = (written.lines.len(), written.values.len());
+    journal.next_lap();
+    for line in ["four\n", "five\n"] {
+        written.append(&mut journal, line);
+    }
+    let (before, acknowledged) = (fs::read(desk.file()).unwrap(), written.lines.len() as u64);
+    // Only once the first lap is synced.
+    journal.next_lap();
+    written
+        .append(&mut journal, "six, which is longer than any of the entries of the lap that it takes the place of\n");
+    let after = fs::read(desk.file()).unwrap();
+    assert!(before != after && before.len() == after.len());
+    let differs: Vec<usize> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
+    for cut in 0..differs.len() {
+        for torn in [&differs[cut..], &differs[..cut]] {
+            let mut file = after.clone();
+            for at in torn {
+                file[*at] = before[*at];
+            }
+            fs::write(desk.file(), &file).unwrap();
+            fs::write(&desk.paths.lines, &written.lines[..synced.0]).unwrap();
+            fs::write(&desk.paths.values, &written.values[..synced.1]).unwrap();
+            let expected = if torn.is_empty() { written.lines.len() as u64 } else { acknowledged };
+            assert_eq!(desk.restore(), Some(expected), "torn at {cut}");
+            let lines = fs::read_to_string(&desk.paths.lines).unwrap();
+            assert_eq!(lines, written.lines[..usize::try_from(expected).unwrap()]);
+        }
+    }
+}

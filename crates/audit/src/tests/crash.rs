@@ -304,7 +304,7 @@ async fn only_so_many_ends_of_calls_are_kept() {
 
 /// What a power failure leaves of files that were not synced: the bytes that were synced, and of the rest whatever
 /// the disk had come to.
-fn lose_power(dir: &Path, from: [u64; 2], seed: u64) {
+pub(super) fn lose_power(dir: &Path, from: [u64; 2], seed: u64) {
     for (file, from) in ["ledger/00000001.jsonl", "ledger/00000001.values"].into_iter().zip(from) {
         let path = dir.join(file);
         let mut bytes = fs::read(&path).unwrap();

@@ -94,6 +94,10 @@ impl Writer {
 
     /// Cuts the failed segment back to what was acknowledged, reads it again, and seals it.
     fn mend(&mut self) -> Result<(), LedgerError> {
+        // What goes on beside is about files that are mended here; how it ended no longer matters.
+        if let Err(error) = self.beside.settle() {
+            tracing::warn!(%error, "the files of the failed segment could not be synced");
+        }
         let Some(broken) = &self.broken else { return Ok(()) };
         let paths = &broken.paths;
         let (extent, position) = (&broken.extent, &broken.position);
@@ -132,6 +136,9 @@ impl Writer {
                     self.give_up_reserve(attempt, &error);
                 }
             }
+        }
+        if let Err(error) = self.beside.settle() {
+            tracing::warn!(%error, "the last thing that went on beside the writer failed");
         }
         tracing::error!("the ledger was not closed cleanly; the next start mends it");
     }
