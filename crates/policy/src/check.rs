@@ -5,9 +5,12 @@ mod answers;
 mod builtins;
 mod graph;
 mod growth;
+mod lint;
+mod meaning;
 mod modules;
 mod names;
 mod reads;
+mod shape;
 mod text;
 mod walk;
 
@@ -22,11 +25,11 @@ use self::{
     reads::Known,
 };
 use crate::{
-    LoadError, Problem, Source,
+    LoadError, Problem, Severity, Source,
     bundle::File,
     dispatch::{self, Package},
     library,
-    roots::{Answer, Owner, Path, dotted, problem},
+    roots::{Answer, Owner, Path, UNCODED, dotted, problem},
 };
 
 /// Policies that passed: an engine that holds them, and the packages that answer.
@@ -39,20 +42,17 @@ pub(crate) struct Checked {
     pub(crate) reads: BTreeMap<String, Part>,
 }
 
-/// The most problems that are reported at once.
+/// The codes of what makes it unwise to go from rule to rule, and into each.
+const RECURSION: &str = "recursion";
+const NESTING: &str = "nesting";
+
+/// The most problems that keep policies from being loaded that are reported at once.
 const MAX_PROBLEMS: usize = 50;
 
 /// Checks `sources` against each other, the library and the catalogue, where there is one to check against.
 pub(crate) fn sources(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Checked, LoadError> {
-    let owners = owners(sources)?;
-    for (source, owner) in sources.iter().zip(&owners) {
-        bindings(source, owner, catalogue)?;
-        confined(source, owner)?;
-    }
-    let mut files: Vec<(Owner, File)> = library::files().into_iter().map(|file| (Owner::Library, file)).collect();
-    for (source, owner) in sources.iter().zip(&owners) {
-        files.extend(source.policies.iter().map(|file| (owner.clone(), file.clone())));
-    }
+    let owners = fitting(sources, catalogue)?;
+    let files = files(sources, &owners);
     let (mut engine, modules) = modules::parse(&files)?;
     let (answers, reads) = rules(&modules, sources)?;
     let (packages, generated) = dispatch::generate(answers);
@@ -68,12 +68,72 @@ pub(crate) fn sources(sources: &[Source], catalogue: Option<&Catalogue>) -> Resu
     Ok(Checked { engine, packages, modules, reads })
 }
 
-/// Checks `sources` and keeps nothing of them.
+/// Everything that is wrong with `sources`, in the order of the places: what keeps them from being loaded, and what would
+/// load and not do what it says. Names of actions, parameters and facts are checked where there is a catalogue.
 ///
 /// # Errors
-/// Where they would not load.
-pub fn look(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<(), LoadError> {
-    self::sources(sources, catalogue).map(drop)
+/// Where the sources do not fit together or the catalogue, and no place in a policy can be named.
+pub fn check(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Vec<Problem>, LoadError> {
+    let owners = fitting(sources, catalogue)?;
+    let mut problems = Vec::new();
+    for (source, owner) in sources.iter().zip(&owners) {
+        for file in &source.tests {
+            listed(tests_in(owner, file), &mut problems)?;
+        }
+    }
+    if let Some((_, modules)) = listed(modules::parse(&files(sources, &owners)), &mut problems)? {
+        let rules = Rules::of(&modules, &mut problems);
+        let looked = Looked::at(&modules, &rules, sources, &mut problems);
+        // What follows goes from rule to rule, and into each.
+        if !problems.iter().any(|problem| matches!(problem.code, RECURSION | NESTING)) {
+            if problems.is_empty() {
+                growth(&modules, &rules, sources, &mut problems);
+            }
+            meaning::check(&modules, &rules, &looked, sources, catalogue, &mut problems);
+        }
+    }
+    if problems.iter().all(|problem| problem.severity == Severity::Warning) {
+        let prepared = |checked: Checked| crate::engine::prepared(checked.engine, crate::Bounds::default().budget);
+        match self::sources(sources, catalogue).and_then(prepared) {
+            // What only the engine finds, it finds at a place too.
+            Err(LoadError::Engine(error)) if error.contains("--> ") => problems.push(modules::unparsed("", &error)),
+            other => drop(listed(other, &mut problems)?),
+        }
+    }
+    problems.sort();
+    problems.dedup();
+    Ok(problems)
+}
+
+/// What `found` holds, or what is wrong at places of policies added to `problems`.
+fn listed<T>(found: Result<T, LoadError>, problems: &mut Vec<Problem>) -> Result<Option<T>, LoadError> {
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(LoadError::Policy(found)) => {
+            problems.extend(found);
+            Ok(None)
+        }
+        Err(other) => Err(other),
+    }
+}
+
+/// The owners of `sources`, which fit together and the catalogue.
+fn fitting(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Vec<Owner>, LoadError> {
+    let owners = owners(sources)?;
+    for (source, owner) in sources.iter().zip(&owners) {
+        bindings(source, owner, catalogue)?;
+        confined(source, owner)?;
+    }
+    Ok(owners)
+}
+
+/// Every Rego file with its owner, the library's first.
+fn files(sources: &[Source], owners: &[Owner]) -> Vec<(Owner, File)> {
+    let mut files: Vec<(Owner, File)> = library::files().into_iter().map(|file| (Owner::Library, file)).collect();
+    for (source, owner) in sources.iter().zip(owners) {
+        files.extend(source.policies.iter().map(|file| (owner.clone(), file.clone())));
+    }
+    files
 }
 
 /// Parses `file` as a module of `owner` or its tests, and gives the paths of its `test_` rules.
@@ -134,43 +194,71 @@ fn confined(source: &Source, owner: &Owner) -> Result<(), LoadError> {
 /// The packages that answer, with the sets they declare.
 type Declared = Vec<(Owner, Path, BTreeSet<Answer>)>;
 
+/// What was seen of every rule on the way.
+struct Looked<'a> {
+    nodes: BTreeMap<&'a Path, Node<'a>>,
+    known: Known<'a>,
+}
+
+impl<'a> Looked<'a> {
+    /// Checks every rule by itself, and who evaluates whom.
+    fn at(modules: &'a [Module], rules: &'a Rules<'a>, sources: &'a [Source], problems: &mut Vec<Problem>) -> Self {
+        for module in modules {
+            if !module.package.starts_with(&module.owner.root()) {
+                problems.push(module.out_of_place(&module.owner.root()));
+            }
+        }
+        data_meets_no_rule(rules, sources, problems);
+        let mut looked = Self { nodes: BTreeMap::new(), known: Known::default() };
+        for module in modules {
+            let resolver = coded("name", problems, |problems| Resolver::of(module, rules, sources, problems));
+            for rule in &module.rules {
+                coded("answer", problems, |problems| answers::check(module, rule, problems));
+                let (targets, nesting) = coded("name", problems, |problems| resolver.check(rule, problems));
+                let key = rules.key(&rule.path);
+                looked.known.add(key, module, rule, &targets, |found| resolver.function(found));
+                let node = looked.nodes.entry(key).or_default();
+                node.uses.extend(targets);
+                node.nesting = node.nesting.max(nesting);
+            }
+        }
+        graph::check(&looked.nodes, rules, problems);
+        looked
+    }
+}
+
 /// Checks every rule and gives the packages with the sets they declare, the library's aside, and what they read.
 fn rules(modules: &[Module], sources: &[Source]) -> Result<(Declared, BTreeMap<String, Part>), LoadError> {
     let mut problems = Vec::new();
-    for module in modules {
-        if !module.package.starts_with(&module.owner.root()) {
-            problems.push(module.out_of_place(&module.owner.root()));
-        }
-    }
     let rules = Rules::of(modules, &mut problems);
-    data_meets_no_rule(&rules, sources, &mut problems);
-    let mut nodes: BTreeMap<&Path, Node<'_>> = BTreeMap::new();
-    let mut known = Known::default();
-    for module in modules {
-        let resolver = Resolver::of(module, &rules, sources, &mut problems);
-        for rule in &module.rules {
-            answers::check(module, rule, &mut problems);
-            let (targets, nesting) = resolver.check(rule, &mut problems);
-            let key = rules.key(&rule.path);
-            known.add(key, module, rule, &targets, |found| resolver.function(found));
-            let node = nodes.entry(key).or_default();
-            node.uses.extend(targets);
-            node.nesting = node.nesting.max(nesting);
-        }
-    }
-    graph::check(&nodes, &rules, &mut problems);
+    let looked = Looked::at(modules, &rules, sources, &mut problems);
     if problems.is_empty() {
-        growth::check(modules, &rules, sources, &mut problems);
+        growth(modules, &rules, sources, &mut problems);
     }
     if problems.is_empty() {
         let declared = declared(modules);
-        let reads = declared.iter().map(|(_, package, _)| (dotted(package), known.of_package(package))).collect();
+        let reads =
+            declared.iter().map(|(_, package, _)| (dotted(package), looked.known.of_package(package))).collect();
         return Ok((declared, reads));
     }
     problems.sort();
     problems.dedup();
     problems.truncate(MAX_PROBLEMS);
     Err(LoadError::Policy(problems))
+}
+
+fn growth(modules: &[Module], rules: &Rules<'_>, sources: &[Source], problems: &mut Vec<Problem>) {
+    coded("growth", problems, |problems| growth::check(modules, rules, sources, problems));
+}
+
+/// Runs `check`, and gives the problems it adds their code, where it did not.
+fn coded<T>(code: &'static str, problems: &mut Vec<Problem>, check: impl FnOnce(&mut Vec<Problem>) -> T) -> T {
+    let before = problems.len();
+    let value = check(problems);
+    for problem in problems.iter_mut().skip(before).filter(|problem| problem.code == UNCODED) {
+        problem.code = code;
+    }
+    value
 }
 
 fn data_meets_no_rule(rules: &Rules<'_>, sources: &[Source], problems: &mut Vec<Problem>) {
@@ -184,11 +272,10 @@ fn data_meets_no_rule(rules: &Rules<'_>, sources: &[Source], problems: &mut Vec<
             });
             if meets {
                 let hint = "give one of them another name".to_owned();
-                problems.push(problem(
-                    rule.span,
-                    format!("the data document {} has the rule's name too", data.path),
-                    hint,
-                ));
+                problems.push(
+                    problem(rule.span, format!("the data document {} has the rule's name too", data.path), hint)
+                        .coded("data"),
+                );
             }
         }
     }

@@ -29,9 +29,9 @@ mod steering;
 mod fixture;
 
 pub use bundle::Source;
-pub use check::look as check;
+pub use check::check;
 pub use config::PolicySource;
 pub use coverage::{Explainer, RuleTrace, explained};
 pub use engine::{Bounds, Engine, Written};
-pub use error::{LoadError, Problem};
+pub use error::{End, LoadError, Problem, Severity};
 pub use steering::{Ruling, Steering};

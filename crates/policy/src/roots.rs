@@ -2,10 +2,15 @@
 
 use regorus::unstable::Span;
 
+use crate::{Problem, Severity, error::End};
+
 /// The package of the library, which the binary brings.
 pub(crate) const LIBRARY: [&str; 2] = ["countersign", "lib"];
 /// The name of the platform team's source.
 pub(crate) const ORG: &str = "org";
+
+/// The code of a problem before the check that found it has said its own.
+pub(crate) const UNCODED: &str = "policy";
 
 /// A path of names, without the leading `data`.
 pub(crate) type Path = Vec<String>;
@@ -118,12 +123,27 @@ pub(crate) fn dotted(path: &[String]) -> String {
 }
 
 /// The problem `message` at `span`.
-pub(crate) fn problem(span: &Span, message: impl Into<String>, hint: impl Into<Option<String>>) -> crate::Problem {
-    crate::Problem {
+pub(crate) fn problem(span: &Span, message: impl Into<String>, hint: impl Into<Option<String>>) -> Problem {
+    let text = span.source.get_contents();
+    let (line, column) = place(text, span.start);
+    let end = place(text, span.end.max(span.start));
+    Problem {
         file: span.source.get_path().clone(),
-        line: span.line,
-        column: span.col,
+        line,
+        column,
+        end: End { line: end.0, column: end.1 },
+        severity: Severity::Error,
+        code: UNCODED,
         message: message.into(),
         hint: hint.into(),
     }
+}
+
+/// Line and column of the byte at `offset`. The engine's own columns count bytes.
+fn place(text: &str, offset: u32) -> (u32, u32) {
+    let before = usize::try_from(offset).ok().and_then(|offset| text.get(..offset)).unwrap_or(text);
+    let (above, line) = before.rsplit_once('\n').unwrap_or(("", before));
+    let lines = if before.contains('\n') { above.matches('\n').count() + 2 } else { 1 };
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    (number(lines), number(line.chars().count() + 1))
 }

@@ -7,6 +7,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use model::nearest::nearest;
 use serde::de::DeserializeOwned;
 
 use super::reading::Reading;
@@ -16,7 +17,7 @@ use crate::environment::Environment;
 const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// A configuration as written, and where it was written.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Document<T> {
     /// The file.
     pub(crate) path: PathBuf,
@@ -120,25 +121,10 @@ impl<T: DeserializeOwned> Document<T> {
 }
 
 fn unknown_key(key: &str, known: &[&str]) -> String {
-    match known.iter().min_by_key(|candidate| distance(key, candidate)) {
-        Some(near) if distance(key, near) <= 2 => format!("unknown key `{key}`; did you mean `{near}`?"),
-        _ => format!("unknown key `{key}`; here may stand: {}", known.join(", ")),
+    match nearest(key, known.iter().copied()) {
+        Some(near) => format!("unknown key `{key}`; did you mean `{near}`?"),
+        None => format!("unknown key `{key}`; here may stand: {}", known.join(", ")),
     }
-}
-
-/// The number of single-character changes between two short words.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for ((right, diagonal), above) in b.iter().zip(&row).zip(row.iter().skip(1)) {
-            let before = next.last().copied().unwrap_or_default();
-            next.push((diagonal + usize::from(left != *right)).min(above + 1).min(before + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// The parser's message without the place, which stands in front of it.

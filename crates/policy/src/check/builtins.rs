@@ -117,7 +117,8 @@ fn rule(name: &str) -> Option<Rule> {
 
 /// Reports what is wrong with the call of the builtin `name`.
 pub(super) fn check(name: &str, call: &Call<'_>, problems: &mut Vec<Problem>) {
-    let mut report = |message: String, hint: Option<String>| problems.push(problem(call.span, message, hint));
+    let mut report =
+        |message: String, hint: Option<String>| problems.push(problem(call.span, message, hint).coded("builtin"));
     let (rule, declared) = (rule(name), BUILTINS.get(name));
     if let Some(Rule::Never(hint)) = rule {
         report(format!("a policy may not call `{name}`"), Some(hint.to_owned()));

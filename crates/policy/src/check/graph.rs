@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::modules::Rules;
+use super::{NESTING, RECURSION, modules::Rules};
 use crate::{
     Problem,
     roots::{Path, dotted, problem},
@@ -25,9 +25,9 @@ type Nodes<'a> = BTreeMap<&'a Path, Node<'a>>;
 
 /// Reports recursion and lines that are too deep.
 pub(super) fn check(nodes: &Nodes<'_>, rules: &Rules<'_>, problems: &mut Vec<Problem>) {
-    let mut report = |path: &Path, message: String, hint: &str| {
+    let mut report = |path: &Path, code: &'static str, message: String, hint: &str| {
         if let Some(known) = rules.known(path) {
-            problems.push(problem(known.span, message, hint.to_owned()));
+            problems.push(problem(known.span, message, hint.to_owned()).coded(code));
         }
     };
     let (depths, left) = depths(nodes);
@@ -37,14 +37,19 @@ pub(super) fn check(nodes: &Nodes<'_>, rules: &Rules<'_>, problems: &mut Vec<Pro
         if !node.uses.iter().any(|used| deep(used)) {
             let message =
                 format!("the rules that `{}` needs are nested more than {MAX_STACK} deep in all", dotted(path));
-            report(path, message, "a rule needs fewer others, or simpler ones");
+            report(path, NESTING, message, "a rule needs fewer others, or simpler ones");
         }
     }
     if let Some(cycle) = cycle(nodes, &left) {
         let line: Vec<String> = cycle.iter().chain(cycle.first()).map(|path| dotted(path)).collect();
         if let Some(first) = cycle.first() {
             let message = format!("recursion: {}", line.join(" -> "));
-            report(first, message, "a rule may not need itself; a local name that a rule has too counts as the rule");
+            report(
+                first,
+                RECURSION,
+                message,
+                "a rule may not need itself; a local name that a rule has too counts as the rule",
+            );
         }
     }
 }

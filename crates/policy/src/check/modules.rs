@@ -55,19 +55,15 @@ pub(super) fn parse(files: &[(Owner, File)]) -> Result<(regorus::Engine, Vec<Mod
     if problems.is_empty() { Ok((engine, modules)) } else { Err(LoadError::Policy(problems)) }
 }
 
-/// The engine's own words for a file it cannot parse: `--> file:line:column`, an excerpt, `error: what`.
-fn unparsed(file: &str, error: &str) -> Problem {
+/// The engine's own words for what it cannot use: `--> file:line:column`, an excerpt, `error: what`.
+pub(super) fn unparsed(file: &str, error: &str) -> Problem {
     let place = error.split("--> ").nth(1).and_then(|rest| rest.lines().next()).unwrap_or_default();
-    let mut numbers = place.rsplit(':').map_while(|part| part.trim().parse::<u32>().ok());
-    let (column, line) = (numbers.next(), numbers.next());
+    let mut parts = place.rsplitn(3, ':');
+    let mut number = || parts.next().and_then(|part| part.trim().parse::<u32>().ok());
+    let (column, line) = (number(), number());
+    let file = parts.next().unwrap_or(file);
     let message = error.rsplit("error: ").next().unwrap_or(error).trim();
-    Problem {
-        file: file.to_owned(),
-        line: line.unwrap_or(1),
-        column: column.unwrap_or(1),
-        message: message.to_owned(),
-        hint: None,
-    }
+    Problem::at(file, line.unwrap_or(1), column.unwrap_or(1), "syntax", message.to_owned())
 }
 
 impl Module {
@@ -76,10 +72,11 @@ impl Module {
         let package = reference(&parsed.package.refr).filter(|found| !found.dynamic).map(|found| found.whole());
         let Some(package) = package.filter(|path| path.iter().all(|part| is_plain(part))) else {
             let hint = "names in lower case, separated by dots".to_owned();
-            return Err(problem(span, "the package's name is not a plain one", hint));
+            return Err(problem(span, "the package's name is not a plain one", hint).coded("package"));
         };
         if let Some(reserved) = package.iter().find(|part| Answer::named(part).is_some()) {
-            return Err(problem(span, format!("`{reserved}` in a package's name is the name of an answer"), None));
+            let message = format!("`{reserved}` in a package's name is the name of an answer");
+            return Err(problem(span, message, None).coded("package"));
         }
         let mut rules = Vec::new();
         for rule in &parsed.policy {
@@ -96,6 +93,7 @@ impl Module {
     pub(super) fn out_of_place(&self, root: &[String]) -> Problem {
         let message = format!("the package `{}` does not belong to this source", dotted(&self.package));
         problem(&self.parsed.package.span, message, format!("its packages begin with `{}`", dotted(root)))
+            .coded("package")
     }
 
     /// The paths of the rules that are tests.
@@ -121,7 +119,7 @@ impl Rule {
             ParsedRule::Default { refr, args, .. } => (refr, (!args.is_empty()).then_some(args.len())),
         };
         let Some(Reference { root, path: below, .. }) = reference(refr) else {
-            return Err(problem(parsed.span(), "the rule has no name", None));
+            return Err(problem(parsed.span(), "the rule has no name", None).coded("name"));
         };
         let mut path = package.to_vec();
         path.push(root);
@@ -162,7 +160,7 @@ impl<'a> Rules<'a> {
             match rules.get(&rule.path) {
                 Some(earlier) if earlier.arguments != rule.arguments => {
                     let message = format!("`{}` is defined with different arguments elsewhere", dotted(&rule.path));
-                    problems.push(problem(rule.span(), message, None));
+                    problems.push(problem(rule.span(), message, None).coded("name"));
                 }
                 Some(_) => {}
                 None => {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use regorus::unstable::Span;
 
 use super::{
-    builtins,
+    NESTING, builtins,
     modules::{Module, Rule, Rules, import_name},
     walk::{Call, MAX_NESTING, Reference, Uses, reference},
 };
@@ -74,7 +74,7 @@ impl<'a> Resolver<'a> {
         let uses = Uses::of(&rule.parsed);
         if let Some(span) = uses.too_deep {
             let hint = "give a part of it a name of its own".to_owned();
-            problems.push(problem(span, format!("nested more than {MAX_NESTING} deep"), hint));
+            problems.push(problem(span, format!("nested more than {MAX_NESTING} deep"), hint).coded(NESTING));
         }
         for span in uses.withs {
             let hint = "`with` is for tests; pass the value to a function instead".to_owned();

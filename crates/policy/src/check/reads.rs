@@ -75,6 +75,11 @@ impl<'a> Known<'a> {
         reads
     }
 
+    /// What the function `path` reads of its argument at `place`.
+    pub(super) fn argument(&self, path: &Path, place: usize) -> Part {
+        self.of(path, Origin::Argument(place), &mut BTreeMap::new())
+    }
+
     /// What the rule `path` reads of what comes from `origin`. The rules do not recurse, or they would not be here.
     fn of(&self, path: &Path, origin: Origin, summaries: &mut BTreeMap<(Path, Origin), Part>) -> Part {
         if let Some(known) = summaries.get(&(path.clone(), origin)) {

@@ -19,7 +19,7 @@ pub(super) fn too_much(file: &str, text: &str) -> Option<Problem> {
         column += 1;
         if let Some(message) = scan.step(c) {
             let hint = Some("give a part of it a name of its own".to_owned());
-            return Some(Problem { file: file.to_owned(), line, column, message, hint });
+            return Some(Problem { hint, ..Problem::at(file, line, column, super::NESTING, message) });
         }
         if c == '\n' {
             (line, column) = (line + 1, 0);
