@@ -36,6 +36,7 @@ mod limits;
 mod listener;
 mod logout;
 mod management;
+mod observe;
 mod openapi;
 mod overload;
 mod path;

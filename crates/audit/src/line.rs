@@ -4,7 +4,7 @@ use jiff::{Timestamp, Unit};
 use model::{Principal, Verdict};
 use serde_json::Value;
 
-use crate::{read::Entry, record::kind};
+use crate::{read::Entry, rebuild::waived, record::kind};
 
 /// The most characters that one value takes.
 const MAX_CHARACTERS: usize = 120;
@@ -61,7 +61,7 @@ fn what(entry: &Entry) -> String {
 
 fn verdict(entry: &Entry) -> String {
     let word = match entry.text("decision") {
-        Some(verdict) if verdict == Verdict::Permit.as_str() => return "PERMIT".to_owned(),
+        Some(verdict) if verdict == Verdict::Permit.as_str() => return permitted(entry),
         Some(verdict) if verdict == Verdict::ApprovalRequired.as_str() => "APPROVAL",
         _ => "DENY",
     };
@@ -79,6 +79,14 @@ fn verdict(entry: &Entry) -> String {
         text.push_str(&format!(" (limited by {})", printable(hop)));
     }
     text
+}
+
+/// What was only observed says what enforcing would have answered.
+fn permitted(entry: &Entry) -> String {
+    match waived(entry) {
+        Some(code) => format!("PERMIT (observed: {})", printable(code)),
+        None => "PERMIT".to_owned(),
+    }
 }
 
 fn settled(entry: &Entry) -> String {

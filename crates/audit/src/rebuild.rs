@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     read::Entry,
-    record::{self, Explanation, WrittenReason, kind},
+    record::{self, Explanation, WrittenObserved, WrittenReason, kind},
 };
 
 /// Why a decision cannot be put together again.
@@ -103,7 +103,7 @@ pub fn delegation(token_seen: &Entry) -> Result<Delegation, NotReplayable> {
     record::delegation(&token_seen.fields).map_err(NotReplayable::Unreadable)
 }
 
-/// The decision that `decided` records, with its reasons' words where they were not erased.
+/// The decision that `decided` records (of a call that was only observed, what policy said of it), with its reasons' words where they were not erased.
 ///
 /// # Errors
 /// When the record is not what this version writes.
@@ -123,11 +123,22 @@ pub fn decision(decided: &Entry) -> Result<Decision, NotReplayable> {
             source: reason.source,
         }
     });
+    let reasons = reasons.collect();
+    // What was only observed went whatever policy said; what it said is beside that.
+    let observed: Option<WrittenObserved> = serde_json::from_value(member("observed")).map_err(unreadable)?;
+    if let Some(policy) = observed.and_then(|observed| observed.policy) {
+        return Ok(Decision { reasons, verdict: policy.decision, code: policy.code });
+    }
     Ok(Decision {
-        reasons: reasons.collect(),
+        reasons,
         verdict: serde_json::from_value(member("decision")).map_err(unreadable)?,
         code: serde_json::from_value(member("code")).map_err(unreadable)?,
     })
+}
+
+/// What enforcing would have answered a call that was only observed: the code of the first refusal that was waived.
+pub fn waived(decided: &Entry) -> Option<&str> {
+    decided.fields.get("observed")?.pointer("/waived/0/code")?.as_str()
 }
 
 /// The digest of the exact policy input, as [`crate::record::Digest::text`] writes it; `None` where policy was not

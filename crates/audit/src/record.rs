@@ -17,7 +17,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use model::{
     Action, Agent, Code, Decision, Delegation, Effect, Id, Parameters, Principal, Question, Refusal, Task, Tenant,
-    Tool,
+    Tool, Verdict,
     catalogue::IdentityMode,
     id::{DecisionMark, Run},
     question::RequestFacts,
@@ -28,12 +28,12 @@ pub use alert::{CredentialOverdue, OtherHistory, TokenUse, Unshipped, UsedAfterE
 pub use amend::CopyChanged;
 pub use change::AuthorityChange;
 pub use charge::{ChargeFate, Charged, ChargedLimit};
-pub use event::{Event, RefusalsFolded, TokenIssued, TokenRefused};
+pub use event::{Event, ModeChanged, RefusalsFolded, TokenIssued, TokenRefused};
 pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
-    call::{Explanation, Words, WrittenReason, decided, question, settled, settled_unknown},
+    call::{Explanation, Words, WrittenObserved, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
     token::{delegation, delegation_content, registration, token_seen},
 };
@@ -83,8 +83,8 @@ pub struct CallDecided {
     pub charge: Option<Charged>,
     /// How the caller's identity was established.
     pub entry: EntryMode,
-    /// Whether the decision is enforced.
-    pub mode: Mode,
+    /// What was let through because the action is only observed; `None` where it is enforced.
+    pub observed: Option<Box<Observed>>,
     /// Microseconds each stage took.
     pub timings: Timings,
 }
@@ -288,9 +288,46 @@ pub enum EntryMode {
 pub enum Mode {
     /// A denied call is not sent.
     Enforce,
+    /// What would deny it is written down, and it is sent.
+    Observe,
+}
+
+impl Mode {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
+}
+
+/// A call of an action that is only observed: what enforcing would have done.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// When the action begins to be enforced.
+    pub until: Timestamp,
+    /// What was waived, in the order of the call's stages. The first is what the agent would have been told.
+    pub waived: Vec<Waived>,
+    /// Policy's own verdict and code, where it did not permit.
+    pub policy: Option<(Verdict, Option<Code>)>,
+}
+
+/// A refusal that was not followed.
+#[derive(Debug, Clone)]
+pub struct Waived {
+    /// The stage that refused.
+    pub stage: &'static str,
+    /// What it refused with.
+    pub refusal: Box<Refusal>,
 }
 
 impl CallDecided {
+    /// Whether the decision is enforced.
+    pub const fn mode(&self) -> Mode {
+        if self.observed.is_some() { Mode::Observe } else { Mode::Enforce }
+    }
+
     /// The decision's id.
     pub fn id(&self) -> &Id<DecisionMark> {
         match &self.subject {

@@ -23,7 +23,7 @@ use crate::{
     CallDecided, CallSettled, Ledger, LedgerError, LedgerSettings, chain,
     query::{self, Filter},
     read::Entry,
-    record::{Body, Component, Digest, EntryMode, Mode, Outcome, Partial, Revisions, Started, Subject, Timings, Trace},
+    record::{Body, Component, Digest, EntryMode, Outcome, Partial, Revisions, Started, Subject, Timings, Trace},
     testing, verify,
 };
 
@@ -115,7 +115,7 @@ fn permitted(question: Question) -> CallDecided {
         identity_mode: Some(IdentityMode::ServiceAccount),
         charge: None,
         entry: EntryMode::Delegated,
-        mode: Mode::Enforce,
+        observed: None,
         timings: ["accept", "admit", "resolve", "guard", "facts", "decide", "approve", "reserve", "credential"]
             .into_iter()
             .zip(17..)

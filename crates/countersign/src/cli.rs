@@ -12,6 +12,7 @@ mod health;
 pub(crate) mod ledger;
 mod policy;
 mod progress;
+mod report;
 mod revoke;
 mod sidecar;
 mod sidecars;
@@ -63,6 +64,7 @@ enum Command {
     Policy(policy::Args),
     Audit(audit::Args),
     Explain(explain::Args),
+    Report(report::Args),
     Token(token::Args),
     Health(health::Args),
     Docs(docs::Args),
@@ -87,6 +89,7 @@ pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
         Command::Policy(args) => policy::run(&args, &environment),
         Command::Audit(args) => audit::run(args, &environment),
         Command::Explain(args) => explain::run(&args, &environment),
+        Command::Report(args) => report::run(&args, &environment),
         Command::Token(args) => token::run(args),
         Command::Health(args) => health::run(&args),
         Command::Docs(args) => docs::run(&args),

@@ -13,6 +13,7 @@ pub(crate) mod kept;
 mod ledger;
 mod limits;
 mod listen;
+mod modes;
 mod prepare;
 mod reload;
 mod state;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use model::{Code, Decision, Question, Refusal, Retry, limits::Claim};
+use model::{Code, Decision, Question, Refusal, Retry, Verdict, limits::Claim};
 
-use crate::{decide::Decided, resolve::Call};
+use crate::{decide::Decided, observe::Waiver, resolve::Call};
 
 /// A call that may go. It owns the call: what was decided is what is sent, once.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl<'a> Permit<'a> {
     }
 }
 
-/// Refuses what needs a person's yes.
-pub(crate) fn approve<'a>(call: Call<'a>, decided: &Decided) -> Result<Permit<'a>, Box<Refusal>> {
+/// Refuses what needs a person's yes, unless that is waived.
+pub(crate) fn approve<'a>(call: Call<'a>, decided: &Decided, waiver: &mut Waiver) -> Result<Permit<'a>, Box<Refusal>> {
     if decided.needs_approval() {
         let detail = match decided.decision().reasons.iter().find_map(|reason| reason.message.as_deref()) {
             Some(message) => message.to_owned(),
@@ -50,8 +50,12 @@ pub(crate) fn approve<'a>(call: Call<'a>, decided: &Decided) -> Result<Permit<'a
         // No approval can be asked for here: only another stage, grant or policy helps.
         refused.retry = Retry::AfterChange;
         refused.reasons.clone_from(&decided.decision().reasons);
-        return Err(Box::new(refused));
+        waiver.waive("approve", Box::new(refused))?;
     }
-    let (question, decision) = (Arc::clone(decided.question()), decided.decision().clone());
+    let (question, mut decision) = (Arc::clone(decided.question()), decided.decision().clone());
+    if decision.verdict != Verdict::Permit {
+        waiver.overruled(&decision);
+        (decision.verdict, decision.code) = (Verdict::Permit, None);
+    }
     Ok(Permit { call, question, claims: decided.claims().to_vec(), decision })
 }

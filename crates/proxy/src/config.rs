@@ -8,6 +8,7 @@ pub mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use model::{Action, Effect, Id, ParameterKind, Tenant, catalogue::IdentityMode, duration::ConfigDuration};
 use net::{ClientTlsConfig, SecretSource};
 use schemars::JsonSchema;
@@ -41,6 +42,9 @@ pub struct ToolConfig {
     /// What it is shown and held to over TLS, beside what `tls` says for all: a client certificate, authorities of
     /// its own.
     pub tls: Option<ClientTlsConfig>,
+    /// Observes all its actions, instead of enforcing what is decided about them.
+    #[serde(skip_serializing)]
+    pub observe: Option<ObserveConfig>,
     /// How long it may take until the head of its response, counted from the last byte it took.
     #[serde(default = "default_tool_timeout")]
     pub timeout: ConfigDuration,
@@ -160,6 +164,20 @@ pub struct ActionConfig {
     pub additional: Additional,
     /// Where the caller's idempotency key is: `header:Idempotency-Key`.
     pub idempotency: Option<String>,
+    /// Observes it, instead of enforcing what is decided about it.
+    #[serde(skip_serializing)]
+    pub observe: Option<ObserveConfig>,
+}
+
+/// That refusals by scope, limits, relations, stage, policy and for want of an approval are written down and not enforced.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObserveConfig {
+    /// Who answers for it.
+    pub owner: String,
+    /// When it ends, RFC 3339: `2026-12-31T00:00:00Z`. From then on it is enforced, without a restart.
+    #[schemars(with = "String")]
+    pub until: Timestamp,
 }
 
 /// Whether members that are not declared are let through unseen.

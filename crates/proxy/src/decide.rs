@@ -17,6 +17,7 @@ use crate::{
     admit::Admitted,
     facts::Read,
     guard::{Bounds, Candidates},
+    observe::Waiver,
     reserve,
     resolve::Call,
     snapshot::Snapshot,
@@ -24,7 +25,7 @@ use crate::{
 
 pub(crate) use lane::Lanes;
 
-/// A call that neither guards nor policy deny.
+/// A call that neither guards nor policy deny, or whose denial is waived.
 #[derive(Debug)]
 pub(crate) struct Decided {
     question: Arc<Question>,
@@ -44,7 +45,7 @@ impl Decided {
         &self.claims
     }
 
-    /// What policy said: permit, or approval required.
+    /// What policy said: permit, or approval required; a denial where that is waived.
     pub(crate) fn decision(&self) -> &Decision {
         &self.decision
     }
@@ -81,13 +82,16 @@ impl Asked {
     }
 
     /// The question as policy may be asked it.
-    pub(crate) fn proved(self) -> Result<Proved, Box<Refusal>> {
+    pub(crate) fn proved(self, waiver: &mut Waiver) -> Result<Proved, Box<Refusal>> {
         let Self { question, claims, written, unproven } = self;
-        unproven.map_or(Ok(Proved { question, claims, written }), Err)
+        if let Some(unproven) = unproven {
+            waiver.waive("decide", unproven)?;
+        }
+        Ok(Proved { question, claims, written })
     }
 }
 
-/// A question with every relation proved.
+/// A question with every relation proved, or waived.
 #[derive(Debug)]
 pub(crate) struct Proved {
     question: Arc<Question>,
@@ -141,6 +145,7 @@ pub(crate) async fn decide(
     proved: Proved,
     bounds: &Bounds<'_>,
     snapshot: &Snapshot,
+    waiver: &mut Waiver,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
     let Proved { question, claims, written } = proved;
     let decision = match snapshot.policy.recall(&written) {
@@ -153,12 +158,13 @@ pub(crate) async fn decide(
             })?
         }
     };
-    match (decision.verdict, decision.code) {
-        (Verdict::Deny, code) => Err((denied(code.unwrap_or(Code::PolicyDenied), &decision), decision)),
-        (Verdict::Permit | Verdict::ApprovalRequired, _) => {
-            Ok(Decided { question, claims, decision, needs_approval: bounds.needs_approval() })
+    if decision.verdict == Verdict::Deny {
+        let refusal = denied(decision.code.unwrap_or(Code::PolicyDenied), &decision);
+        if let Err(refusal) = waiver.waive("decide", refusal) {
+            return Err((refusal, decision));
         }
     }
+    Ok(Decided { question, claims, decision, needs_approval: bounds.needs_approval() })
 }
 
 /// For each authority, one element all of whose relations the facts prove. Of several the one that charges no

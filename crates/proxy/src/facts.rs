@@ -89,6 +89,14 @@ impl Weighter<Key, Kept> for Weight {
     }
 }
 
+impl Read {
+    /// Nothing of what `tool` declares could be read.
+    pub(crate) fn nothing(tool: &Tool) -> Self {
+        let none = tool.facts.iter().map(|(name, declaration)| (name.clone(), unread(declaration)));
+        Self { facts: Facts(none.collect()) }
+    }
+}
+
 impl Reader {
     pub(crate) fn new(client: HttpClient, metrics: Arc<Metrics>) -> Self {
         Self { client, kept: Cache::with_weighter(MAX_KEPT, MAX_KEPT_BYTES, Weight), metrics }
@@ -103,8 +111,7 @@ impl Reader {
         upstream: &Upstream,
         catalogue: &str,
     ) -> Result<Read, Box<Refusal>> {
-        let mut facts: BTreeMap<String, Leaves> =
-            call.tool.facts.iter().map(|(name, declaration)| (name.clone(), unread(declaration))).collect();
+        let mut read = Read::nothing(call.tool);
         let needed = needed(call.action, bounds, call.tool);
         if !needed.is_empty() {
             let tenant = &admitted.delegation().tenant;
@@ -119,10 +126,10 @@ impl Reader {
             };
             let reads = needed.into_iter().map(|(name, declaration)| self.one(&source, name, declaration));
             for (name, leaves) in try_join_all(reads).await? {
-                facts.insert(name, leaves);
+                read.facts.0.insert(name, leaves);
             }
         }
-        Ok(Read { facts: Facts(facts) })
+        Ok(read)
     }
 
     async fn one(

@@ -3,6 +3,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
+use audit::record::Mode;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::Incoming as HyperBody;
@@ -17,6 +18,7 @@ use crate::{
     approve::approve,
     assertion::credential,
     decide::{Known, ask, decide},
+    facts::Read,
     fold::Fate,
     forward::{Cleared, Unanswered, Way, forward},
     guard::guard,
@@ -24,7 +26,7 @@ use crate::{
     overload::UnderWay,
     record::{self, record},
     refuse::{self, About},
-    reserve::reserve,
+    reserve::{Charge, reserve},
     resolve::{recognise, resolve},
     sidecar::Sidecar,
     snapshot::Snapshot,
@@ -127,32 +129,36 @@ impl Sidecar {
             admitted.delegation(),
             call.action.effect,
         );
-        let bounds = guard(&admitted, &call, snapshot, look.as_ref(), now)?;
+        let mut waiver = snapshot.observed.waiver(&call.action.id, now);
+        let bounds = guard(&admitted, &call, snapshot, look.as_ref(), now, &mut waiver)?;
         trail.registered(bounds.agent());
         let upstream = snapshot.upstreams.get(&call.tool.id).ok_or_else(Stopped::no_upstream)?;
 
         trail.enter("facts");
-        let facts = self.facts.read(&admitted, &call, &bounds, upstream, snapshot.catalogue.revision()).await?;
+        let facts = self.facts.read(&admitted, &call, &bounds, upstream, snapshot.catalogue.revision()).await;
+        let facts = waiver.or("facts", facts, || Read::nothing(call.tool))?;
 
         trail.enter("decide");
         let known = Known { policy: &snapshot.policy, limits: self.limits.as_deref(), now };
         let asked = ask(&admitted, &call, &bounds, facts, known);
         trail.asked(&asked);
-        let decided = decide(asked.proved()?, &bounds, snapshot).await?;
+        let decided = decide(asked.proved(&mut waiver)?, &bounds, snapshot, &mut waiver).await?;
 
         trail.enter("approve");
-        let permit = approve(call, &decided)?;
+        let permit = approve(call, &decided, &mut waiver)?;
 
         trail.enter("reserve");
-        let charge = reserve(&permit, self.limits.as_ref()).await?;
+        let charge = waiver.or("reserve", reserve(&permit, self.limits.as_ref()).await, Charge::default)?;
 
         trail.enter("credential");
         let chosen = credential(&permit, admitted.delegation(), upstream, snapshot)?;
 
         trail.enter("record");
+        let (would, mode) = (waiver.would(), waiver.mode());
+        trail.observed = waiver.on_record();
         let (receipt, mut settlement) = record(self, &permit, charge, snapshot, trail, trace).await?;
         trail.enter("forward");
-        self.note(trail, trace, Verdict::Permit, None);
+        self.note(trail, trace, Verdict::Permit, would, mode);
 
         let credential = chosen.present(&permit, admitted.delegation(), upstream, &mut settlement)?;
         let watch = look.map(|look| look.watch(admitted.delegation()));
@@ -173,7 +179,7 @@ impl Sidecar {
                     Fate::Folded => self.metrics.folded(),
                     Fate::Counted => self.unrecorded.add(refusal.code),
                 }
-                self.note(&trail, trace, record::verdict(refusal.code), Some(refusal.code));
+                self.note(&trail, trace, record::verdict(refusal.code), Some(refusal.code), Mode::Enforce);
                 false
             }
             End::Unanswered { sent } => sent,
@@ -215,11 +221,11 @@ impl Sidecar {
         refuse::failed(id)
     }
 
-    /// Counts a decision and tells those who listen.
-    fn note(&self, trail: &Trail, trace: &Traced, verdict: Verdict, code: Option<Code>) {
+    /// Counts a decision and tells those who listen. The `code` of what is only observed is what enforcing would answer.
+    fn note(&self, trail: &Trail, trace: &Traced, verdict: Verdict, code: Option<Code>, mode: Mode) {
         let known = trail.known();
         let (tool, action) = known.map_or(("none", "none"), |known| (known.tool.as_str(), known.action.as_str()));
-        self.metrics.decision(&Label { tool, action, verdict, code }, &trail.timings);
+        self.metrics.decision(&Label { tool, action, verdict, code, mode }, &trail.timings);
         trace.decided(verdict, code);
         self.spans.stages(trace, trail.arrival.time, &trail.timings);
         let delegation = trail.delegation.as_deref();
@@ -232,6 +238,7 @@ impl Sidecar {
             countersign.task.id = delegation.and_then(|delegation| delegation.task.id.as_ref()).map(Id::as_str),
             countersign.decision = verdict.as_str(),
             countersign.denial.code = code.map(Code::as_str),
+            countersign.mode = mode.as_str(),
             countersign.stage = trail.stage(),
             countersign.tool = tool,
             gen_ai.tool.name = action,

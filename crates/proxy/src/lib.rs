@@ -22,6 +22,7 @@ mod fold;
 mod handle;
 mod headers;
 mod metrics;
+mod observe;
 mod overload;
 mod quiet;
 mod refuse;
@@ -44,6 +45,7 @@ mod testing;
 
 pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
 pub use exchanged::{ExchangeState, Identities, IdentitiesParts, Identity};
+pub use observe::{Observation, Observations};
 pub use reserve::{Asking, Leasing, Limits};
 pub use sidecar::{Parts, Sidecar};
 pub use snapshot::{Agents, RegisteredTwice, Snapshot, SnapshotParts};

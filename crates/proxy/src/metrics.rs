@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use audit::record::Timings;
+use audit::record::{Mode, Timings};
 use model::{Code, Verdict};
 use net::Full;
 use opentelemetry::{
@@ -47,6 +47,7 @@ pub(crate) struct Label<'a> {
     pub(crate) action: &'a str,
     pub(crate) verdict: Verdict,
     pub(crate) code: Option<Code>,
+    pub(crate) mode: Mode,
 }
 
 impl Metrics {
@@ -104,7 +105,7 @@ impl Metrics {
                 KeyValue::new("action", label.action.to_owned()),
                 KeyValue::new("outcome", label.verdict.as_str()),
                 KeyValue::new("code", label.code.map_or("none", Code::as_str)),
-                KeyValue::new("mode", "enforce"),
+                KeyValue::new("mode", label.mode.as_str()),
             ],
         );
         let mut overhead = 0;

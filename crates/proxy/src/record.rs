@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, pin::Pin, sync::Arc};
 
 use audit::{
     CallDecided, Event, LedgerError, Receipt,
-    record::{Digest, Mode, Outcome, Partial, Revisions, Subject},
+    record::{Digest, Outcome, Partial, Revisions, Subject},
 };
 use jiff::Timestamp;
 use model::{Agent, Code, Decision, Reason, Refusal, Verdict};
@@ -192,7 +192,7 @@ fn decided(
         identity_mode: trail.identity_mode,
         charge: None,
         entry: trail.entry,
-        mode: Mode::Enforce,
+        observed: trail.observed.clone(),
         timings: trail.timings.clone(),
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     },
     decide::Lanes,
     exchanged::Identities,
+    observe::Observations,
     withdrawals::Following,
 };
 
@@ -22,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) catalogue: Catalogue,
+    pub(crate) observed: Observations,
     pub(crate) upstreams: BTreeMap<Id<Tool>, Upstream>,
     pub(crate) policy: Arc<policy::Engine>,
     pub(crate) verifier: Arc<token::Verifier>,
@@ -75,9 +77,10 @@ impl Snapshot {
             signer,
             identities,
         } = parts;
-        let ResolvedTools { catalogue, upstreams } = tools;
+        let ResolvedTools { catalogue, upstreams, observed } = tools;
         Self {
             catalogue,
+            observed,
             upstreams,
             policy,
             verifier,
@@ -95,6 +98,11 @@ impl Snapshot {
     /// The tools and actions.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+
+    /// The actions that are only observed.
+    pub fn observed(&self) -> &Observations {
+        &self.observed
     }
 
     /// What verifies tokens.

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use audit::record::{Body, Digest, EntryMode, Partial, Subject, Timings, Trace};
+use audit::record::{Body, Digest, EntryMode, Observed, Partial, Subject, Timings, Trace};
 use jiff::Timestamp;
 use model::{Agent, Delegation, Question, catalogue::IdentityMode, question, question::RequestFacts};
 use token::Seen;
@@ -36,6 +36,8 @@ pub(crate) struct Trail {
     recognised: Option<Known>,
     registration: Option<Arc<Agent>>,
     body: Body,
+    /// What was let through because the action is only observed.
+    pub(crate) observed: Option<Box<Observed>>,
     /// The room that the call takes.
     pub(crate) under_way: Option<UnderWay>,
 }
@@ -68,6 +70,7 @@ impl Trail {
             recognised: None,
             registration: None,
             body: Body::Unseen,
+            observed: None,
             under_way: None,
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_audit::{
     CallDecided, Ledger,
-    record::{Body, Component, Digest, EntryMode, Mode, Revisions, Started, Subject, Timings},
+    record::{Body, Component, Digest, EntryMode, Revisions, Started, Subject, Timings},
 };
 use model::{Decision, Delegation, Verdict, catalogue::IdentityMode};
 
@@ -25,7 +25,7 @@ pub(crate) fn record(ledger: &Ledger, delegation: &Arc<Delegation>) -> CallDecid
         identity_mode: Some(IdentityMode::ServiceAccount),
         charge: None,
         entry: EntryMode::Delegated,
-        mode: Mode::Enforce,
+        observed: None,
         timings: Timings::from([("decide", 80)]),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use model::{
-    Agent, Amount, Delegation, Facts, Id, Parameters, Question, Reason, Retry,
+    Agent, Amount, Code, Delegation, Facts, Id, Parameters, Question, Reason, Retry, Verdict,
     amount::Money,
     id::DecisionMark,
     limits::Window,
@@ -12,7 +12,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Body, CallDecided, CallSettled, Digest, Partial, Subject, charge::WrittenCharge, kind};
+use super::{Body, CallDecided, CallSettled, Digest, Observed, Partial, Subject, Waived, charge::WrittenCharge, kind};
 use crate::{canonical::Unrecordable, values::Draft};
 
 /// What is said of a refusal, in words that may name anything. Personal.
@@ -49,6 +49,44 @@ pub(crate) struct WrittenReason {
     pub(crate) source: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) retry: Option<Retry>,
+}
+
+/// What enforcing would have done, in codes: the words of the first are in the explanation.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WrittenObserved {
+    /// The rung of the ladder that an observed action stands on: delegated, policy observed.
+    rung: u8,
+    until: Timestamp,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waived: Vec<WrittenWaived>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<WrittenVerdict>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenWaived {
+    stage: String,
+    code: Code,
+}
+
+/// Policy's own answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct WrittenVerdict {
+    pub(crate) decision: Verdict,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<Code>,
+}
+
+impl From<&Observed> for WrittenObserved {
+    fn from(observed: &Observed) -> Self {
+        let waived = |waived: &Waived| WrittenWaived { stage: waived.stage.to_owned(), code: waived.refusal.code };
+        Self {
+            rung: 4,
+            until: observed.until,
+            waived: observed.waived.iter().map(waived).collect(),
+            policy: observed.policy.map(|(decision, code)| WrittenVerdict { decision, code }),
+        }
+    }
 }
 
 /// base64url SHA-256 of what the record does not hold. Personal, because a digest of little can be guessed.
@@ -98,7 +136,10 @@ pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
     draft.plain("revisions", &record.revisions)?;
     draft.optional("identity_mode", record.identity_mode.as_ref())?;
     draft.plain("entry", &record.entry)?;
-    draft.plain("mode", &record.mode)?;
+    draft.plain("mode", &record.mode())?;
+    if let Some(observed) = &record.observed {
+        draft.plain("observed", &WrittenObserved::from(&**observed))?;
+    }
     draft.plain("stage_reached", &record.stage_reached)?;
     draft.plain("timings", &record.timings)?;
     Ok(draft)
@@ -207,7 +248,8 @@ fn decision_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrec
     if decision.reasons.iter().any(worded) {
         explanation.reasons = decision.reasons.iter().map(Words::from).collect();
     }
-    if let Some(refusal) = &record.refusal {
+    let waived = || record.observed.as_ref()?.waived.first().map(|waived| &waived.refusal);
+    if let Some(refusal) = record.refusal.as_ref().or_else(waived) {
         explanation.detail = Some(refusal.detail.clone());
         explanation.internal = refusal.internal.clone();
         explanation.limiting_hop = refusal.limiting_hop.clone();

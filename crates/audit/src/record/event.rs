@@ -10,7 +10,7 @@ use model::{
 };
 
 use super::{
-    AuthorityChange, Component, CopyChanged, CredentialOverdue, OtherHistory, PolicyRuling, Started, Unshipped,
+    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, OtherHistory, PolicyRuling, Started, Unshipped,
     UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
@@ -34,6 +34,8 @@ pub enum Event {
         /// The catalogue's revision.
         catalogue: Option<String>,
     },
+    /// An action is only observed from now on, or is enforced again.
+    ModeChanged(ModeChanged),
     /// Refusals without a verified principal, counted.
     RefusalsSummary {
         /// Since when.
@@ -72,6 +74,21 @@ pub enum Event {
         /// The id of the key before it.
         previous: Option<String>,
     },
+}
+
+/// An action whose mode is another than before.
+#[derive(Debug, Clone)]
+pub struct ModeChanged {
+    /// Its tool.
+    pub tool: Id<Tool>,
+    /// The action.
+    pub action: Id<Action>,
+    /// The mode it is in now.
+    pub mode: Mode,
+    /// Who answers for it, where it is only observed.
+    pub owner: Option<String>,
+    /// Until when it is.
+    pub until: Option<Timestamp>,
 }
 
 /// Refusals that are alike, beyond those that have records of their own.
@@ -160,6 +177,15 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             let mut draft = Draft::new("config.activated")?;
             draft.plain("revision", revision)?;
             draft.optional("catalogue", catalogue.as_ref())?;
+            Ok(draft)
+        }
+        Event::ModeChanged(changed) => {
+            let mut draft = Draft::new("mode.changed")?;
+            draft.plain("tool", &changed.tool)?;
+            draft.plain("action", &changed.action)?;
+            draft.plain("mode", &changed.mode)?;
+            draft.optional("owner", changed.owner.as_ref())?;
+            draft.optional("until", changed.until.as_ref())?;
             Ok(draft)
         }
         Event::RefusalsSummary { from, to, counts } => {

@@ -28,6 +28,12 @@ pub(crate) fn text(status: &Value) -> String {
         text.push_str(&format!("  {} from {}\n", word(bundle.get("package")), word(bundle.get("path"))));
     }
     text.push_str(&format!("catalogue      {} ({})\n", at("/catalogue/revision"), words(status, "/catalogue/tools")));
+    for observed in list(status, "/catalogue/observed") {
+        let [action, owner, until] = ["action", "owner", "until"].map(|name| word(observed.get(name)));
+        let ended = observed.get("ended") == Some(&Value::Bool(true));
+        let word = if ended { "enforced since" } else { "OBSERVED ONLY until" };
+        text.push_str(&format!("  {action} is {word} {until}, by {owner}\n"));
+    }
     let writable = if status.pointer("/ledger/writable") == Some(&Value::Bool(true)) { "" } else { ", NOT WRITABLE" };
     text.push_str(&format!(
         "ledger         {}: {} lines under the last signed head{writable}\n",

@@ -91,6 +91,23 @@ pub(crate) struct Tools {
     pub(crate) revision: String,
     /// The tools by name.
     pub(crate) tools: Vec<String>,
+    /// The actions that are only observed.
+    pub(crate) observed: Vec<ObservedStatus>,
+}
+
+/// An action whose refusals are written down and not enforced.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ObservedStatus {
+    /// Its tool.
+    pub(crate) tool: String,
+    /// Its name.
+    pub(crate) action: String,
+    /// Who answers for it.
+    pub(crate) owner: String,
+    /// Until when it is observed.
+    pub(crate) until: Timestamp,
+    /// Whether that is over, so that it is enforced.
+    pub(crate) ended: bool,
 }
 
 /// The ledger as it is now.

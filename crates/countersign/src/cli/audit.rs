@@ -237,7 +237,7 @@ fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failur
 }
 
 /// What matches, wherever it is read.
-fn matching<'a>(
+pub(super) fn matching<'a>(
     whence: &'a Whence,
     filter: Filter,
 ) -> Result<Box<dyn Iterator<Item = Result<Entry, Failure>> + 'a>, Failure> {

@@ -397,6 +397,15 @@ fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, findings: &mut Findings) {
     if tool.actions.is_empty() {
         findings.warning(format!("tools.{id}: has no actions, so every call is refused `unmapped_action`"));
     }
+    for (name, action) in &tool.actions {
+        if let Some(observe) = action.observe.as_ref().or(tool.observe.as_ref()) {
+            findings.warning(format!(
+                "tools.{id}.actions.{name}: is only observed until {}, by {}: what policy, scope, limits or stage \
+                 would refuse goes",
+                observe.until, observe.owner
+            ));
+        }
+    }
 }
 
 #[cfg(test)]

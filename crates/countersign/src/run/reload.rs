@@ -21,7 +21,7 @@ use tokio::signal::unix::Signal;
 use super::{
     apart,
     findings::Findings,
-    kept,
+    kept, modes,
     prepare::Prepared,
     sidecar::{look, packages, snapshot, verifier_settings},
 };
@@ -258,6 +258,7 @@ impl Reloader {
             let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &self.parts.tasks).await);
             events.push(Event::PolicyActivated { revision: policy.clone(), packages: packages(&config.policy), kept });
         }
+        events.extend(modes::changes(before.observed(), &prepared.tools.observed));
         for event in events {
             let recorded = self.parts.ledger.event(event).await;
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;

@@ -16,7 +16,7 @@ use audit::{Event, Ledger, record::Component};
 use net::{ClientOptions, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits, Tasks, UnixListener, UrlTrust};
 use opentelemetry::{KeyValue, global};
 use policy::PolicySource;
-use proxy::{Parts, Sidecar, Snapshot, SnapshotParts};
+use proxy::{Observations, Parts, Sidecar, Snapshot, SnapshotParts};
 use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -25,7 +25,7 @@ use super::{
     alerts::{self, Outboxes},
     apart, descriptors,
     findings::Findings,
-    follow, kept, ledger, limits, listen,
+    follow, kept, ledger, limits, listen, modes,
     prepare::{Prepared, prepare},
     reload::{self, Contents, InForce, Reloader, Standing, Watched},
     state::{About, Seen},
@@ -206,7 +206,8 @@ async fn activated(
         Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
         Event::PolicyActivated { revision: policy, packages: packages(&config.policy), kept },
     ];
-    for event in activated {
+    let modes = modes::changes(&Observations::default(), &prepared.tools.observed);
+    for event in activated.into_iter().chain(modes) {
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
     }
     Ok(())

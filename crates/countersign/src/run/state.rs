@@ -15,7 +15,7 @@ use net::LocalAddress;
 use proxy::{ExchangeState, Sidecar, ViewState, config::Bearer};
 use token::{KeyStatus, Verifier};
 
-use super::reload::Standing;
+use super::{modes, reload::Standing};
 use crate::{
     admin::status::{
         AgentListener, AuthorityStatus, Configuration, ExchangedAgent, ExchangedStatus, HeadStatus, IssuerStatus,
@@ -142,6 +142,7 @@ impl About {
             catalogue: Tools {
                 revision: catalogue.revision().to_owned(),
                 tools: catalogue.tools().iter().map(|tool| tool.id.to_string()).collect(),
+                observed: modes::status(snapshot.observed(), now),
             },
             ledger: self.ledger(&seen.ledger),
             authority: seen.sidecar.withdrawals().map(|view| self.authority(&view.state())),

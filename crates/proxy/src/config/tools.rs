@@ -18,6 +18,7 @@ use super::{ActionConfig, Additional, FactConfig, ParameterConfig, PlaintextConf
 use crate::{
     credential::{CredentialError, Credentials},
     headers,
+    observe::Observations,
 };
 
 /// The tools, ready for use.
@@ -27,6 +28,8 @@ pub struct ResolvedTools {
     pub catalogue: Catalogue,
     /// How each is reached.
     pub upstreams: BTreeMap<Id<Tool>, Upstream>,
+    /// Which actions are only observed.
+    pub observed: Observations,
 }
 
 /// How a tool is reached.
@@ -186,7 +189,8 @@ pub fn resolve(
         upstreams.insert(id.clone(), upstream(id, config, tenants, env)?);
         resolved.push(tool(id, config)?);
     }
-    Ok(ResolvedTools { catalogue: Catalogue::new(resolved, revision)?, upstreams })
+    let observed = Observations::of(tools);
+    Ok(ResolvedTools { catalogue: Catalogue::new(resolved, revision)?, upstreams, observed })
 }
 
 impl Base {

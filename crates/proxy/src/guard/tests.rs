@@ -34,7 +34,8 @@ fn judged<'d>(
 ) -> Result<Bounds<'d>, Box<Refusal>> {
     let agents = Agents::new(agents).unwrap();
     let (tenants, now) = (tenants(), NOW.parse().unwrap());
-    bounds(delegation, call, &Standing { tenants: &tenants, agents: &agents, bearer, now })
+    let standing = Standing { tenants: &tenants, agents: &agents, bearer, now };
+    bounds(delegation, call, &standing, &mut Waiver::default())
 }
 
 fn both() -> Vec<Agent> {

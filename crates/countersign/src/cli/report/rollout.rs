@@ -1,0 +1,207 @@
+//! `countersign report rollout`: how far each action has come from being observed to being enforced, and what enforcing it
+//! now would refuse.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+};
+
+use audit::{Entry, query::Filter, rebuild, record::kind};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{
+        audit::{Moment, matching, moment},
+        ledger::LedgerPlace,
+    },
+    environment::Environment,
+    failure::Failure,
+    management::table::table,
+    output::{Output, Reader},
+};
+
+/// Which actions are only observed, and what enforcing them would refuse
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `7d` ago.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Moment>,
+    /// Before this time.
+    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
+    until: Option<Moment>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: LedgerPlace,
+}
+
+/// The most agents that are named for one code.
+const MOST_NAMED: usize = 20;
+
+/// What was decided about one action.
+#[derive(Debug, Default)]
+struct Calls {
+    enforced: u64,
+    observed: u64,
+    /// Of those that were observed, what enforcing would have refused, by the code of the first refusal.
+    refused: BTreeMap<String, Refused>,
+    until: Option<Timestamp>,
+    last: Option<Timestamp>,
+}
+
+#[derive(Debug, Default)]
+struct Refused {
+    calls: u64,
+    agents: BTreeSet<String>,
+    like: String,
+}
+
+impl Calls {
+    fn add(&mut self, entry: &Entry) {
+        self.last = self.last.max(Some(entry.time));
+        if entry.text("mode") != Some("observe") {
+            self.enforced += 1;
+            return;
+        }
+        self.observed += 1;
+        let until = entry.text_at("/observed/until").and_then(|text| text.parse().ok());
+        self.until = until.or(self.until);
+        let Some(code) = rebuild::waived(entry) else { return };
+        let refused = self.refused.entry(code.to_owned()).or_default();
+        refused.calls += 1;
+        if let Some(agent) = entry.text_at("/agent/id")
+            && refused.agents.len() < MOST_NAMED
+        {
+            refused.agents.insert(agent.to_owned());
+        }
+        entry.text("decision_id").unwrap_or_default().clone_into(&mut refused.like);
+    }
+
+    /// The rung of the ladder that it stands on, by the last of its calls.
+    fn rung(&self, now: Timestamp) -> u8 {
+        if self.until.is_some_and(|until| now < until) { 4 } else { 5 }
+    }
+
+    fn to_json(&self, tool: &str, action: &str, now: Timestamp) -> Value {
+        let refused = self.refused.iter().map(|(code, refused)| {
+            json!({ "code": code, "calls": refused.calls, "agents": refused.agents, "like": refused.like })
+        });
+        let would: u64 = self.refused.values().map(|refused| refused.calls).sum();
+        json!({
+            "tool": tool,
+            "action": action,
+            "rung": self.rung(now),
+            "until": self.until,
+            "enforced": self.enforced,
+            "observed": self.observed,
+            "would_refuse": would,
+            "refused": refused.collect::<Vec<_>>(),
+            "last": self.last,
+        })
+    }
+}
+
+pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
+    let whence = args.place.whence(environment)?;
+    let now = net::clock::now();
+    let time = |wanted: Option<Moment>| wanted.and_then(|wanted| wanted.timestamp(now));
+    let filter = Filter {
+        kind: Some(kind::CALL_DECIDED.to_owned()),
+        from: time(args.since),
+        to: time(args.until),
+        ..Filter::default()
+    };
+    let mut actions: BTreeMap<(String, String), Calls> = BTreeMap::new();
+    for entry in matching(&whence, filter)? {
+        let entry = entry?;
+        // A call that was refused before it was known for anything is no action's.
+        if let (Some(tool), Some(action)) = (entry.text("tool"), entry.text("action")) {
+            actions.entry((tool.to_owned(), action.to_owned())).or_default().add(&entry);
+        }
+    }
+    let rows: Vec<Value> = actions.iter().map(|((tool, action), calls)| calls.to_json(tool, action, now)).collect();
+    let mut output = Output::new();
+    if args.json {
+        for row in &rows {
+            if output.json(row)? == Reader::Gone {
+                break;
+            }
+        }
+    } else {
+        let _ = output.write(&text(&rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(rows: &[Value]) -> String {
+    if rows.is_empty() {
+        return "There is no decision on any action here.\n".to_owned();
+    }
+    let columns = [
+        ("TOOL", "/tool"),
+        ("ACTION", "/action"),
+        ("RUNG", "/rung"),
+        ("UNTIL", "/until"),
+        ("ENFORCED", "/enforced"),
+        ("OBSERVED", "/observed"),
+        ("WOULD REFUSE", "/would_refuse"),
+    ];
+    let mut text = table(&columns, rows);
+    let would: Vec<Value> = rows.iter().flat_map(refusals).collect();
+    if !would.is_empty() {
+        let columns = [
+            ("ACTION", "/action"),
+            ("CODE", "/code"),
+            ("CALLS", "/calls"),
+            ("AGENTS", "/agents"),
+            ("FOR EXAMPLE", "/like"),
+        ];
+        text.push_str("\nEnforcing would have refused:\n\n");
+        text.push_str(&table(&columns, &would));
+        text.push_str("\n`countersign explain ID` says why.\n");
+    }
+    text
+}
+
+fn refusals(row: &Value) -> Vec<Value> {
+    let action = row.get("action").cloned().unwrap_or_default();
+    let refused = row.get("refused").and_then(Value::as_array).cloned().unwrap_or_default();
+    let named = |mut refused: Value| {
+        if let Some(members) = refused.as_object_mut() {
+            members.insert("action".to_owned(), action.clone());
+        }
+        refused
+    };
+    refused.into_iter().map(named).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(mode: &str, code: Option<&str>) -> Entry {
+        let waived: Vec<_> = code.iter().map(|code| json!({"stage": "decide", "code": code})).collect();
+        serde_json::from_value(json!({
+            "seq": 1, "time": "2026-11-22T10:00:00Z", "kind": "call.decided", "mode": mode, "decision_id": "L.1",
+            "agent": {"kind": "agent", "id": "support-v2"}, "tool": "orders", "action": "refunds.create",
+            "observed": {"rung": 4, "until": "2026-12-01T00:00:00Z", "waived": waived},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_action_counts_what_enforcing_would_refuse_and_stands_on_a_rung() {
+        let mut calls = Calls::default();
+        calls.add(&entry("enforce", None));
+        calls.add(&entry("observe", None));
+        calls.add(&entry("observe", Some("policy_denied")));
+        let now = "2026-11-30T00:00:00Z".parse().unwrap();
+        let row = calls.to_json("orders", "refunds.create", now);
+        assert_eq!((&row["enforced"], &row["observed"], &row["would_refuse"]), (&json!(1), &json!(2), &json!(1)));
+        assert_eq!((&row["rung"], &row["refused"][0]["agents"]), (&json!(4), &json!(["support-v2"])));
+        assert!(text(&[row]).contains("refunds.create  policy_denied"));
+        assert_eq!(calls.rung("2026-12-01T00:00:00Z".parse().unwrap()), 5);
+    }
+}
