@@ -11,15 +11,16 @@ use std::{
     num::{NonZeroU32, NonZeroUsize},
 };
 
-use model::{Catalogue, Id, Question, Tool};
+use model::{Catalogue, Code, Decision, Id, Question, Tool};
 use regorus::{Value, utils::limits::PolicyLengthConfig};
 use serde::Serialize;
 
-pub(crate) use self::spread::{Body, Definition, Spread, Tells};
+pub(crate) use self::spread::{Body, Definition, Probe, Spot, Spread, Tells};
 use crate::{
     LoadError, Source,
-    bundle::{Data, File},
+    bundle::File,
     check::{self, Checked},
+    decide,
     dispatch::{self, Package},
     engine,
     input::{self, InvalidInput},
@@ -92,7 +93,8 @@ impl Explainer {
     /// Where they would not load.
     pub fn load(sources: &[Source], catalogue: &Catalogue) -> Result<Self, LoadError> {
         let Checked { packages, modules, .. } = check::sources(sources, Some(catalogue))?;
-        let covered = Covered::load(&modules, sources.iter().flat_map(|source| &source.data))?;
+        let documents = sources.iter().flat_map(|source| &source.data).map(|data| data.document().clone()).collect();
+        let covered = Covered::load(&modules, documents)?;
         let mut tools: BTreeMap<Id<Tool>, Vec<Package>> = BTreeMap::new();
         for source in sources {
             let own = |package: &&Package| {
@@ -116,16 +118,36 @@ impl Explainer {
     /// # Errors
     /// Where there is no input to ask with.
     pub fn explain(&self, question: &Question) -> Result<Vec<RuleTrace>, InvalidInput> {
-        let input = input::value(question)?;
+        Ok(self.ask(&question.call.tool, &input::value(question)?).1)
+    }
+
+    /// The decision on a policy input that is given as JSON, and what became of every rule. It is taken as it is: a sidecar
+    /// would have every member there.
+    ///
+    /// # Errors
+    /// Where it is no JSON object that names a `tool`.
+    pub fn decide_json(&self, text: &str) -> Result<(Decision, Vec<RuleTrace>), String> {
+        let input = Value::from_json_str(text).map_err(|error| format!("not JSON: {error}"))?;
+        let tool = input.as_object().ok().and_then(|members| members.get(&Value::from("tool"))?.as_string().ok());
+        let tool = tool.ok_or("the policy input has no `tool`")?.to_string();
+        let tool = Id::new(&tool).map_err(|error| format!("`tool`: {error}"))?;
+        if !self.tools.contains_key(&tool) {
+            let none = decide::refused(Code::NoPolicy, "no_policy", "no team's policy is bound to the tool".to_owned());
+            return Ok((none, Vec::new()));
+        }
+        Ok(self.ask(&tool, &input))
+    }
+
+    fn ask(&self, tool: &Id<Tool>, input: &Value) -> (Decision, Vec<RuleTrace>) {
         let mut engine = self.covered.engine.clone();
         engine.set_input(input.clone());
-        let packages = self.tools.get(&question.call.tool).map(Vec::as_slice).unwrap_or_default();
-        for package in packages {
-            // A package that fails has said so in its decision; here it shows how far it came.
-            drop(engine::ask(&mut engine, package));
-        }
+        let packages = self.tools.get(tool).map(Vec::as_slice).unwrap_or_default();
+        // A package that fails has said so in its decision; here it shows how far it came.
+        let outcomes: Vec<_> = packages.iter().map(|package| engine::ask(&mut engine, package)).collect();
+        let names = packages.iter().map(|package| package.name.as_str());
+        let decision = decide::combine(names.zip(outcomes).collect());
         let reached = Reached::of(&engine);
-        let mut asked = Asked { engine, input: &input };
+        let mut asked = Asked { engine, input };
         let mut traces = Vec::new();
         for file in &self.covered.files {
             if file.package == dispatch::MODULE {
@@ -147,7 +169,7 @@ impl Explainer {
             }
         }
         traces.sort_by_key(|trace| !trace.decides);
-        Ok(traces)
+        (decision, traces)
     }
 }
 
@@ -222,31 +244,50 @@ pub(crate) struct Covered {
     /// Cloned for each question. It has answered once, and is prepared.
     pub(crate) engine: regorus::Engine,
     pub(crate) files: Vec<Spread>,
+    documents: Vec<Value>,
 }
 
 impl Covered {
-    /// Parses `modules`, which were checked before, with `data`.
-    pub(crate) fn load<'a>(modules: &[File], data: impl Iterator<Item = &'a Data>) -> Result<Self, LoadError> {
-        let refused = |error: &dyn fmt::Display| LoadError::Engine(error.to_string());
+    /// Parses `modules`, which were checked before, with the data `documents`.
+    pub(crate) fn load(modules: &[File], documents: Vec<Value>) -> Result<Self, LoadError> {
         let mut parser = regorus::Engine::new();
         for file in modules {
             parser.add_policy(file.path.clone(), file.text.clone()).map_err(|error| refused(&error))?;
         }
         let files: Vec<Spread> =
             modules.iter().zip(parser.get_modules()).map(|(file, module)| Spread::of(file, module)).collect();
-        let mut engine = regorus::Engine::new();
-        engine.set_policy_length_config(LENGTHS);
-        for file in &files {
-            engine.add_policy(file.path.clone(), file.text.clone()).map_err(|error| refused(&error))?;
-        }
-        for data in data {
-            engine.add_data(data.document().clone()).map_err(|error| refused(&error))?;
-        }
-        engine.set_gather_prints(true);
-        let mut engine = engine::prepared(engine, engine::Bounds::default().budget)?;
+        let texts = files.iter().map(|file| (file.path.as_str(), file.text.as_str()));
+        let mut engine = loaded(texts, &documents)?;
         engine.set_enable_coverage(true);
-        Ok(Self { engine, files })
+        Ok(Self { engine, files, documents })
     }
+
+    /// The same without coverage, the texts of some files replaced by those of `others`.
+    pub(crate) fn replaced(&self, others: &BTreeMap<&str, String>) -> Result<regorus::Engine, LoadError> {
+        let text = |file: &'_ Spread| others.get(file.path.as_str()).unwrap_or(&file.text).clone();
+        let texts: Vec<(&str, String)> = self.files.iter().map(|file| (file.path.as_str(), text(file))).collect();
+        loaded(texts.iter().map(|(path, text)| (*path, text.as_str())), &self.documents)
+    }
+}
+
+fn loaded<'a>(
+    texts: impl Iterator<Item = (&'a str, &'a str)>,
+    documents: &[Value],
+) -> Result<regorus::Engine, LoadError> {
+    let mut engine = regorus::Engine::new();
+    engine.set_policy_length_config(LENGTHS);
+    for (path, text) in texts {
+        engine.add_policy(path.to_owned(), text.to_owned()).map_err(|error| refused(&error))?;
+    }
+    for document in documents {
+        engine.add_data(document.clone()).map_err(|error| refused(&error))?;
+    }
+    engine.set_gather_prints(true);
+    engine::prepared(engine, engine::Bounds::default().budget)
+}
+
+fn refused(error: &dyn fmt::Display) -> LoadError {
+    LoadError::Engine(error.to_string())
 }
 
 /// Spread texts have more lines, and none is longer than it was.
@@ -265,6 +306,13 @@ impl Reached {
     pub(crate) fn of(engine: &regorus::Engine) -> Self {
         let files = engine.get_coverage_report().map(|report| report.files).unwrap_or_default();
         Self(files.into_iter().map(|file| (file.path, file.covered)).collect())
+    }
+
+    /// What either evaluated.
+    pub(crate) fn add(&mut self, other: Self) {
+        for (path, lines) in other.0 {
+            self.0.entry(path).or_default().extend(lines);
+        }
     }
 
     /// Whether the expression was evaluated.

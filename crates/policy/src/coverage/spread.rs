@@ -31,6 +31,10 @@ pub(crate) struct Spread {
     imports: BTreeMap<String, Path>,
     /// Everything that is evaluated by itself.
     pub(crate) spots: Vec<Spot>,
+    /// What can be looked at in an expression, by its place in `spots`.
+    pub(crate) probes: BTreeMap<usize, Probe>,
+    /// The expressions of each `every`, by places in `spots`.
+    pub(crate) within: BTreeMap<usize, Vec<usize>>,
     /// The rules, in order, one entry for each time that one is defined.
     pub(crate) definitions: Vec<Definition>,
 }
@@ -49,6 +53,19 @@ pub(crate) struct Spot {
     pub(crate) lines: RangeInclusive<u32>,
     /// How many lines below the first of those it is; for what is not in the text as written.
     further: u32,
+}
+
+/// The parts of an expression, as written, on one line.
+#[derive(Debug, Clone)]
+pub(crate) struct Probe {
+    /// The whole of it, or what is left of its operator.
+    pub(crate) left: String,
+    /// What is right of its operator.
+    pub(crate) right: Option<String>,
+    /// Its `with`.
+    pub(crate) with: String,
+    /// What its `with` puts in the place of `input`.
+    pub(crate) input: Option<String>,
 }
 
 /// One definition of a rule.
@@ -94,12 +111,18 @@ impl Spread {
     /// Spreads `module`, parsed from `file`.
     pub(crate) fn of(file: &File, module: &Module) -> Self {
         let package = package(module);
-        let mut walk =
-            Walk { globals: order::globals(module), breaks: Vec::new(), spots: Vec::new(), definitions: Vec::new() };
+        let mut walk = Walk {
+            globals: order::globals(module),
+            breaks: Vec::new(),
+            spots: Vec::new(),
+            probes: BTreeMap::new(),
+            within: BTreeMap::new(),
+            definitions: Vec::new(),
+        };
         for rule in &module.policy {
             walk.rule(rule);
         }
-        let Walk { mut breaks, mut spots, definitions, .. } = walk;
+        let Walk { mut breaks, mut spots, probes, within, definitions, .. } = walk;
         breaks.sort_by_key(|found| found.at);
         breaks.dedup_by_key(|found| found.at);
         let lines = Lines::of(&file.text, &breaks);
@@ -114,6 +137,8 @@ impl Spread {
             package,
             imports: order::imports(module),
             spots,
+            probes,
+            within,
             definitions,
         }
     }
@@ -216,6 +241,8 @@ struct Walk {
     globals: order::Globals,
     breaks: Vec<Break>,
     spots: Vec<Spot>,
+    probes: BTreeMap<usize, Probe>,
+    within: BTreeMap<usize, Vec<usize>>,
     definitions: Vec<Definition>,
 }
 
@@ -314,10 +341,8 @@ impl Walk {
         Body { tells, statements, names }
     }
 
-    fn query(&mut self, query: &Query) {
-        for statement in &query.stmts {
-            self.statement(statement);
-        }
+    fn query(&mut self, query: &Query) -> Vec<usize> {
+        query.stmts.iter().map(|statement| self.statement(statement)).collect()
     }
 
     fn statement(&mut self, statement: &LiteralStmt) -> usize {
@@ -335,8 +360,12 @@ impl Walk {
             Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => self.nested(expr),
             Literal::Every { domain, query, .. } => {
                 self.nested(domain);
-                self.query(query);
+                let own = self.query(query);
+                self.within.insert(spot, own);
             }
+        }
+        if let Some(probe) = probe(statement, start - quoted) {
+            self.probes.insert(spot, probe);
         }
         spot
     }
@@ -347,7 +376,7 @@ impl Walk {
             self.nested(expression);
         }
         if let Some(query) = query {
-            self.query(query);
+            let _own = self.query(query);
         }
     }
 
@@ -356,6 +385,39 @@ impl Walk {
         self.spots.push(Spot { line: span.line, column: span.col, start, end, lines: 0..=0, further: 0 });
         self.spots.len() - 1
     }
+}
+
+/// What can be looked at in `statement`, which begins at `start`.
+fn probe(statement: &LiteralStmt, start: usize) -> Option<Probe> {
+    let text = statement.span.source.get_contents();
+    let words = |from: usize, to: usize| {
+        Some(text.get(from..to)?.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|words| !words.is_empty())
+    };
+    let (Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. }) = &statement.literal else { return None };
+    let stop = end(&statement.span);
+    let first = statement.with_mods.first().map(|modifier| &modifier.refr);
+    let with = match first {
+        Some(refr) => text.get(..place(refr.span().start))?.rfind("with")?,
+        None => stop,
+    };
+    let (left, right) = match expr.as_ref() {
+        Expr::BoolExpr { lhs, .. } | Expr::Membership { value: lhs, key: None, .. } => {
+            let middle = end(lhs.span());
+            let right = words(middle, with)?;
+            let operators = |c: char| matches!(c, '=' | '!' | '<' | '>' | ' ');
+            let right = right.strip_prefix("in ").unwrap_or_else(|| right.trim_start_matches(operators)).to_owned();
+            (words(start, middle)?, Some(right))
+        }
+        Expr::AssignExpr { .. } => return None,
+        _ => (words(start, with)?, None),
+    };
+    let input =
+        statement.with_mods.iter().find(|modifier| modifier.refr.span().text() == "input").and_then(|modifier| {
+            let value = words(place(modifier.refr.span().end), end(&modifier.span))?;
+            value.strip_prefix("as ").map(str::to_owned)
+        });
+    let left = left.strip_prefix("not ").unwrap_or(&left).to_owned();
+    Some(Probe { left, right, with: words(with, stop).unwrap_or_default(), input })
 }
 
 /// The `code` of an object that is written out.

@@ -9,10 +9,10 @@ fn policies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies")
 }
 
-fn all_pass(outcomes: &[Outcome], at_least: usize) {
-    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.failure.is_some()).collect();
+fn all_pass(report: &Report, at_least: usize) {
+    let failed: Vec<_> = report.tests.iter().filter(|outcome| outcome.result != Passed::Yes).collect();
     assert!(failed.is_empty(), "{failed:#?}");
-    assert!(outcomes.len() >= at_least, "only {} tests were found", outcomes.len());
+    assert!(report.tests.len() >= at_least, "only {} tests were found", report.tests.len());
 }
 
 #[test]
@@ -24,8 +24,12 @@ fn the_library_passes_its_tests() {
             tests.push(File { path: path.display().to_string(), text: std::fs::read_to_string(&path).unwrap() });
         }
     }
-    assert_eq!(tests.len(), library::files().len(), "every module of the library has its tests");
-    all_pass(&library(&tests).unwrap(), 20);
+    assert_eq!(tests.len(), library::files().len() + 1, "every module of the library has its tests");
+    let report = library(&tests).unwrap();
+    all_pass(&report, 20);
+    for file in report.coverage {
+        assert_eq!(file.covered, file.expressions, "{}\n{}", file.file, file.annotated());
+    }
 }
 
 #[test]
@@ -35,7 +39,8 @@ fn the_library_is_the_directory_and_stands_its_own_checks() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         modules += usize::from(name.ends_with(".rego") && !name.ends_with("_test.rego"));
     }
-    assert_eq!(modules, library::files().len());
+    // `testing` is for tests alone.
+    assert_eq!(modules, library::files().len() + 1);
     check::sources(&[], Some(&fixture::catalogue(&[]))).unwrap();
 }
 
@@ -46,24 +51,98 @@ fn the_shipped_policies_pass_their_tests() {
         [("org", "org", None, 4), ("support", "orders", Some([fixture::id("orders")].into()), 7)]
     {
         let source = Source::read(name, &policies().join(directory), tools).unwrap();
-        all_pass(&run(&source, &catalogue).unwrap(), at_least);
+        let report = run(&source, Some(&catalogue), &|_| true).unwrap();
+        all_pass(&report, at_least);
+        for file in report.coverage {
+            assert_eq!(file.covered, file.expressions, "{}\n{}", file.file, file.annotated());
+        }
+    }
+}
+
+const RULES: &str = "package countersign.teams.support\n\nlimit := 4\n\nallow contains {\"code\": \"a\"} if input.action.name == \"refunds.create\"\n\n\
+                     deny contains {\"code\": \"closed\"} if {\n\tinput.facts.order.status == \"closed\"\n}\n";
+
+/// A team with `tests`, from the fourth line of their file on.
+fn team(rules: &str, tests: &str) -> Source {
+    let file = |path: &str, text: String| File { path: path.to_owned(), text };
+    let head = "package countersign.teams.support_test\nimport data.countersign.lib.testing\nimport data.countersign.teams.support\n";
+    Source {
+        name: "support".to_owned(),
+        tools: Some([fixture::id("orders")].into()),
+        policies: vec![file("support.rego", rules.to_owned())],
+        tests: vec![file("support_test.rego", format!("{head}{tests}"))],
+        data: Vec::new(),
+    }
+}
+
+fn ran(tests: &str) -> Report {
+    run(&team(RULES, tests), None, &|_| true).unwrap()
+}
+
+fn failure(tests: &str) -> Failure {
+    match &ran(tests).tests[0].result {
+        Passed::No(failure) => failure.clone(),
+        result => panic!("{result:?}"),
     }
 }
 
 #[test]
-fn a_test_that_is_not_true_fails_and_says_so() {
-    let source = |test: &str| Source {
-        name: "org".to_owned(),
-        tools: None,
-        policies: vec![File { path: "org.rego".to_owned(), text: "package countersign.org\nlimit := 4".to_owned() }],
-        tests: vec![File {
-            path: "org_test.rego".to_owned(),
-            text: format!("package countersign.org_test\nimport data.countersign.org\ntest_it if {test}"),
-        }],
-        data: Vec::new(),
-    };
-    let failure = |test: &str| run(&source(test), &fixture::catalogue(&[])).unwrap()[0].failure.clone();
-    assert_eq!(failure("org.limit == 4"), None);
-    assert!(failure("org.limit == 5").unwrap().contains("no body"));
-    assert!(failure("time.parse_rfc3339_ns(\"x\") > 0").is_some());
+fn a_test_that_is_not_true_says_where_it_stopped_and_what_stood_there() {
+    assert_eq!(ran("test_it if support.limit == 4").tests[0].result, Passed::Yes);
+    let failed = failure("test_it if {\n\tsupport.limit < 9\n\tsupport.limit == 5\n\tsupport.limit < 9\n}");
+    assert_eq!(failed.gave, "no body of the rule was true");
+    let stopped = failed.stopped.unwrap();
+    assert_eq!((stopped.place.line, stopped.text.as_str()), (6, "support.limit == 5"));
+    assert_eq!(stopped.sides, [("support.limit".to_owned(), "4".to_owned())]);
+    let given = "given := testing.call(\"orders.read\", {})\n";
+    let failed = failure(&format!("test_it if {{\n{given}\tcount(support.allow) == 1 with input as given\n}}"));
+    assert_eq!(failed.stopped.unwrap().sides, [("count(support.allow)".to_owned(), "0".to_owned())]);
+    let failed = failure("test_it if {\n\tevery x in [1, 4, 5] {\n\t\tx < 9\n\t\tx <= support.limit\n\t}\n}");
+    let stopped = failed.stopped.unwrap();
+    assert_eq!(stopped.text, "x <= support.limit");
+    assert_eq!(stopped.sides[0], ("x".to_owned(), "5".to_owned()));
+    assert_eq!(failure("test_it := 7 if true").gave, "it gave 7");
+    assert_ne!(failure("test_it if time.parse_rfc3339_ns(\"x\") > 0").gave, "no body of the rule was true");
+}
+
+#[test]
+fn what_is_still_to_be_written_is_skipped_and_what_is_not_asked_for_is_not_run() {
+    let tests = "todo_test_later if false\ntest_now if true\ntest_other if false\n";
+    let report = run(&team(RULES, tests), None, &|name| !name.ends_with("other")).unwrap();
+    let results: Vec<_> = report.tests.iter().map(|outcome| outcome.result.clone()).collect();
+    assert_eq!(results, [Passed::Skipped, Passed::Yes]);
+}
+
+#[test]
+fn coverage_counts_expressions_and_marks_lines() {
+    let tests = "test_it if {\n\tgiven := testing.call(\"x.y\", {\"facts\": {\"order\": {\"status\": \"open\"}}})\n\tcount(support.deny) == 0 with input as given\n}";
+    let coverage = &ran(tests).coverage[0];
+    assert_eq!((coverage.covered, coverage.expressions), (3, 5), "{}", coverage.annotated());
+    assert_eq!(coverage.lines.get(&8), Some(&Mark::Covered));
+    assert_eq!(coverage.lines.get(&7), Some(&Mark::Not));
+    assert!(coverage.annotated().contains("-    3  limit := 4"), "{}", coverage.annotated());
+}
+
+#[test]
+fn a_whole_input_is_decided_on_again_without_its_optional_parts() {
+    let closed = "\tgiven := testing.call(\"refunds.create\", {\"facts\": {\"order\": {\"status\": \"closed\"}}})\n\tcount(support.deny) == 1 with input as given\n}";
+    let report = ran(&format!("test_it if {{\n{closed}"));
+    let Passed::Careless(found) = &report.tests[0].result else { panic!("{:?}", report.tests[0]) };
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].part.as_str(), found[0].without), ("facts.order.status", "permitted"));
+    let said = "# An unread order is a new one.\n# more permissive without facts.order.status: it is new\n";
+    assert_eq!(ran(&format!("{said}test_it if {{\n{closed}")).tests[0].result, Passed::Yes);
+    let other = "# more permissive without facts.order.status:\n";
+    assert_ne!(ran(&format!("{other}test_it if {{\n{closed}")).tests[0].result, Passed::Yes);
+}
+
+#[test]
+fn calls_are_those_of_the_catalogue() {
+    let source = team(
+        RULES,
+        "test_known if testing.call(\"orders.read\", {}).tool == \"orders\"\ntest_unknown if testing.call(\"orders.raed\", {})\n",
+    );
+    let report = run(&source, Some(&fixture::catalogue(&["orders"])), &|_| true).unwrap();
+    assert_eq!(report.tests[0].result, Passed::Yes, "{:?}", report.tests[0]);
+    assert!(matches!(report.tests[1].result, Passed::No(_)));
 }
