@@ -171,6 +171,7 @@ impl Authority {
         let recorder = Recorder::resume(store.clone(), ledger.clone(), ledger_dir, net::clock::now()).await?;
         let recorder = Arc::new(recorder);
         recorder.follow(tasks);
+        store.look_after(longest_life, tasks);
         let shelf = Shelf::new(settings.shipped.clone());
         shipped::retire(shelf.clone(), settings.retention, ledger.clone(), tasks);
         if let Some(management) = &settings.management {

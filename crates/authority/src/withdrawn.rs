@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use model::withdrawal::{Cause, Passage, Target, Withdrawal};
-use store::{ChangeKind, MAX_FEED, Store, StoreError};
+use store::{MAX_FEED, Store, StoreError};
 
 /// So many more entries, and those that cover no token any more are looked for.
 const PRUNE_AT: usize = 10_000;
@@ -80,11 +80,9 @@ impl Withdrawn {
                 continue;
             }
             let mut last = after;
-            for change in feed.changes {
-                last = change.position;
-                if let ChangeKind::Withdrawal(withdrawal) = change.kind {
-                    view.take(&withdrawal, self.longest_life);
-                }
+            for withdrawal in feed.changes {
+                last = withdrawal.position;
+                view.take(&withdrawal, self.longest_life);
             }
             view.prune(now);
             view.position = view.position.max(if feed.more { last } else { feed.head });

@@ -1,7 +1,7 @@
 //! The change log: what was committed, by whom and why, in the order of commit.
 //!
 //! A follower that has everything up to the head it was told has missed nothing: a position is taken while the head
-//! row is held, so no smaller one can be committed later.
+//! row is held, so no smaller one can be committed later. Sidecars follow the withdrawals among it, ledgers all of it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -19,6 +19,7 @@ use crate::{
     join_tokens::JoinToken,
     sidecars::Sidecar,
     signing_keys::PublishedKey,
+    withdrawals,
     writing::{Begun, Committed, Writer, uuid},
 };
 
@@ -149,17 +150,17 @@ pub enum ChangeKind {
     },
 }
 
-/// What follows on a position.
+/// What follows on a position: changes, or the withdrawals among them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Feed {
+pub struct Feed<T> {
     /// Which database this is: another one after a restore.
     pub generation: String,
     /// When the generation began.
     pub began: Timestamp,
     /// The last committed position, read before the changes.
     pub head: u64,
-    /// The changes, in order.
-    pub changes: Vec<Change>,
+    /// What there is of them, in order.
+    pub changes: Vec<T>,
     /// Whether more follow on the last of them, up to `head`. Where not, the follower stands at `head`.
     pub more: bool,
 }
@@ -206,12 +207,17 @@ impl Store {
     /// The head as committed now.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or lacks what it had before.
     pub async fn head(&self) -> Result<Head, StoreError> {
-        let sql = "SELECT position, generation, began FROM head WHERE id = 1";
+        // Before it is asked: what is committed meanwhile need not be in the answer.
+        let known = self.seen.known();
+        let sql = "SELECT position, generation, began, lost FROM head WHERE id = 1";
         let rows = self.engine.rows(DOING, sql, Vec::new()).await?;
         let row = rows.first().ok_or_else(|| StoreError::Damaged("it has no head".to_owned()))?;
-        Ok(Head { position: row.position(0)?, generation: row.text(1)?, began: row.moment(2)? })
+        let head = Head { position: row.position(0)?, generation: row.text(1)?, began: row.moment(2)? };
+        self.has_all(&known, &head, row.position(3)?).await?;
+        self.seen.note(&head.generation, head.position);
+        Ok(head)
     }
 
     /// Begins a new generation, as after a restore: what was committed between the backup and now is lost, so no token
@@ -220,15 +226,15 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn begin_generation(&self, writer: &Writer) -> Result<Committed<Head>, StoreError> {
-        let mut writing = match self.write::<Head>("beginning a generation", writer, &()).await? {
+        let mut writing = match self.write_whatever::<Head>("beginning a generation", writer, &()).await? {
             Begun::Answered(answer) => return Ok(answer),
             Begun::Open(writing) => writing,
         };
-        let rows = writing.rows("SELECT generation FROM head WHERE id = 1", Vec::new()).await?;
-        let before = rows.first().map(|row| row.text(0)).transpose()?.unwrap_or_default();
+        let before = writing.generation.clone();
         let generation = uuid(writer.now);
-        let sql = "UPDATE head SET generation = $1, began = $2 WHERE id = 1";
+        let sql = "UPDATE head SET generation = $1, began = $2, restored = 1, lost = 0 WHERE id = 1";
         writing.execute(sql, vec![generation.as_str().into(), writer.now.into()]).await?;
+        writing.generation.clone_from(&generation);
         let sql = "UPDATE join_tokens SET withdrawn = $1 WHERE used_by IS NULL AND withdrawn IS NULL";
         writing.execute(sql, vec![writer.now.into()]).await?;
         // Answers to requests that were made good since the backup would be given for what is not there.
@@ -238,21 +244,19 @@ impl Store {
         writing.commit(Head { position, generation, began: writer.now }).await
     }
 
-    /// At most `limit` of the changes after position `after`: those of `tenants` and those that concern no single
-    /// tenant, or all of them.
+    /// At most `limit` of the changes after position `after`. They have no gap, but for what is so old that it was
+    /// forgotten: a ledger that [`Store::recorded`] knows lacks nothing, unless it was away for a month.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn changes(
-        &self,
-        after: u64,
-        tenants: Option<&BTreeSet<Id<Tenant>>>,
-        limit: usize,
-    ) -> Result<Feed, StoreError> {
-        self.feed(after, tenants, limit, "", Vec::new()).await
+    pub async fn changes(&self, after: u64, limit: usize) -> Result<Feed<Change>, StoreError> {
+        let sql = "SELECT position, at, made_by, reason, body FROM changes WHERE position > $1 AND position <= $2";
+        self.feed(after, limit, ("position", sql.to_owned()), Vec::new(), Change::read).await
     }
 
-    /// The same for sidecars: withdrawals only, without those that cover nothing any more at `now`.
+    /// The withdrawals after position `after` that cover something at `now` or later: those that concern one of
+    /// `tenants` and those that concern no single tenant, or all of them. What is forgotten covers nothing any more, so
+    /// whoever was away for however long misses none.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -262,19 +266,30 @@ impl Store {
         tenants: Option<&BTreeSet<Id<Tenant>>>,
         limit: usize,
         now: Timestamp,
-    ) -> Result<Feed, StoreError> {
-        let only = " AND kind = 'withdrawal.created' AND until >= $3";
-        self.feed(after, tenants, limit, only, vec![now.into()]).await
+    ) -> Result<Feed<Withdrawal>, StoreError> {
+        let mut sql =
+            "SELECT created, body FROM withdrawals WHERE created > $1 AND created <= $2 AND until >= $3".to_owned();
+        let mut further: Vec<Value> = vec![now.into()];
+        if let Some(tenants) = tenants {
+            sql.push_str(" AND (tenant IS NULL");
+            for tenant in tenants {
+                further.push(tenant.into());
+                sql.push_str(&format!(" OR tenant = ${}", further.len() + 2));
+            }
+            sql.push(')');
+        }
+        self.feed(after, limit, ("created", sql), further, withdrawals::read).await
     }
 
-    async fn feed(
+    /// What `question` brings between `after` and the head, in the order of the column that is its position.
+    async fn feed<T>(
         &self,
         after: u64,
-        tenants: Option<&BTreeSet<Id<Tenant>>>,
         limit: usize,
-        only: &str,
+        (position, question): (&str, String),
         further: Vec<Value>,
-    ) -> Result<Feed, StoreError> {
+        read: impl Fn(&Row) -> Result<T, StoreError>,
+    ) -> Result<Feed<T>, StoreError> {
         // First the head, then the rows up to it: whatever is committed up to a head that was seen can be seen too.
         let Head { position: head, generation, began } = self.head().await?;
         let mut feed = Feed { generation, began, head, changes: Vec::new(), more: false };
@@ -282,24 +297,12 @@ impl Store {
             return Ok(feed);
         }
         let limit = limit.clamp(1, MAX_FEED);
-        let mut sql = format!(
-            "SELECT position, at, made_by, reason, body FROM changes WHERE position > $1 AND position <= $2{only}"
-        );
-        let mut values = vec![Value::position(after), Value::position(head)];
-        values.extend(further);
-        if let Some(tenants) = tenants {
-            sql.push_str(" AND (tenant IS NULL");
-            for tenant in tenants {
-                values.push(tenant.into());
-                sql.push_str(&format!(" OR tenant = ${}", values.len()));
-            }
-            sql.push(')');
-        }
+        let values = [Value::position(after), Value::position(head)].into_iter().chain(further).collect();
         // One more than asked for tells whether there are more.
-        sql.push_str(&format!(" ORDER BY position LIMIT {}", limit + 1));
+        let sql = format!("{question} ORDER BY {position} LIMIT {}", limit + 1);
         let rows = self.engine.rows(DOING, sql, values).await?;
         feed.more = rows.len() > limit;
-        feed.changes = rows.iter().take(limit).map(Change::read).collect::<Result<_, _>>()?;
+        feed.changes = rows.iter().take(limit).map(read).collect::<Result<_, _>>()?;
         Ok(feed)
     }
 
@@ -320,13 +323,13 @@ impl Store {
     /// Looks at the head every now and then, and whenever a PostgreSQL server tells of a commit, so that what other
     /// replicas commit wakes followers here.
     pub(crate) fn watch(&self, tasks: &Tasks) {
-        if let Engine::Postgres(pool) = &self.engine {
-            let (store, pool, stop) = (self.clone(), pool.clone(), tasks.shutdown_token());
+        if let Engine::Postgres(server) = &self.engine {
+            let (store, server, stop) = (self.clone(), server.clone(), tasks.shutdown_token());
             let told = move |position| store.wake(position);
             tasks.spawn("change log notifications", async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
-                    () = engine::postgres::listen(pool, told) => {}
+                    () = engine::postgres::listen(server, told) => {}
                 }
             });
         }

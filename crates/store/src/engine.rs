@@ -7,8 +7,9 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Executor, PgPool, Postgres, Row as _, Sqlite, SqlitePool};
+use sqlx::{AssertSqlSafe, Executor, Row as _, Sqlite, SqlitePool};
 
+use self::postgres::{Server, Session};
 use crate::error::StoreError;
 
 /// An open database.
@@ -17,14 +18,14 @@ pub(crate) enum Engine {
     /// A file of ours. One connection writes, so that no write ever meets another in SQLite itself.
     Sqlite { write: SqlitePool, read: SqlitePool },
     /// A server, shared with other replicas.
-    Postgres(PgPool),
+    Postgres(Server),
 }
 
 /// A transaction that writes. Dropped without a commit it leaves nothing behind.
 #[derive(Debug)]
 pub(crate) enum Transaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
-    Postgres(sqlx::Transaction<'static, Postgres>),
+    Postgres(Session),
 }
 
 /// What a placeholder stands for.
@@ -67,7 +68,10 @@ impl Engine {
         check(&values)?;
         match self {
             Self::Sqlite { read, .. } => on!(read, sql, values, fetch_all).map(all(Row::Sqlite)),
-            Self::Postgres(pool) => on!(pool, sql, values, fetch_all).map(all(Row::Postgres)),
+            Self::Postgres(server) => {
+                let asking = async { on!(&server.pool, sql, values, fetch_all) };
+                server.silence.bounded(asking).await.map(all(Row::Postgres))
+            }
         }
         .map_err(StoreError::of(doing))
     }
@@ -76,9 +80,7 @@ impl Engine {
     pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction, StoreError> {
         match self {
             Self::Sqlite { write, .. } => write.begin_with("BEGIN IMMEDIATE").await.map(Transaction::Sqlite),
-            Self::Postgres(pool) => {
-                pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map(Transaction::Postgres)
-            }
+            Self::Postgres(server) => server.begin().await.map(Transaction::Postgres),
         }
         .map_err(StoreError::of(doing))
     }
@@ -90,7 +92,7 @@ impl Engine {
                 read.close().await;
                 write.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(server) => server.pool.close().await,
         }
     }
 }
@@ -109,8 +111,9 @@ impl Transaction {
             Self::Sqlite(transaction) => {
                 on!((&mut **transaction), sql, values, execute).map(|done| done.rows_affected())
             }
-            Self::Postgres(transaction) => {
-                on!((&mut **transaction), sql, values, execute).map(|done| done.rows_affected())
+            Self::Postgres(Session { transaction, silence }) => {
+                let asking = async { on!((&mut **transaction), sql, values, execute) };
+                silence.bounded(asking).await.map(|done| done.rows_affected())
             }
         }
         .map_err(StoreError::of(doing))
@@ -127,7 +130,10 @@ impl Transaction {
         check(&values)?;
         match self {
             Self::Sqlite(transaction) => on!((&mut **transaction), sql, values, fetch_all).map(all(Row::Sqlite)),
-            Self::Postgres(transaction) => on!((&mut **transaction), sql, values, fetch_all).map(all(Row::Postgres)),
+            Self::Postgres(Session { transaction, silence }) => {
+                let asking = async { on!((&mut **transaction), sql, values, fetch_all) };
+                silence.bounded(asking).await.map(all(Row::Postgres))
+            }
         }
         .map_err(StoreError::of(doing))
     }
@@ -136,7 +142,7 @@ impl Transaction {
     pub(crate) async fn commit(self, doing: &'static str) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
-            Self::Postgres(transaction) => transaction.commit().await,
+            Self::Postgres(Session { transaction, silence }) => silence.bounded(transaction.commit()).await,
         }
         .map_err(StoreError::of(doing))
     }

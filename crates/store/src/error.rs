@@ -103,6 +103,18 @@ pub enum StoreError {
     /// The idempotency key has been used for another request.
     #[error("the idempotency key was used for another request before")]
     OtherRequest,
+    /// The database lacks what it had acknowledged: it is an older copy, or a standby that lagged. Nothing may rest on it
+    /// until a person has begun a new generation.
+    #[error(
+        "the database is at position {head} and was at {position}: what was committed since is lost. Begin a new \
+         generation with `countersign authority restored`"
+    )]
+    WentBack {
+        /// Where it is now.
+        head: u64,
+        /// Where it was.
+        position: u64,
+    },
     /// What the database holds cannot be read. Nothing may rest on it.
     #[error("the database holds what cannot be read: {0}")]
     Damaged(String),

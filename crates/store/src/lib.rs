@@ -20,10 +20,12 @@ mod page;
 mod present;
 pub mod remote;
 mod schema;
+mod seen;
 mod sidecars;
 mod signing_keys;
 mod single_use;
 mod tasks;
+mod upkeep;
 mod users;
 mod withdrawals;
 mod writing;
@@ -70,10 +72,11 @@ pub enum Database {
 pub struct Store {
     engine: Engine,
     wake: Arc<watch::Sender<u64>>,
+    seen: Arc<seen::Seen>,
     single_use: Arc<single_use::SingleUse>,
     uses: mpsc::Sender<single_use::Use>,
-    /// Who leases slices of limits, likewise with a line of their own.
-    limits: Arc<limits::Leasing>,
+    /// Who may lease slices of limits at a time.
+    leasing: Arc<Semaphore>,
     /// Who may stand in line for the head row: those behind them would keep connections from questions.
     line: Arc<Semaphore>,
 }
@@ -92,8 +95,9 @@ impl Store {
         let wake = Arc::new(watch::channel(0).0);
         let (uses, queue) = single_use::queue();
         single_use::keep(engine.clone(), queue, tasks);
-        let line = Arc::new(Semaphore::new(LINE));
-        let store = Self { engine, wake, single_use: Arc::default(), limits: Arc::default(), uses, line };
+        let (leasing, line) = (Arc::new(Semaphore::new(limits::LINE)), Arc::new(Semaphore::new(LINE)));
+        let (seen, single_use) = (Arc::default(), Arc::default());
+        let store = Self { engine, wake, seen, single_use, leasing, uses, line };
         store.watch(tasks);
         Ok(store)
     }

@@ -4,17 +4,13 @@
 //! For each window there is one row that whoever leases holds, so what all slices together hold is never over the
 //! maximum that was in force when the last of them was leased.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, PoisonError},
-};
+use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Authority, Element, Grant, Id, Tenant,
     limits::{Cumulative, Holder, LimitKey, MAX_UNITS, Period},
 };
-use tokio::sync::Semaphore;
 
 use crate::{
     Store, digest,
@@ -30,9 +26,7 @@ const DOING: &str = "leasing a slice of a limit";
 /// How far a sidecar's clock may be from ours: so long before a window starts and after it ended, it may be leased from.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
 /// How long a window is remembered after its end.
-const KEPT: SignedDuration = SignedDuration::from_hours(24);
-/// How often windows that ended are forgotten.
-const FORGET_EVERY: SignedDuration = SignedDuration::from_mins(5);
+pub(crate) const KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// The most slices that one sidecar may have of one window: it begins a new one with each start.
 const MAX_OF_WINDOW: i64 = 1_024;
 /// The most slices that one sidecar may have.
@@ -41,7 +35,7 @@ const MAX_OF_SIDECAR: i64 = 50_000;
 const MAX_DESCRIBED: usize = 4_096;
 /// How many questions of one replica are with the database at a time: those that wait for the same window would keep
 /// connections from everybody else.
-const LINE: usize = 4;
+pub(crate) const LINE: usize = 4;
 
 /// What is known of a lease that is there.
 struct Known {
@@ -69,13 +63,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<LeaseAnswer, StoreError> {
         let period = check(sidecar, asked, now)?;
-        self.forget_limits(now).await;
         let described = serde_json::to_string(&asked.limit).map_err(StoreError::unwritable)?;
         if described.len() > MAX_DESCRIBED {
             return Err(StoreError::Invalid("the limit's names are too long".to_owned()));
         }
         let closed = |_| StoreError::Unavailable { doing: DOING, cause: "it is being closed".to_owned() };
-        let _place = self.limits.line.acquire().await.map_err(closed)?;
+        let _place = self.leasing.acquire().await.map_err(closed)?;
         let window = digest::hex(described.as_bytes());
         let mut transaction = self.engine.begin(DOING).await?;
         let sql = "INSERT INTO limit_windows (id, starts, ends, described) VALUES ($1, $2, $3, $4) \
@@ -121,48 +114,6 @@ impl Store {
         put(&mut transaction, sidecar, asked, (&window, &period), (amount, expires)).await?;
         transaction.commit(DOING).await?;
         Ok(answer(amount))
-    }
-
-    /// Forgets windows that ended long ago, now and then.
-    async fn forget_limits(&self, now: Timestamp) {
-        if !self.limits.is_due(now) {
-            return;
-        }
-        let forget = async {
-            let before = now.checked_sub(KEPT).unwrap_or(Timestamp::MIN);
-            let mut transaction = self.engine.begin(DOING).await?;
-            for table in ["limit_leases", "limit_windows"] {
-                transaction.execute(DOING, format!("DELETE FROM {table} WHERE ends < $1"), vec![before.into()]).await?;
-            }
-            transaction.commit(DOING).await
-        };
-        if let Err(error) = forget.await {
-            tracing::warn!(%error, "windows of limits that ended are not forgotten: they will be later");
-        }
-    }
-}
-
-/// Who leases at this replica, and when it last forgot windows that ended.
-#[derive(Debug)]
-pub(crate) struct Leasing {
-    line: Semaphore,
-    forgotten: Mutex<Option<Timestamp>>,
-}
-
-impl Default for Leasing {
-    fn default() -> Self {
-        Self { line: Semaphore::new(LINE), forgotten: Mutex::default() }
-    }
-}
-
-impl Leasing {
-    fn is_due(&self, now: Timestamp) -> bool {
-        let mut last = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.is_none_or(|last| now.duration_since(last).abs() >= FORGET_EVERY);
-        if due {
-            *last = Some(now);
-        }
-        due
     }
 }
 
@@ -296,7 +247,7 @@ async fn others(
 
 /// What was leased of a window before a restore is not known: nobody can say how much of it is left.
 async fn started_whole(transaction: &mut Transaction, period: &Period) -> Result<(), StoreError> {
-    let sql = "SELECT began FROM head WHERE EXISTS (SELECT 1 FROM changes WHERE kind = 'generation.began')";
+    let sql = "SELECT began FROM head WHERE restored = 1";
     let rows = transaction.rows(DOING, sql, Vec::new()).await?;
     match rows.first() {
         Some(row) if period.starts < row.moment(0)? => Err(StoreError::Conflict(

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003.sql"),
     include_str!("../migrations/0004.sql"),
     include_str!("../migrations/0005.sql"),
+    include_str!("../migrations/0006.sql"),
 ];
 
 /// A number that only this program locks by, on a server that others may use too.
@@ -78,6 +79,8 @@ async fn begin(transaction: &mut Transaction, now: Timestamp) -> Result<(), Stor
     let sql = "INSERT INTO head (id, position, generation, began) VALUES (1, 0, $1, $2) ON CONFLICT (id) DO NOTHING";
     transaction.execute(DOING, sql, vec![uuid(now).into(), now.into()]).await?;
     let sql = "INSERT INTO forgotten (id, until) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
+    transaction.execute(DOING, sql, vec![Timestamp::MIN.into()]).await?;
+    let sql = "INSERT INTO upkeep (id, at) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
     transaction.execute(DOING, sql, vec![Timestamp::MIN.into()]).await?;
     Ok(())
 }

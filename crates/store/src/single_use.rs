@@ -3,13 +3,10 @@
 //! Bounded for each principal that uses them, so that a busy or hostile one can only lock out itself. What
 //! cannot be remembered is refused, never let through.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{BTreeSet, HashSet};
 
 use dashmap::DashMap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use net::Tasks;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,11 +18,6 @@ use crate::{
 
 /// The most names one principal may have in use at a time, at one replica.
 pub const MAX_LIVE_IDS: usize = 16_384;
-
-/// How long after its end a name is still remembered by the database, for clocks that differ or step back.
-const MARGIN: SignedDuration = SignedDuration::from_hours(1);
-/// How often names that ended are forgotten by the database.
-const FORGET_EVERY: SignedDuration = SignedDuration::from_mins(5);
 
 /// The most names that become durable together.
 const BATCH: usize = 256;
@@ -45,7 +37,6 @@ pub(crate) struct Use {
 #[derive(Debug, Default)]
 pub(crate) struct SingleUse {
     here: DashMap<String, Live>,
-    forgotten: Mutex<Option<Timestamp>>,
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +74,6 @@ impl Store {
         // Whatever it says of itself, it takes as much room as any other.
         let id = digest::hex(id.as_bytes());
         self.single_use.here.entry(space.to_owned()).or_default().take(&id, until, now)?;
-        self.forget_used(now).await;
         let first = self.first_use(space, id, until).await.map_err(NotUsable::Unavailable)?;
         if first { Ok(()) } else { Err(NotUsable::Used) }
     }
@@ -95,31 +85,6 @@ impl Store {
         let used = Use { space: space.to_owned(), id, until, answer };
         self.uses.send(used).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
-    }
-
-    /// Forgets what ended long ago, now and then. In two steps that are minutes apart: first nothing that ended
-    /// before is taken any more, then it is forgotten; so no question that is under way meets a gap.
-    async fn forget_used(&self, now: Timestamp) {
-        {
-            let mut forgotten = self.single_use.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
-            if forgotten.is_some_and(|last| now.duration_since(last) < FORGET_EVERY) {
-                return;
-            }
-            *forgotten = Some(now);
-        }
-        if let Err(error) = self.forget_used_now(now).await {
-            tracing::warn!(%error, "names that ended are not forgotten: they will be later");
-        }
-    }
-
-    async fn forget_used_now(&self, now: Timestamp) -> Result<(), StoreError> {
-        let mut transaction = self.engine.begin(DOING).await?;
-        let sql = "DELETE FROM used WHERE until < (SELECT until FROM forgotten WHERE id = 1)";
-        transaction.execute(DOING, sql, Vec::new()).await?;
-        let until = now.checked_sub(MARGIN).unwrap_or(Timestamp::MIN);
-        let sql = "UPDATE forgotten SET until = $1 WHERE id = 1 AND until < $1";
-        transaction.execute(DOING, sql, vec![until.into()]).await?;
-        transaction.commit(DOING).await
     }
 }
 
@@ -147,7 +112,7 @@ pub(crate) fn keep(engine: Engine, mut queue: mpsc::Receiver<Use>, tasks: &Tasks
     });
 }
 
-/// Uses up each name of `batch`, and answers. Where that fails for all together, each stands for itself.
+/// Uses up each name of `batch`, and answers. Where one spoils it for all together, each stands for itself.
 async fn use_up(engine: &Engine, mut batch: Vec<Use>) {
     // In one order at every replica: two that want the same names wait for each other, and not in a circle.
     batch.sort_by(|one, other| (&one.space, &one.id).cmp(&(&other.space, &other.id)));
@@ -158,15 +123,24 @@ async fn use_up(engine: &Engine, mut batch: Vec<Use>) {
                 used.answer.send(Ok(first)).ok();
             }
         }
-        Err(error) if batch.len() == 1 => batch.into_iter().for_each(|used| {
-            let cause = error.to_string();
-            used.answer.send(Err(StoreError::Unavailable { doing: DOING, cause })).ok();
-        }),
+        // Each by itself would only wait as long again.
+        Err(error @ StoreError::Unavailable { .. }) => refuse(batch, &error),
+        Err(error) if batch.len() == 1 => refuse(batch, &error),
         Err(_) => {
             for used in batch {
                 Box::pin(use_up(engine, vec![used])).await;
             }
         }
+    }
+}
+
+fn refuse(batch: Vec<Use>, error: &StoreError) {
+    for used in batch {
+        let cause = match error {
+            StoreError::Unavailable { cause, .. } => cause.clone(),
+            other => other.to_string(),
+        };
+        used.answer.send(Err(StoreError::Unavailable { doing: DOING, cause })).ok();
     }
 }
 
@@ -194,6 +168,12 @@ pub(crate) async fn insert_one(
                WHERE $3 >= (SELECT until FROM forgotten WHERE id = 1) ON CONFLICT (space, id) DO NOTHING";
     let values = vec![space.into(), id.into(), until.into()];
     Ok(transaction.execute(DOING, sql, values).await? == 1)
+}
+
+/// No name is taken that ended before this: whether it was used is not known any more.
+pub(crate) async fn forgotten(engine: &Engine) -> Result<Timestamp, StoreError> {
+    let rows = engine.rows(DOING, "SELECT until FROM forgotten WHERE id = 1", Vec::new()).await?;
+    rows.first().map_or(Ok(Timestamp::MIN), |row| row.moment(0))
 }
 
 /// A queue for names.

@@ -117,6 +117,6 @@ impl Writing<'_> {
     }
 }
 
-fn read(row: &Row) -> Result<Withdrawal, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<Withdrawal, StoreError> {
     row.json(1)
 }

@@ -17,6 +17,7 @@ use crate::{
     digest,
     engine::{Transaction, Value, postgres::CHANNEL},
     error::StoreError,
+    upkeep,
 };
 
 /// The longest life of a token that any sidecar accepts: after it, a withdrawal covers nothing any more.
@@ -69,6 +70,8 @@ pub(crate) struct Writing<'a> {
     doing: &'static str,
     /// The digest of the request, where the writer gave a key.
     request: Option<(String, String)>,
+    /// The generation that it is part of.
+    pub(crate) generation: String,
     /// The position that was taken with the lock.
     first: u64,
     /// The position of the next change.
@@ -76,13 +79,44 @@ pub(crate) struct Writing<'a> {
 }
 
 impl Store {
-    /// Begins `doing` what `request` asks for.
+    /// Begins `doing` what `request` asks for, in a database that has all it ever had.
     pub(crate) async fn write<'a, T: DeserializeOwned>(
         &'a self,
         doing: &'static str,
         writer: &'a Writer,
         request: &impl Serialize,
     ) -> Result<Begun<'a, T>, StoreError> {
+        let known = self.seen.known();
+        let (writing, lost) = self.begin(doing, writer, request).await?;
+        let head = writing.first - 1;
+        let beyond = if lost > 0 { Some(lost) } else { known.beyond(&writing.generation, head) };
+        match beyond {
+            None => writing.answered().await,
+            Some(beyond) => {
+                let generation = writing.generation.clone();
+                drop(writing);
+                Err(self.went_back(&generation, head, beyond).await)
+            }
+        }
+    }
+
+    /// The same in any database: only what says that this one counts from now on.
+    pub(crate) async fn write_whatever<'a, T: DeserializeOwned>(
+        &'a self,
+        doing: &'static str,
+        writer: &'a Writer,
+        request: &impl Serialize,
+    ) -> Result<Begun<'a, T>, StoreError> {
+        self.begin(doing, writer, request).await?.0.answered().await
+    }
+
+    /// Holds the head row; what it says was lost comes with that.
+    async fn begin<'a>(
+        &'a self,
+        doing: &'static str,
+        writer: &'a Writer,
+        request: &impl Serialize,
+    ) -> Result<(Writing<'a>, u64), StoreError> {
         let request = match &writer.idempotency {
             None => None,
             Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
@@ -96,11 +130,13 @@ impl Store {
         let closed = |_| StoreError::Unavailable { doing, cause: "it is being closed".to_owned() };
         let place = Arc::clone(&self.line).acquire_owned().await.map_err(closed)?;
         let mut transaction = self.engine.begin(doing).await?;
-        let sql = "UPDATE head SET position = position + 1 WHERE id = 1 RETURNING position";
+        let sql = "UPDATE head SET position = position + 1 WHERE id = 1 RETURNING position, generation, lost";
         let rows = transaction.rows(doing, sql, Vec::new()).await?;
-        let first = rows.first().ok_or_else(|| StoreError::Damaged("it has no head".to_owned()))?.position(0)?;
-        let writing = Writing { transaction, place, writer, store: self, doing, request, first, next: first };
-        writing.answered().await
+        let row = rows.first().ok_or_else(|| StoreError::Damaged("it has no head".to_owned()))?;
+        let (first, generation, lost) = (row.position(0)?, row.text(1)?, row.position(2)?);
+        let writing =
+            Writing { transaction, place, writer, store: self, doing, request, generation, first, next: first };
+        Ok((writing, lost))
     }
 }
 
@@ -109,7 +145,7 @@ impl<'a> Writing<'a> {
     async fn answered<T: DeserializeOwned>(mut self) -> Result<Begun<'a, T>, StoreError> {
         let Some((key, request)) = &self.request else { return Ok(Begun::Open(self)) };
         let sql = "SELECT request, position, value FROM answers WHERE made_by = $1 AND idempotency = $2 AND at > $3";
-        let oldest = self.writer.now.checked_sub(ANSWERS_KEPT).unwrap_or(Timestamp::MIN);
+        let oldest = upkeep::before(self.writer.now, ANSWERS_KEPT);
         let values = vec![self.writer.by.as_str().into(), key.as_str().into(), oldest.into()];
         let rows = self.transaction.rows(self.doing, sql, values).await?;
         let Some(row) = rows.first() else { return Ok(Begun::Open(self)) };
@@ -190,6 +226,16 @@ impl<'a> Writing<'a> {
             withdrawal.until.into(),
             Value::json(&withdrawal)?,
         ];
+        let lasts = matches!(
+            withdrawal.target,
+            Target::User { .. } | Target::Session { .. } | Target::Agent { .. } | Target::Tenant { .. }
+        );
+        if lasts && cause != Cause::Narrowed {
+            // It says all that those before it said which cover no token any more.
+            let sql = "DELETE FROM withdrawals WHERE target = $1 AND until < $2";
+            let old = upkeep::before(now, upkeep::MARGIN);
+            self.execute(sql, vec![withdrawal.target.to_string().into(), old.into()]).await?;
+        }
         let sql = "INSERT INTO withdrawals (id, created, kind, target, tenant, until, body) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7)";
         self.execute(sql, values).await?;
@@ -211,14 +257,13 @@ impl<'a> Writing<'a> {
         }
         self.transaction.commit(self.doing).await?;
         drop(self.place);
+        self.store.seen.note(&self.generation, position);
         self.store.wake(position);
         Ok(Committed { value, position, replayed: false })
     }
 
     async fn remember<T: Serialize>(&mut self, position: u64, value: &T) -> Result<(), StoreError> {
         let Some((key, request)) = self.request.take() else { return Ok(()) };
-        let oldest = self.writer.now.checked_sub(ANSWERS_KEPT).unwrap_or(Timestamp::MIN);
-        self.execute("DELETE FROM answers WHERE at <= $1", vec![oldest.into()]).await?;
         let values = vec![
             self.writer.by.as_str().into(),
             key.into(),
@@ -227,8 +272,10 @@ impl<'a> Writing<'a> {
             Value::json(value)?,
             self.writer.now.into(),
         ];
+        // One that is there is too old to be given again.
         let sql = "INSERT INTO answers (made_by, idempotency, request, position, value, at) \
-                   VALUES ($1, $2, $3, $4, $5, $6)";
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (made_by, idempotency) DO UPDATE SET \
+                   request = excluded.request, position = excluded.position, value = excluded.value, at = excluded.at";
         self.execute(sql, values).await?;
         Ok(())
     }

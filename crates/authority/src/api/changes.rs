@@ -5,11 +5,11 @@
 
 use http::{HeaderMap, Response, StatusCode};
 use jiff::Timestamp;
-use model::{Id, json::Json};
+use model::{Id, Withdrawal, json::Json};
 use net::Body;
 use serde_json::json;
 use store::{
-    ChangeKind, Feed, MAX_FEED, Sidecar, SidecarStatus,
+    Feed, MAX_FEED, Sidecar, SidecarStatus,
     remote::{self, GoodKeys, Listed, Question},
 };
 use token::{KeySet, verify_sidecar_assertion};
@@ -79,13 +79,10 @@ impl Authority {
     }
 }
 
-fn answer(feed: Feed, keys: Option<GoodKeys>) -> Response<Body> {
+fn answer(feed: Feed<Withdrawal>, keys: Option<GoodKeys>) -> Response<Body> {
     let Feed { generation, began, head, changes, more } = feed;
-    let listed = |change: store::Change| match change.kind {
-        ChangeKind::Withdrawal(withdrawal) => Some(Listed { position: change.position, withdrawal }),
-        _ => None,
-    };
-    let changes = changes.into_iter().filter_map(listed).collect();
+    let listed = |withdrawal: Withdrawal| Listed { position: withdrawal.position, withdrawal };
+    let changes = changes.into_iter().map(listed).collect();
     let answer = remote::Answer { generation, began, head, changes, more, keys };
     json_response(StatusCode::OK, &serde_json::to_value(&answer).unwrap_or_default())
 }

@@ -184,7 +184,10 @@ impl From<StoreError> for Problem {
             StoreError::OtherRequest => {
                 Self::new(Code::KeyReused, "The `Idempotency-Key` was used for another request before.")
             }
-            StoreError::Unavailable { .. } | StoreError::Damaged(_) | StoreError::Keys { .. } => {
+            StoreError::Unavailable { .. }
+            | StoreError::WentBack { .. }
+            | StoreError::Damaged(_)
+            | StoreError::Keys { .. } => {
                 Self::unavailable("the store", &error)
             }
         }

@@ -97,6 +97,9 @@ pub struct Cursor {
     position: u64,
     /// The first question whose head is not reached yet: when it was asked, and that head.
     behind: Option<(Duration, u64)>,
+    /// Whether the authority went back since: once it is as far again, what it has at these positions may be something
+    /// else, so all of it is asked for anew.
+    went_back: bool,
 }
 
 /// Follows one authority.
@@ -109,14 +112,14 @@ pub struct Follower {
 impl Cursor {
     /// The position to ask from.
     pub const fn position(&self) -> u64 {
-        self.position
+        if self.went_back { 0 } else { self.position }
     }
 
     /// Takes an answer to what was asked at `asked_at`, or says why it does not continue what is known. An answer of
     /// another generation that skips its beginning is taken for nothing: it is asked for anew from there.
     ///
     /// # Errors
-    /// When it goes backwards, or contradicts itself. Nothing has changed then.
+    /// When it goes backwards, or contradicts itself. Nothing is taken then.
     pub fn take(&mut self, answer: Answer, asked_at: Duration) -> Result<Heard, NotHeard> {
         let Answer { generation, began, head, changes, more, keys } = answer;
         let same = self.generation.as_ref() == Some(&generation);
@@ -134,13 +137,14 @@ impl Cursor {
             });
         }
         if head < self.position {
+            self.went_back = true;
             return Err(NotHeard::Backwards { head, position: self.position });
         }
         let malformed = |what: &str| Err(NotHeard::Malformed(what.to_owned()));
         if generation.is_empty() || (more && changes.is_empty()) {
             return malformed("no generation, or more to come and nothing now");
         }
-        let mut last = self.position;
+        let mut last = self.position();
         let mut withdrawals = Vec::with_capacity(changes.len());
         for listed in changes {
             if listed.position <= last || listed.position > head || listed.position != listed.withdrawal.position {
@@ -159,6 +163,7 @@ impl Cursor {
         self.behind = fresh_as_of.is_none().then_some(behind);
         self.generation = Some(generation.clone());
         self.position = position;
+        self.went_back = false;
         Ok(Heard { asked_at, generation, began, position, withdrawals, fresh_as_of, keys })
     }
 }
@@ -220,7 +225,7 @@ impl Follower {
 
     async fn ask(&self) -> Result<(Answer, Duration), NotHeard> {
         let FollowerSettings { url, authorise, wait, patience, .. } = &self.settings;
-        let question = Question { after: self.cursor.position, wait: (*wait).min(MAX_WAIT) };
+        let question = Question { after: self.cursor.position(), wait: (*wait).min(MAX_WAIT) };
         let text = format!("{url}?{}", question.query());
         let url: Uri = text.parse().map_err(|_| NotHeard::Malformed(format!("{text} is no URL")))?;
         let authorisation = authorise(net::clock::now()).map_err(NotHeard::Unauthorised)?;

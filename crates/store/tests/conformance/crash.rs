@@ -137,7 +137,7 @@ pub(crate) async fn every_change(store: &Store) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     loop {
         let after = changes.last().map_or(0, |last| last.position);
-        let feed = store.changes(after, None, 500).await.unwrap();
+        let feed = store.changes(after, 500).await.unwrap();
         changes.extend(feed.changes);
         if !feed.more {
             return changes;

@@ -15,6 +15,7 @@
 
 mod crash;
 mod engines;
+mod failover;
 mod measure;
 mod place;
 mod postgres;
@@ -84,6 +85,12 @@ both! {
         a_database_of_an_earlier_program_is_brought_up_to_date_with_what_is_in_it,
         a_later_schema_is_refused,
         replicas_that_start_together_make_one_schema,
+        a_sidecar_that_was_away_misses_nothing_however_much_was_forgotten_meanwhile,
+        changes_stay_until_each_ledger_has_them_and_a_month_for_one_that_is_gone,
+        who_was_withdrawn_stays_so_and_what_was_said_twice_is_kept_once,
+        one_replica_at_a_time_forgets_and_does_it_in_small_steps,
+        what_has_ended_is_listed_for_a_season_and_brings_nothing_back_when_it_goes,
+        answers_and_windows_of_limits_go_a_day_after_they_are_of_use,
     }
     measure::{ how_long_writes_and_questions_take }
     crash::{

@@ -11,8 +11,9 @@ mod registered;
 mod served;
 mod signed;
 mod start;
+mod upkeep;
 
 pub(crate) use self::{
     heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*,
-    start::*,
+    start::*, upkeep::*,
 };

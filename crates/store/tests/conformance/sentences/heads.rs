@@ -33,7 +33,7 @@ pub(crate) async fn a_ledger_has_one_key_and_one_sidecar_that_speaks_for_it(plac
     let known = store.ledger(&ledger).await.unwrap().unwrap();
     assert_eq!((known.sidecar, known.head), (other.id.clone(), Some(head(10, 1))), "its head stays");
     assert_eq!(store.ledgers(Page::default()).await.unwrap().items, [store.ledger(&ledger).await.unwrap().unwrap()]);
-    let feed = store.changes(enrolled.position - 1, None, 10).await.unwrap();
+    let feed = store.changes(enrolled.position - 1, 10).await.unwrap();
     let who: Vec<_> = feed.changes.iter().map(|change| &change.kind).collect();
     assert!(
         matches!(who[..], [ChangeKind::LedgerEnrolled { sidecar: first, .. }, ChangeKind::LedgerEnrolled { sidecar: then, .. }] if *first == one.id && *then == other.id),

@@ -21,7 +21,7 @@ async fn withdrawn<T>(store: &Store, write: impl Future<Output = Result<T, Store
         ChangeKind::Withdrawal(withdrawal) => Some((withdrawal.target.to_string(), withdrawal.cause)),
         _ => None,
     };
-    store.changes(before, None, 100).await.unwrap().changes.into_iter().filter_map(withdrawn).collect()
+    store.changes(before, 100).await.unwrap().changes.into_iter().filter_map(withdrawn).collect()
 }
 
 pub(crate) async fn what_lessens_an_agent_withdraws_it_and_what_widens_does_not(place: &Place) {

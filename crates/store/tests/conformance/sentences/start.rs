@@ -32,7 +32,7 @@ async fn declare(place: &Place, store: &Store, text: &str) -> (u64, Vec<&'static
     let declared = Declarations::read(&path, ISSUER).await.unwrap();
     let before = store.head().await.unwrap().position;
     let applied = store.declare(&writer(), &declared).await.unwrap().value;
-    let changes = store.changes(before, None, 100).await.unwrap().changes;
+    let changes = store.changes(before, 100).await.unwrap().changes;
     (applied, changes.iter().map(|change| change.kind.word()).collect())
 }
 
