@@ -4,6 +4,7 @@
 //! stays published, is in the database, where all replicas see the same (`store::PublishedKey`): a key is published
 //! before it signs, and until what it signed has ended.
 
+mod retired;
 mod rotation;
 
 use std::{
@@ -48,6 +49,8 @@ pub struct SigningKeys {
     confirmed: Mutex<Option<Instant>>,
     /// Held by who reads the database, so that there is never more than one.
     reading: tokio::sync::Mutex<()>,
+    /// Told when the keys were read anew.
+    changed: tokio::sync::Notify,
 }
 
 /// All keys, as committed up to a position.
@@ -123,6 +126,7 @@ impl SigningKeys {
             view: RwLock::new(Arc::new(View::nothing()?)),
             confirmed: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            changed: tokio::sync::Notify::new(),
         })
     }
 
@@ -204,7 +208,13 @@ impl SigningKeys {
         self.fetch_held(&listed.keys);
         let view = View::new(listed.position, listed.keys, now);
         let view = Arc::new(view.map_err(|error| StoreError::Damaged(error.to_string()))?);
-        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        let before = {
+            let mut last = self.view.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *last, Arc::clone(&view))
+        };
+        if before.keys != view.keys {
+            self.changed.notify_one();
+        }
         Ok(view)
     }
 

@@ -155,7 +155,7 @@ impl Authority {
         let now = net::clock::now();
         keys.join(&store, now).await?;
         let keys = Arc::new(keys);
-        keys.keep(store.clone(), tasks);
+        keys.keep(store.clone(), ledger.clone(), tasks);
         let published = keys.lately(&store, now).await.map_err(KeysError::Store)?;
         issuers.push(own(&settings, tenants.clone())?.with_keys(Arc::clone(published.set())));
         let longest_life = issuers.iter().map(Issuer::longest_life).max().unwrap_or_default();

@@ -65,14 +65,12 @@ pub enum Event {
     Unshipped(Unshipped),
     /// The authority took something away from its copy of a ledger.
     CopyChanged(Box<CopyChanged>),
-    /// A signing key came into force.
-    KeyRotated {
-        /// What it signs: `tokens`.
-        purpose: String,
+    /// The file of a signing key is deleted at this replica: nothing good can be signed with it any more.
+    KeyDeleted {
         /// Its id.
         key_id: String,
-        /// The id of the key before it.
-        previous: Option<String>,
+        /// `retired` or `withdrawn`.
+        because: &'static str,
     },
 }
 
@@ -213,11 +211,10 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::OtherHistory(other) => alert::other_history(other),
         Event::Unshipped(unshipped) => alert::unshipped(unshipped),
         Event::CopyChanged(changed) => amend::copy_changed(changed),
-        Event::KeyRotated { purpose, key_id, previous } => {
-            let mut draft = Draft::new("key.rotated")?;
-            draft.plain("purpose", purpose)?;
+        Event::KeyDeleted { key_id, because } => {
+            let mut draft = Draft::new("key.deleted")?;
             draft.plain("key_id", key_id)?;
-            draft.optional("previous", previous.as_ref())?;
+            draft.plain("because", because)?;
             Ok(draft)
         }
     }

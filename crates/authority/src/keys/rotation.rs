@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use audit::Ledger;
 use jiff::{SignedDuration, Timestamp};
 use net::Tasks;
 use opentelemetry::KeyValue;
@@ -99,8 +100,9 @@ impl SigningKeys {
         staying.max_by_key(|key| (key.signs(now), key.signs_from)).map(|key| key.id.clone())
     }
 
-    /// Rotates by age until the end, and tells when that is due.
-    pub(crate) fn keep(self: &Arc<Self>, store: Store, tasks: &Tasks) {
+    /// Rotates by age until the end, and tells when that is due; and deletes what is over.
+    pub(crate) fn keep(self: &Arc<Self>, store: Store, ledger: Ledger, tasks: &Tasks) {
+        self.tidy(store.clone(), ledger, tasks);
         let Some(most) = self.config.rotate_every.map(|most| most.0) else { return };
         self.observe(most);
         let (keys, stop) = (Arc::clone(self), tasks.shutdown_token());

@@ -172,6 +172,54 @@ async fn a_key_that_was_withdrawn_is_gone_at_once_and_a_restart_makes_another() 
 }
 
 #[tokio::test]
+async fn the_file_of_a_key_is_deleted_when_nothing_that_it_signed_can_be_good_and_not_before() {
+    let place = Place::new().await;
+    // One folder for two replicas, and another replica with its own.
+    let keys = place.joined("keys", SigningAlgorithm::Es256, 0).await;
+    let shares = place.joined("keys", SigningAlgorithm::Es256, 0).await;
+    let other = place.joined("other", SigningAlgorithm::Es256, 0).await;
+    let new = keys.rotate(&place.store, &by_hand(100)).await.unwrap().id;
+    let started = audit::record::Started {
+        component: audit::record::Component::Authority,
+        name: "test".to_owned(),
+        version: "0".to_owned(),
+    };
+    let settings = audit::LedgerSettings::new(place.dir("ledger"), started);
+    let ledger = audit::Ledger::open(settings, &Tasks::new()).await.unwrap();
+    let (old, mut said) = (id(&keys, 0), BTreeSet::new());
+    let files = |name: &str| {
+        let entries = fs::read_dir(place.dir(name)).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.map(|name| name.into_string().unwrap()).collect::<BTreeSet<_>>()
+    };
+    let (named, first) = (format!("{new}.pem"), "es256.pem".to_owned());
+    // It is published until 520, and clocks differ by less than the 60 s that keys are published ahead.
+    for (second, left) in [(519, &[&first, &named][..]), (579, &[&first, &named]), (580, &[&named]), (9_999, &[&named])]
+    {
+        for replica in [&keys, &shares, &other] {
+            replica.delete_retired(&place.store, &ledger, &mut said, at(second)).await.unwrap();
+        }
+        assert_eq!(files("keys"), left.iter().map(|name| (*name).clone()).collect(), "{second}");
+        assert_eq!(files("other"), [first.clone()].into(), "the one that signs is there");
+    }
+    assert_eq!(said, [old].into());
+    for replica in [&keys, &other] {
+        assert_eq!(place.published(replica, 9_999).await.len(), 2, "the keys that sign");
+    }
+    assert!(id(&keys, 9_999) == new && other.can_sign(at(9_999)));
+    // Withdrawn, it goes at once, and a restart makes another.
+    place.store.withdraw_signing_key(&by_hand(10_000), &new).await.unwrap();
+    keys.delete_retired(&place.store, &ledger, &mut said, at(10_000)).await.unwrap();
+    assert!(files("keys").is_empty() && files("other") == [first].into());
+    // Which signs once everybody can know it: the other replica goes on meanwhile.
+    let again = place.joined("keys", SigningAlgorithm::Es256, 10_001).await;
+    assert!(again.signing(at(10_060)).is_none() && id(&again, 10_061) != new);
+    let kinds = audit::query::query(&place.dir("ledger"), audit::query::Filter::default()).unwrap();
+    let deleted: Vec<_> = kinds.map(Result::unwrap).filter(|entry| entry.kind == "key.deleted").collect();
+    let because: Vec<_> = deleted.iter().map(|entry| entry.text("because").unwrap()).collect();
+    assert_eq!(because, ["retired", "withdrawn"]);
+}
+
+#[tokio::test]
 async fn keys_that_others_can_read_or_that_are_not_what_they_are_called_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("keys");
