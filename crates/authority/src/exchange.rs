@@ -8,6 +8,7 @@ mod claims;
 mod first;
 mod issuance;
 mod next;
+mod noted;
 mod ruled;
 mod task;
 
@@ -22,12 +23,12 @@ use serde_json::{Value, json};
 use store::{GrantStatus, Standing};
 use token::{Compact, DelegatedSubject, Rejection, UserSubject, VerifiedSubject};
 
-pub(crate) use self::issuance::principal;
 use self::{
     claims::{BoundClaims, HandOverClaims, PARENT_EXP},
     first::Subject,
     issuance::{Asked, Issuance, Registered},
 };
+pub(crate) use self::{issuance::principal, noted::Noted};
 use crate::{
     Authority,
     client::Client,
@@ -134,7 +135,7 @@ impl Authority {
         };
         let issuance = first::first(&subject, client, &registered, &asked)?;
         let issuance = ruled::ruled(self.policy.as_deref(), issuance, client.agent(), &registered, &asked)?;
-        self.user_seen(user).await;
+        self.user_seen(user, at).await;
         self.sign(issuance, client, audience, &asked.requested, Some(user.token.digest.clone()))
     }
 

@@ -54,7 +54,7 @@ use self::{
     },
     config::AuthoritySettings,
     door::Doors,
-    exchange::Moment,
+    exchange::{Moment, Noted},
     metadata::Endpoint,
     recorder::Recorder,
     refused::{Refused, json_response},
@@ -81,6 +81,8 @@ pub struct Authority {
     api: Api,
     recorder: Arc<Recorder>,
     withdrawn: Withdrawn,
+    /// Users' tokens that the store has the word of.
+    noted: Noted,
     tool_keys: ToolKeys,
     /// Copies of sidecars' ledgers.
     shelf: Shelf,
@@ -191,6 +193,7 @@ impl Authority {
                 .build(),
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
             withdrawn: Withdrawn::new(longest_life),
+            noted: Noted::default(),
             tool_keys: ToolKeys::default(),
             shelf,
             policy: policy.map(Arc::new),

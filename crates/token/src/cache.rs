@@ -38,6 +38,28 @@ pub(crate) struct Entry {
     pub(crate) generation: u64,
 }
 
+/// Signatures that were found good, each with the key that they were found good under. Of a token whose signature is among
+/// them everything else is looked at all the same.
+pub(crate) struct Signed(Store<Digest, Arc<Key>>);
+
+/// The most signatures that are remembered.
+const MAX_SIGNED: usize = 4096;
+
+impl Signed {
+    pub(crate) fn new() -> Self {
+        Self(Store::new(MAX_SIGNED))
+    }
+
+    /// Whether the token's signature was found good under this very key, which its issuer has now.
+    pub(crate) fn is_by(&self, digest: &Digest, key: &Arc<Key>) -> bool {
+        self.0.get(digest).is_some_and(|by| Arc::ptr_eq(&by, key))
+    }
+
+    pub(crate) fn keep(&self, digest: Digest, key: Arc<Key>) {
+        self.0.insert(digest, key);
+    }
+}
+
 impl Cache {
     pub(crate) fn new(capacity: usize) -> Self {
         Self { store: Store::new(capacity.max(1)), evictions: AtomicU64::new(0) }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use jiff::Timestamp;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ConfigError, Issuer, KeyClients, KeySet, KeyStatus, Rejection, Seen, SubjectAudiences, VerifiedSubject,
-    cache::{Before, Cache, Entry},
+    cache::{Before, Cache, Entry, Signed},
     check::sender::Binding,
     check::{
         shape::{self, Digest, Unverified},
@@ -106,6 +106,8 @@ struct Inner {
     rules: Rules,
     keys: BTreeMap<String, Arc<IssuerKeys>>,
     cache: Arc<Cache>,
+    /// Of tokens that were subjects of an exchange, which come again while they last. Made for the first of them.
+    signed: OnceLock<Signed>,
     details: Arc<Details>,
 }
 
@@ -172,7 +174,7 @@ impl Verifier {
             issuers,
         };
         let details = before.map_or_else(|| Arc::new(Details::new()), |before| Arc::clone(&before.details));
-        Ok(Self(Arc::new(Inner { settings, rules, keys, cache, details })))
+        Ok(Self(Arc::new(Inner { settings, rules, keys, cache, signed: OnceLock::new(), details })))
     }
 
     /// The whole of `admit`: whether the token is good for a call here and now, and theirs to present.
@@ -191,7 +193,7 @@ impl Verifier {
         let token = shape::parse(presented.compact, Some(digest)).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, generation) = key(&token, issuer, keys, now).await.map_err(unseen)?;
-        let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details };
+        let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details, signed: false };
         let admitted = verify::for_call(&candidate, &self.0.rules, presented.proof, presented.bearer_allowed, now)?;
         let delegation = Arc::new(admitted.delegation);
         let (times, binding) = (admitted.times, admitted.binding);
@@ -200,8 +202,8 @@ impl Verifier {
         Ok(Verified { delegation })
     }
 
-    /// Verifies a `subject_token` of an exchange: a user's own token, or a delegated one for the next hop. Not
-    /// remembered.
+    /// Verifies a `subject_token` of an exchange: a user's own token, or a delegated one for the next hop. Of one that was
+    /// verified before, the signature alone is remembered, for as long as its issuer has the key.
     ///
     /// # Errors
     /// As [`Self::verify`].
@@ -228,8 +230,14 @@ impl Verifier {
         let token = shape::parse(compact, None).map_err(unseen)?;
         let (issuer, keys) = self.issuer(&token).map_err(unseen)?;
         let (key, _) = key(&token, issuer, keys, now).await.map_err(unseen)?;
-        let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details };
-        verify::for_exchange(&candidate, &self.0.rules, audiences, proof, now)
+        let remembered = self.0.signed.get_or_init(Signed::new);
+        let signed = remembered.is_by(&token.digest, &key);
+        let candidate = Candidate { token: &token, key: &key, issuer, details: &self.0.details, signed };
+        let verified = verify::for_exchange(&candidate, &self.0.rules, audiences, proof, now)?;
+        if !signed {
+            remembered.keep(token.digest, key);
+        }
+        Ok(verified)
     }
 
     /// Whether `compact` says that it is a user's own, of an issuer that is good for an exchange and never for a call.

@@ -210,10 +210,16 @@ impl Authority {
     }
 
     /// Remembers what the user's token says, for when they are not there. That it cannot be noted stops nothing now.
-    pub(super) async fn user_seen(&self, user: &UserSubject) {
-        let noted = self.store.user_seen(&user.user, &user.tenant, &user.claims, user.token.issued_at).await;
-        if let Err(error) = noted {
-            tracing::warn!(%error, "what a user's token says could not be noted for work that goes on without them");
+    pub(super) async fn user_seen(&self, user: &UserSubject, at: Moment) {
+        // The same token says the same again.
+        if self.noted.has(&user.token.digest, at) {
+            return;
+        }
+        match self.store.user_seen(&user.user, &user.tenant, &user.claims, user.token.issued_at).await {
+            Ok(()) => self.noted.put(&user.token.digest, user.token.expires_at, at),
+            Err(error) => {
+                tracing::warn!(%error, "what a user's token says could not be noted for work that goes on without them");
+            }
         }
     }
 }

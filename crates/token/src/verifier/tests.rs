@@ -7,8 +7,8 @@ use crate::{
     Algorithm, SigningKey,
     refresh::Loaded,
     testing::{
-        ACT, AUTHORITY, World, act_claims, at, chain_claims, clients, forge, header, issuer, merge, mint, now, public,
-        settings,
+        ACT, AUTHORITY, SSO, World, act_claims, at, chain_claims, clients, forge, header, issuer, merge, mint, now,
+        public, settings,
     },
 };
 
@@ -239,4 +239,43 @@ async fn a_remembered_token_is_of_use_only_with_the_certificate_it_is_bound_to()
         let delegation = present(Proof::Certificate([1; 32]), false).await.unwrap();
         assert!(delegation.sender.is_constrained());
     }
+}
+
+#[tokio::test]
+async fn of_a_subject_that_was_verified_only_the_signature_is_remembered_and_only_under_its_issuers_key() {
+    let keys = [Algorithm::Es256, Algorithm::Es256].map(|algorithm| SigningKey::generate(algorithm).unwrap());
+    let [old, new] = &keys;
+    let people = issuer(&format!("{{issuer: '{SSO}', role: subject, tenants: [acme], types: [JWT]}}"));
+    let verifier =
+        Verifier::new(settings(vec![people.with_keys(public(&[old]))]), &clients(), &net::Tasks::new()).unwrap();
+    let claims =
+        json!({ "iss": SSO, "sub": "alice", "aud": "here", "iat": at(0).as_second(), "exp": at(200).as_second() });
+    let compact = forge(old, &header(old, json!({ "typ": "JWT" })), claims.to_string().as_bytes());
+    let to = |name: &str| SubjectAudiences { users: [name.to_owned()].into(), ..SubjectAudiences::default() };
+    let code = async |compact: &str, audience: &str, second: i64| {
+        let verified = verifier.verify_subject(compact, &to(audience), at(second)).await;
+        verified.map(drop).map_err(|rejection| rejection.refusal.code)
+    };
+    for _ in 0..2 {
+        assert_eq!(code(&compact, "here", 1).await, Ok(()));
+        assert_eq!(code(&compact, "elsewhere", 1).await, Err(Code::WrongAudience));
+        assert_eq!(code(&compact, "here", 300).await, Err(Code::Expired));
+        // The same with a signature that is none is another token.
+        let cut = compact.rfind('.').unwrap() + 1;
+        let forged = format!("{}{}", &compact[..cut], "A".repeat(compact.len() - cut));
+        assert_eq!(code(&forged, "here", 1).await, Err(Code::InvalidToken));
+    }
+    let digest = Digest::of(&compact);
+    let theirs = async || {
+        let token = shape::parse(&compact, None).unwrap();
+        let (issuer, keys) = verifier.issuer(&token).unwrap();
+        key(&token, issuer, keys, at(1)).await.ok().map(|(key, _)| key)
+    };
+    assert!(verifier.0.signed.get().unwrap().is_by(&digest, &theirs().await.unwrap()));
+    // A key that is read anew is another one, and one that is gone takes what it signed with it.
+    verifier.replace_keys(SSO, &public(&[old, new]));
+    assert!(!verifier.0.signed.get().unwrap().is_by(&digest, &theirs().await.unwrap()));
+    assert_eq!(code(&compact, "here", 1).await, Ok(()));
+    verifier.replace_keys(SSO, &public(&[new]));
+    assert_eq!(code(&compact, "here", 1).await, Err(Code::InvalidToken));
 }
