@@ -29,6 +29,11 @@ impl Tool {
         Self::start(&[], false)
     }
 
+    /// In clear text, over HTTP/2 and nothing else.
+    pub(crate) fn plain_http2() -> Option<Self> {
+        Self::start(&["--http", "2"], false)
+    }
+
     fn start(arguments: &[&str], secure: bool) -> Option<Self> {
         if Command::new("node").arg("--version").output().is_err() {
             super::skipped("tool", "Node.js is not installed");

@@ -181,8 +181,9 @@ fn echoed(answer: &Value, behind: &Behind) -> Value {
 }
 
 /// A sidecar in front of `tool`, in clear text or with a certificate whose authority's file comes with it.
-fn listening(world: &World, tool: &Tool, secure: bool) -> (Sidecar, Option<String>) {
+fn listening(world: &World, tool: &Tool, secure: bool, http2: &str) -> (Sidecar, Option<String>) {
     let mut setup = Setup::new(&world.openid, tool).with(odd);
+    setup.config["tools"]["orders"]["http2"] = json!(http2);
     if !secure {
         return (setup.start(), None);
     }
@@ -204,9 +205,14 @@ fn listening(world: &World, tool: &Tool, secure: bool) -> (Sidecar, Option<Strin
 }
 
 fn all(world: &World, tool: &Tool, tool_http: &'static str) {
+    all_with(world, tool, tool_http, "negotiated");
+}
+
+/// The same, with what is known of the tool's HTTP/2.
+fn all_with(world: &World, tool: &Tool, tool_http: &'static str, http2: &str) {
     let token = world.probe();
     for secure in [false, true] {
-        let (sidecar, authority) = listening(world, tool, secure);
+        let (sidecar, authority) = listening(world, tool, secure, http2);
         let origin = format!("{}://127.0.0.1:{}", if secure { "https" } else { "http" }, sidecar.port());
         for http in ["1", "2"] {
             let caller = Caller { origin: &origin, http, authority: authority.as_deref(), token: &token };
@@ -256,4 +262,11 @@ fn a_tool_over_http_2_is_the_same_for_every_agent() {
     let Some(world) = world() else { return };
     let Some(tool) = Tool::secured(&["--http", "2"]) else { return };
     all(world, &tool, "2");
+}
+
+#[test]
+fn a_tool_over_http_2_in_clear_text_is_the_same_for_every_agent() {
+    let Some(world) = world() else { return };
+    let Some(tool) = Tool::plain_http2() else { return };
+    all_with(world, &tool, "2", "prior_knowledge");
 }

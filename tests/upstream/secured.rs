@@ -219,6 +219,8 @@ fn a_tools_tls_settings_that_cannot_work_are_refused_with_what_to_change() {
         setup.config["tools"]["orders"]["upstream"] = json!("http://127.0.0.1:1");
     });
     assert!(clear.contains("tools.orders.tls: the upstream is not https"), "{clear}");
+    let known = refused(Value::Null, &|setup| setup.config["tools"]["orders"]["http2"] = json!("prior_knowledge"));
+    assert!(known.contains("tools.orders.http2: `prior_knowledge` is for an upstream over plain http"), "{known}");
     let writable = refused(usual, &|setup| {
         let certificate = setup.directory().join("client.pem");
         fs::set_permissions(certificate, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();

@@ -54,6 +54,8 @@ pub struct ClientOptions {
     pub pool_idle_per_host: usize,
     /// The largest response head, in bytes (at least 8 KiB).
     pub max_response_header_bytes: usize,
+    /// Whether servers are known to speak HTTP/2, so that it is spoken in clear text too (RFC 9113 §3.3).
+    pub prior_knowledge: bool,
 }
 
 impl ClientOptions {
@@ -67,6 +69,7 @@ impl ClientOptions {
             pool_idle_timeout: Duration::from_secs(15),
             pool_idle_per_host: 512,
             max_response_header_bytes: 64 * 1024,
+            prior_knowledge: false,
         }
     }
 }
@@ -183,6 +186,13 @@ impl HttpClient {
         Self::with(Arc::clone(&self.believed), own, Arc::clone(&self.options))
     }
 
+    /// The same for a server in clear text that is known to speak HTTP/2.
+    #[must_use]
+    pub fn apart_with_prior_knowledge(&self) -> Self {
+        let options = ClientOptions { prior_knowledge: true, ..ClientOptions::clone(&self.options) };
+        Self::with(Arc::clone(&self.believed), None, Arc::new(options))
+    }
+
     fn with(believed: Arc<ArcSwap<ClientConfig>>, own: Option<Arc<ClientTls>>, options: Arc<ClientOptions>) -> Self {
         let shown = own.as_ref().map(|own| own.current());
         let pool = Arc::new(ArcSwap::from_pointee(Pool::new(&options, believed.load_full(), shown)));
@@ -243,7 +253,11 @@ impl HttpClient {
         };
         match sent {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(classified(redacted(&url), &error, begun)),
+            Ok(Err(error)) => {
+                // Of a connection over which nothing was negotiated the library does not say what it speaks.
+                let begun = (!self.options.prior_knowledge).then_some(begun);
+                Err(classified(redacted(&url), &error, begun))
+            }
             Err(_) => Err(SendError::Timeout { url: redacted(&url), after: header_timeout }),
         }
     }
@@ -284,6 +298,7 @@ impl Pool {
             .http2_keep_alive_timeout(HTTP2_PING)
             .http2_initial_stream_window_size(HTTP2_RESPONSE_WINDOW)
             .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+            .http2_only(options.prior_knowledge)
             .http1_max_buf_size(head)
             .http2_max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
         Self { client: builder.build(connector), believed, shown }
@@ -296,8 +311,9 @@ impl fmt::Debug for HttpClient {
     }
 }
 
-/// `begun` is when the request was handed over: before that no connection can have answered it.
-fn classified(url: String, error: &legacy::Error, begun: Instant) -> SendError {
+/// `begun` is when the request was handed over, where that may have been over HTTP/1: before it no connection can have
+/// answered it.
+fn classified(url: String, error: &legacy::Error, begun: Option<Instant>) -> SendError {
     let cause = with_causes(error);
     let reason = if find::<Forbidden>(error).is_some() {
         NotSentReason::Refused
@@ -310,7 +326,7 @@ fn classified(url: String, error: &legacy::Error, begun: Instant) -> SendError {
     } else if find::<h2::Error>(error).is_some_and(is_refused) {
         NotSentReason::Unprocessed
     } else {
-        return SendError::Interrupted { url, unheard: is_unheard(error, begun), cause };
+        return SendError::Interrupted { url, unheard: begun.is_some_and(|begun| is_unheard(error, begun)), cause };
     };
     SendError::NotSent { url, reason, cause }
 }

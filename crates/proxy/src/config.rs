@@ -42,6 +42,9 @@ pub struct ToolConfig {
     /// What it is shown and held to over TLS, beside what `tls` says for all: a client certificate, authorities of
     /// its own.
     pub tls: Option<ClientTlsConfig>,
+    /// Whether it is known to speak HTTP/2.
+    #[serde(default)]
+    pub http2: Http2Config,
     /// Observes all its actions, instead of enforcing what is decided about them.
     #[serde(skip_serializing)]
     pub observe: Option<ObserveConfig>,
@@ -81,6 +84,17 @@ pub enum PlaintextConfig {
     Loopback,
     /// Anywhere: the network between is trusted.
     Anywhere,
+}
+
+/// Whether a tool is known to speak HTTP/2.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Http2Config {
+    /// It is spoken where the TLS handshake offers it, HTTP/1.1 otherwise and over plain http.
+    #[default]
+    Negotiated,
+    /// It is spoken over plain http, and nothing else (h2c, RFC 9113 §3.3).
+    PriorKnowledge,
 }
 
 /// A credential that the sidecar presents to a tool.

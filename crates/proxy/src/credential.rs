@@ -19,7 +19,12 @@ use model::{Code, Id, Refusal, Tenant};
 use net::{ClientTls, HttpClient, SecretError, SecretSource, Stamp, Tasks, keep_looking, secret::header_value};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{assertion::TXN_TOKEN, config::CredentialConfig, headers, sidecar::Sidecar};
+use crate::{
+    assertion::TXN_TOKEN,
+    config::{CredentialConfig, Http2Config},
+    headers,
+    sidecar::Sidecar,
+};
 
 /// Between two looks at the files of credentials and of what tools are shown over TLS.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,6 +36,7 @@ const IN_PLACE: Duration = Duration::from_millis(50);
 pub(crate) struct Credential {
     current: Arc<Current>,
     tls: Option<Arc<ClientTls>>,
+    http2: Http2Config,
     /// Of `identity: hybrid`: who acts for whom in this call.
     assertion: Option<HeaderValue>,
 }
@@ -64,6 +70,7 @@ pub struct Credentials {
     general: Option<Loaded>,
     by_tenant: BTreeMap<Id<Tenant>, Loaded>,
     tls: Option<Arc<ClientTls>>,
+    http2: Http2Config,
 }
 
 /// Why a credential cannot be used. Never says what it is.
@@ -109,7 +116,10 @@ impl Credential {
     /// The connections that carry this credential and no other. They belong to the family of `client`, and go with
     /// the credential when it changes.
     pub(crate) fn client(&self, client: &HttpClient) -> &HttpClient {
-        self.current.connections.get_or_init(|| client.apart(self.tls.clone()))
+        self.current.connections.get_or_init(|| match self.http2 {
+            Http2Config::Negotiated => client.apart(self.tls.clone()),
+            Http2Config::PriorKnowledge => client.apart_with_prior_knowledge(),
+        })
     }
 }
 
@@ -135,12 +145,12 @@ impl Credentials {
             let credential = Loaded::new(config, env).map_err(|error| (format!("credentials.{tenant}"), error))?;
             loaded.insert(tenant.clone(), credential);
         }
-        Ok(Self { general, by_tenant: loaded, tls: None })
+        Ok(Self { general, by_tenant: loaded, tls: None, http2: Http2Config::default() })
     }
 
-    /// The same, on connections that the tool is shown and held to `tls` by.
-    pub(crate) fn over(self, tls: Option<ClientTls>) -> Self {
-        Self { tls: tls.map(Arc::new), ..self }
+    /// The same, on connections that the tool is shown and held to `tls` by, and that speak HTTP/2 by `http2`.
+    pub(crate) fn over(self, tls: Option<ClientTls>, http2: Http2Config) -> Self {
+        Self { tls: tls.map(Arc::new), http2, ..self }
     }
 
     /// When the client certificate that the tool is shown ends, where there is one.
@@ -171,7 +181,12 @@ impl Credentials {
             .or(self.general.as_ref())
             .ok_or_else(|| unavailable(format!("no credential for tenant {tenant}")))?;
         match &**loaded.now.load() {
-            Ok(current) => Ok(Credential { current: Arc::clone(current), tls: self.tls.clone(), assertion: None }),
+            Ok(current) => Ok(Credential {
+                current: Arc::clone(current),
+                tls: self.tls.clone(),
+                http2: self.http2,
+                assertion: None,
+            }),
             Err(error) => Err(unavailable(error.to_string())),
         }
     }

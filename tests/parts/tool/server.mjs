@@ -1,4 +1,4 @@
-// A tool: an orders API over TLS (HTTP/2 and HTTP/1.1 by ALPN) or plain HTTP/1.1, which tells exactly what reached it.
+// A tool: an orders API over TLS (HTTP/2 and HTTP/1.1 by ALPN) or in clear text (HTTP/1.1, or HTTP/2 alone with --http 2), which tells exactly what reached it.
 //
 //   node server.mjs [--port 0] [--log FILE] (--plain | --tls DIR [--certificate good] [--http both] [--client-ca FILE])
 //
@@ -33,7 +33,7 @@
 import { createHash } from 'node:crypto';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { createSecureServer } from 'node:http2';
+import { createSecureServer, createServer as createHttp2Server } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -239,7 +239,7 @@ function handle(request, response) {
 
 endWithTheTest();
 const made = asked.plain ? null : certificates(asked.tls, asked.certificate);
-const server = made ? secured(made) : createServer(handle);
+const server = made ? secured(made) : asked.http === '2' ? createHttp2Server(handle) : createServer(handle);
 const port = await listen(server, asked.port);
 ready({ port, url: `${made ? 'https' : 'http'}://localhost:${port}`, ca: made?.ca ?? null });
 

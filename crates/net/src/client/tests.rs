@@ -240,3 +240,25 @@ async fn a_learned_url_reaches_nothing_on_this_machine() {
     let plain = client.send(get("http://8.8.8.8/"), PATIENCE).await;
     assert_eq!(reason(&plain), Some(NotSentReason::Refused));
 }
+
+#[tokio::test]
+async fn http_2_is_spoken_in_clear_text_where_it_is_known_to_be_understood_and_nowhere_else() {
+    let version = |_: crate::Peer, request: Request<Incoming>| async move {
+        Response::new(Body::full(format!("{:?} {}", request.version(), request.headers().contains_key("host"))))
+    };
+    let server = start(ServeLimits::default(), version).await;
+    let url = format!("http://{}/", server.address);
+    let (usual, knowing) = (plain_client(), plain_client().apart_with_prior_knowledge());
+    assert_eq!(body_of(usual.send(get(&url), PATIENCE).await).await, "HTTP/1.1 true");
+    assert_eq!(body_of(knowing.send(get(&url), PATIENCE).await).await, "HTTP/2.0 false");
+    assert_eq!(body_of(knowing.send(get(&url), PATIENCE).await).await, "HTTP/2.0 false");
+
+    // Who understands something else is not asked again in that.
+    let other = raw_server(|mut stream| async move {
+        read_head(&mut stream).await;
+        let _answered = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    })
+    .await;
+    let error = knowing.send(get(&format!("http://{other}/")), PATIENCE).await.unwrap_err();
+    assert!(matches!(error, SendError::Interrupted { unheard: false, .. }), "{error:?}");
+}

@@ -14,7 +14,7 @@ use model::{
 };
 use net::{ClientTls, ClientTlsError, Plaintext, UrlError, check_operator_url};
 
-use super::{ActionConfig, Additional, FactConfig, ParameterConfig, PlaintextConfig, ToolConfig};
+use super::{ActionConfig, Additional, FactConfig, Http2Config, ParameterConfig, PlaintextConfig, ToolConfig};
 use crate::{
     credential::{CredentialError, Credentials},
     headers,
@@ -98,6 +98,12 @@ pub enum ToolsError {
     /// TLS settings for a tool that is reached in clear text.
     #[error("tools.{tool}.tls: the upstream is not https")]
     NotTls {
+        /// The tool.
+        tool: Id<Tool>,
+    },
+    /// Prior knowledge of what the handshake says.
+    #[error("tools.{tool}.http2: `prior_knowledge` is for an upstream over plain http; over TLS the handshake says it")]
+    Negotiated {
         /// The tool.
         tool: Id<Tool>,
     },
@@ -260,6 +266,9 @@ fn upstream(
     if config.tls.is_some() && uri.scheme_str() != Some("https") {
         return Err(ToolsError::NotTls { tool: id.clone() });
     }
+    if config.http2 == Http2Config::PriorKnowledge && uri.scheme_str() == Some("https") {
+        return Err(ToolsError::Negotiated { tool: id.clone() });
+    }
     let tls = config.tls.clone().map(|tls| ClientTls::load(tls, env)).transpose();
     let tls = tls.map_err(|cause| ToolsError::Tls { tool: id.clone(), cause })?;
     let path = uri.path().trim_end_matches('/').to_owned();
@@ -267,7 +276,7 @@ fn upstream(
         base: Base { uri, path },
         timeout: config.timeout.0,
         pause: config.pause.0,
-        credentials: credentials.over(tls),
+        credentials: credentials.over(tls, config.http2),
     })
 }
 
