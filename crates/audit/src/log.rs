@@ -62,8 +62,6 @@ struct Inner {
     slots: Arc<Semaphore>,
     queue: usize,
     shared: Arc<Shared>,
-    /// Who is told of alerts.
-    alerts: OnceLock<AlertObserver>,
 }
 
 impl Drop for Inner {
@@ -76,7 +74,7 @@ impl Drop for Inner {
 pub(crate) struct Pen(Weak<Inner>);
 
 /// What the writer's thread tells everyone.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Shared {
     /// Since when the writer is at one piece of work; `None` while it waits for some.
     pub(crate) working: Mutex<Option<Instant>>,
@@ -94,6 +92,19 @@ pub(crate) struct Shared {
     pub(crate) needed: Mutex<BTreeMap<&'static str, u64>>,
     /// What is not at the authority yet, where it is to be.
     pub(crate) backlog: OnceLock<Arc<Backlog>>,
+    /// Who is told of alerts.
+    pub(crate) alerts: OnceLock<AlertObserver>,
+}
+
+impl Shared {
+    /// Tells of `draft`, where that is an alert and somebody wants to be told.
+    pub(crate) fn tell(&self, draft: &Draft) {
+        if let Some(tell) = self.alerts.get()
+            && let Some(alert) = draft.alert()
+        {
+            tell(alert);
+        }
+    }
 }
 
 /// Figures for metrics and `/status`.
@@ -208,7 +219,7 @@ impl Ledger {
         let slots = Arc::new(Semaphore::new(queue));
         let (chores, given) = mpsc::channel();
         let inner =
-            Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared, alerts: OnceLock::new() });
+            Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared });
         let (pen, dir, shared) = (Pen(Arc::downgrade(&inner)), inner.dir.clone(), Arc::clone(&inner.shared));
         let keeper = Keeper { dir, pen, shared, interval, compress_after, retention };
         drop(tasks.spawn_blocking("ledger keeper", move || {
@@ -297,19 +308,16 @@ impl Ledger {
     pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
         let draft = record::event(&event)?;
         // Said whether it can be recorded or not: an alert is of no use to nobody.
-        if let Some(tell) = self.inner.alerts.get()
-            && let Some(alert) = draft.alert()
-        {
-            tell(alert);
-        }
+        self.inner.shared.tell(&draft);
         let appended = self.append(Append::event(draft));
         let late = |_| LedgerError::Unavailable("the disk does not answer".to_owned());
         tokio::time::timeout(PATIENCE, appended).await.map_err(late)?.map(drop)
     }
 
-    /// From now on `tell` is told of every alert as it is recorded. Once for each ledger; another is told nothing.
+    /// From now on `tell` is told of every alert as it is recorded, and of an outage of the ledger as it begins: what is on
+    /// record of that comes after it. Once for each ledger; another is told nothing.
     pub fn tell_alerts(&self, tell: AlertObserver) {
-        drop(self.inner.alerts.set(tell));
+        drop(self.inner.shared.alerts.set(tell));
     }
 
     /// Erases a person: takes the companion values of their records out of every segment, the one that is being written

@@ -393,3 +393,33 @@ async fn nothing_of_a_call_is_left_in_the_journal_once_somebody_was_erased_or_th
     assert_eq!(outcome(dir.path(), last.id().as_str()).as_deref(), Some("unknown"));
     verified(dir.path());
 }
+
+#[tokio::test]
+async fn an_outage_is_told_once_as_it_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = open(dir.path()).await;
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    kept.ledger.tell_alerts(Arc::new(move |alert| heard.lock().unwrap().push(alert)));
+    kept.call(1, &delegation).await;
+    for round in 0..2 {
+        let outage =
+            Outage { path: dir.path().join(format!("ledger/{:08}.jsonl", round + 1)), away: dir.path().join("away") };
+        fs::rename(&outage.path, &outage.away).unwrap();
+        for number in 2..5 {
+            assert!(kept.ledger.decided(permitted(kept.question(number, &delegation))).await.is_err());
+        }
+        {
+            let told = told.lock().unwrap();
+            assert_eq!(told.len(), round + 1, "as it begins, and once: {told:?}");
+            assert_eq!(told[round]["alert"], "ledger_unavailable");
+            assert!(told[round]["since"].is_string() && !told[round]["why"].as_str().unwrap().is_empty());
+        }
+        outage.end();
+        recovered(&kept.ledger).await;
+        assert_eq!(told.lock().unwrap().len(), round + 1, "what is on record afterwards says no more");
+    }
+    kept.close().await;
+    assert_eq!(kinds(&all(dir.path())).iter().filter(|kind| **kind == "alert.raised").count(), 2);
+}

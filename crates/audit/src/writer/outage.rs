@@ -37,7 +37,15 @@ impl Writer {
         }
         self.head_due = None;
         self.retry_at = Some(net::clock::monotonic() + RETRY);
-        self.outage.get_or_insert_with(|| Outage { since: net::clock::now(), refused: 0, why: error.to_string() });
+        if self.outage.is_none() {
+            let outage = Outage { since: net::clock::now(), refused: 0, why: error.to_string() };
+            // Now, and once: it can be recorded only when it is over.
+            match record::unavailable(outage.since, outage.refused, &outage.why) {
+                Ok(alert) => self.shared.tell(&alert),
+                Err(error) => tracing::warn!(%error, "nobody can be told that the ledger cannot be written"),
+            }
+            self.outage = Some(outage);
+        }
     }
 
     /// The outcomes of `appends` that the disk did not take. What became of a call cannot be said again by asking the
