@@ -20,7 +20,7 @@ use crate::{
     keeper::requests::{self, Answer},
     read::{Lines, Rows},
     record::kind,
-    segment::{self, Paths},
+    segment::{self, Paths, Seal},
     values::{self, Row},
 };
 
@@ -147,9 +147,14 @@ impl Erasure {
     }
 
     /// What the record says of whom it is about.
-    pub(crate) fn subject(&self, principal: &Principal) -> Result<String, LedgerError> {
+    pub(crate) fn subject(&self, principal: Option<&Principal>) -> Result<String, LedgerError> {
         let salt = URL_SAFE_NO_PAD.decode(&self.salt).map_err(|_| LedgerError::from(Unrecordable::Salt))?;
-        Ok(values::commitment(&salt, &canonical::text(principal)?))
+        let text = match principal {
+            Some(principal) => canonical::text(principal)?,
+            // Nothing that is there names them: whom was asked for is all that there is to say.
+            None => canonical::text(&self.person)?,
+        };
+        Ok(values::commitment(&salt, &text))
     }
 }
 
@@ -179,6 +184,9 @@ pub struct Found {
     pub(crate) open: BTreeSet<String>,
     /// Companion rows of other people's records that have the id in them.
     pub mentions: u64,
+    /// How many of the rows are of ends of calls whose beginnings were retired: nobody can say whose they are, so they
+    /// go with whoever is erased.
+    pub unclaimed: u64,
 }
 
 impl Found {
@@ -214,8 +222,9 @@ pub fn look(dir: &Path, person: &Person) -> Result<Found, LedgerError> {
 /// The same, given up once `stopping` is set.
 pub(crate) fn look_until(dir: &Path, person: &Person, stopping: &AtomicBool) -> Result<Found, LedgerError> {
     let mut found = Found::default();
-    let mut theirs = BTreeMap::new();
-    for index in segment::list(dir).map_err(LedgerError::io(dir))? {
+    let indexes = segment::list(dir).map_err(LedgerError::io(dir))?;
+    let mut calls = Calls { unclaimed: open_before(dir, indexes.first().copied())?, ..Calls::default() };
+    for index in indexes {
         let paths = Paths::new(dir, index);
         if paths.seal.exists() {
             found.sealed = index;
@@ -232,35 +241,55 @@ pub(crate) fn look_until(dir: &Path, person: &Person, stopping: &AtomicBool) -> 
                 serde_json::from_slice(&line).map_err(|error| LedgerError::damaged(&paths.lines, error.to_string()))?;
             let seq = record.get("seq").and_then(Value::as_u64).unwrap_or_default();
             let row = rows.of(seq).map_err(LedgerError::io(&paths.values))?;
-            found.note(index, &record, row, person, &mut theirs);
+            found.note(index, &record, row, person, &mut calls);
         }
     }
-    found.open = theirs.into_iter().filter(|(_, index)| !found.unsealed.contains(index)).map(|(id, _)| id).collect();
+    found.open =
+        calls.theirs.into_iter().filter(|(_, index)| !found.unsealed.contains(index)).map(|(id, _)| id).collect();
     Ok(found)
 }
 
+/// Calls whose ends have not come by.
+#[derive(Default)]
+struct Calls {
+    /// The person's, with the segments they began in.
+    theirs: BTreeMap<String, u64>,
+    /// Those that began in segments that were retired.
+    unclaimed: BTreeSet<String>,
+}
+
+/// The calls that were open when the last segment before `first` was sealed, which was retired.
+fn open_before(dir: &Path, first: Option<u64>) -> Result<BTreeSet<String>, LedgerError> {
+    let Some(before) = first.and_then(|first| first.checked_sub(1)).filter(|before| *before > 0) else {
+        return Ok(BTreeSet::new());
+    };
+    let path = Paths::new(dir, before).seal;
+    let seal = Seal::read(&path).map_err(LedgerError::io(&path))?;
+    Ok(seal.map(|seal| seal.open).unwrap_or_default())
+}
+
 impl Found {
-    /// Takes note of one record. `theirs` are the person's calls whose end has not come by, with their segments.
-    fn note(
-        &mut self,
-        segment: u64,
-        record: &Value,
-        row: Option<Row>,
-        person: &Person,
-        theirs: &mut BTreeMap<String, u64>,
-    ) {
+    /// Takes note of one record.
+    fn note(&mut self, segment: u64, record: &Value, row: Option<Row>, person: &Person, calls: &mut Calls) {
         let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
         let (kind, decision) = (text("kind"), text("decision_id"));
-        let ends_theirs = kind == kind::CALL_SETTLED && theirs.remove(decision).is_some();
+        let ends = kind == kind::CALL_SETTLED;
+        let ends_theirs = ends && calls.theirs.remove(decision).is_some();
+        let ends_unclaimed = ends && calls.unclaimed.remove(decision);
         let Some(row) = row else { return };
         let about = user_of(&row);
+        if about.is_none() && ends_unclaimed {
+            self.unclaimed += 1;
+            self.rows.entry(segment).or_default().insert(row.seq);
+            return;
+        }
         if !about.as_ref().map_or(ends_theirs, |principal| person.is(principal)) {
             self.mentions += u64::from(row.values.values().any(|salted| mentions(&salted.value, &person.user)));
             return;
         }
         self.principals.extend(about);
         if kind == kind::CALL_DECIDED && text("decision") == PERMITTED {
-            theirs.insert(decision.to_owned(), segment);
+            calls.theirs.insert(decision.to_owned(), segment);
         }
         self.rows.entry(segment).or_default().insert(row.seq);
     }

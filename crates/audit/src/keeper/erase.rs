@@ -51,8 +51,7 @@ pub(crate) fn erase(keeper: &Keeper, erasure: &Erasure) -> Result<Erased, Erasur
     // The newest first: that a call was the person's is seen by its beginning, so that goes after its end, whatever
     // comes between.
     for (segment, seqs) in found.rows.iter().rev().filter(|(segment, _)| !found.unsealed.contains(segment)) {
-        let Some(principal) = &erased.principal else { break };
-        let rewritten = take_out(keeper, erasure, principal, *segment, seqs)?;
+        let rewritten = take_out(keeper, erasure, erased.principal.as_ref(), *segment, seqs)?;
         erased.records += rewritten.records;
         erased.values += rewritten.values;
         erased.segments.insert(0, *segment);
@@ -66,7 +65,7 @@ pub(crate) fn erase(keeper: &Keeper, erasure: &Erasure) -> Result<Erased, Erasur
 pub(super) fn take_out(
     keeper: &Keeper,
     erasure: &Erasure,
-    principal: &Principal,
+    principal: Option<&Principal>,
     segment: u64,
     seqs: &BTreeSet<u64>,
 ) -> Result<Rewritten, LedgerError> {

@@ -100,7 +100,7 @@ fn take_out(keeper: &Keeper, path: &Path, mut late: Late) -> Result<(), LedgerEr
     }
     let mut values = 0;
     for (segment, seqs) in &ends.rows {
-        values += erase::take_out(keeper, &late.erasure, &late.principal, *segment, seqs)?.values;
+        values += erase::take_out(keeper, &late.erasure, Some(&late.principal), *segment, seqs)?.values;
     }
     if values > 0 {
         tracing::info!(erasure = late.erasure.id(), values, "what late ends of an erased person's calls brought went");

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     erasure::{self, Erasure, ErasureError, Person},
-    keeper::{compress, erase, late, requests},
+    keeper::{compress, erase, late, requests, retire},
     line, rebuild,
     segment::{self, Paths},
     stored::packed,
@@ -89,7 +89,7 @@ async fn a_person_is_erased_from_every_segment_and_nobody_else_is() {
         assert_eq!(record.text("by"), Some("the data protection officer"));
         assert_eq!(record.text("reason"), Some("request 17 of 2026"));
         assert_eq!(record.text("erasure"), Some(asked.id()));
-        assert_eq!(record.text("subject"), Some(asked.subject(erased.principal.as_ref().unwrap()).unwrap().as_str()));
+        assert_eq!(record.text("subject"), Some(asked.subject(erased.principal.as_ref()).unwrap().as_str()));
         assert!(!record.to_json().to_string().contains("alice"));
     }
 }
@@ -401,4 +401,41 @@ async fn the_process_that_writes_the_ledger_answers_requests_in_its_directory() 
     let left: BTreeSet<_> = fs::read_dir(ledger.join("requests")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left, BTreeSet::from([answer]));
     verified(dir.path());
+}
+
+#[tokio::test]
+async fn the_end_of_a_call_whose_beginning_was_retired_goes_with_whoever_is_erased() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = try_open(small(dir.path())).await.unwrap();
+    let (alice, bob) = (Arc::new(testing::delegation()), Arc::new(testing::delegation_of("bob@acme", SSO)));
+    let long = kept.ledger.decided(permitted(kept.question(1, &alice))).await.unwrap();
+    for number in 1..5 {
+        kept.call(number * 10, &bob).await;
+    }
+    let (ledger, pen) = (dir.path().join("ledger"), kept.ledger.pen());
+    blocking(move || {
+        retire::mark(&ledger, 1).unwrap();
+        retire::put_on_record(&ledger, 1, "max_age", &pen).unwrap();
+        retire::remove(&ledger, 1).unwrap();
+    })
+    .await;
+    let with_body = |id| CallSettled { body: Some(Digest::of(b"what was sent")), ..completed(id) };
+    kept.ledger.settled(with_body(long.id())).await.unwrap();
+    let other = kept.ledger.decided(permitted(kept.question(100, &bob))).await.unwrap();
+    kept.ledger.settled(with_body(other.id())).await.unwrap();
+
+    let end = |id: &str| {
+        let ends = |entry: &Entry| entry.kind == "call.settled" && entry.text("decision_id") == Some(id);
+        all(dir.path()).into_iter().find(ends).unwrap()
+    };
+    assert!(end(long.id().as_str()).text("body").is_some());
+    let found = erasure::look(&dir.path().join("ledger"), &person("alice@acme")).unwrap();
+    assert_eq!((found.principals.len(), found.unclaimed), (0, 1), "nothing that is left says whose it is");
+    let erased = kept.ledger.erase(request("alice@acme")).await.unwrap();
+    assert_eq!((erased.records, erased.values, erased.principal), (1, 1, None));
+    assert_eq!(end(long.id().as_str()).erased, ["/body"]);
+    assert!(end(other.id().as_str()).text("body").is_some(), "what is another's stays");
+    let report = verified(dir.path());
+    assert_eq!((report.erased, report.unfinished_erasures), (1, 0));
+    kept.close().await;
 }

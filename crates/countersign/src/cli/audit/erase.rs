@@ -179,6 +179,7 @@ fn say_found(args: &Args, found: &Found) -> Result<ExitCode, Failure> {
             "records": sealed,
             "records_in_the_segment_that_is_being_written": unsealed,
             "mentions": found.mentions,
+            "unclaimed": found.unclaimed,
         });
         let _reader = output.json(&found)?;
         return Ok(ExitCode::SUCCESS);
@@ -191,6 +192,12 @@ fn say_found(args: &Args, found: &Found) -> Result<ExitCode, Failure> {
         text.push_str("several people go by that id: say which with --issuer and --tenant\n");
     }
     text.push_str(&format!("{sealed} records have values to erase\n"));
+    if found.unclaimed > 0 {
+        text.push_str(&format!(
+            "{} of them are ends of calls whose beginnings were retired, which nobody can say whose they are\n",
+            found.unclaimed
+        ));
+    }
     if unsealed > 0 {
         text.push_str(&format!("{unsealed} more are in the segment that is being written, which is sealed for it\n"));
     }
@@ -200,15 +207,17 @@ fn say_found(args: &Args, found: &Found) -> Result<ExitCode, Failure> {
 }
 
 fn erased_text(erased: &Erased, erasure: &Erasure) -> String {
-    let Some(principal) = &erased.principal else {
-        return "nothing was erased: the ledger has no values of such a person\n".to_owned();
+    let whose = match &erased.principal {
+        Some(principal) => named(principal),
+        None if erased.records == 0 => {
+            return "nothing was erased: the ledger has no values of such a person\n".to_owned();
+        }
+        None => "nobody: ends of calls whose beginnings were retired".to_owned(),
     };
     let segments = erased.segments.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut text = format!(
-        "erased: {} values of {} records of {}, in the segments {segments}\n",
-        erased.values,
-        erased.records,
-        named(principal)
+        "erased: {} values of {} records of {whose}, in the segments {segments}\n",
+        erased.values, erased.records
     );
     text.push_str(&format!(
         "on record as the erasure {}, which names the person by a commitment; its salt, for whoever has to show \
