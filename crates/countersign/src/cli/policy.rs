@@ -1,7 +1,11 @@
 //! `countersign policy`: the loop of those who write policy: check it, try it, ship it. One file a command.
 
+mod build;
+mod bundles;
 mod check;
+mod inspect;
 mod replay;
+mod sign;
 pub(crate) mod sources;
 
 use std::process::ExitCode;
@@ -21,13 +25,19 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Build(build::Args),
     Check(check::Args),
+    Inspect(inspect::Args),
     Replay(replay::Args),
+    Sign(sign::Args),
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     match &args.command {
+        Command::Build(args) => build::run(args),
         Command::Check(args) => check::run(args, environment),
+        Command::Inspect(args) => inspect::run(args),
         Command::Replay(args) => replay::run(args, environment),
+        Command::Sign(args) => sign::run(args),
     }
 }

@@ -156,7 +156,7 @@ fn bound(name: &str, tools: Option<&BTreeSet<Id<Tool>>>, catalogue: Option<&Cata
 
 /// What lies at `path`, of whomever its packages are: one source, or where they are several's, one for each directory
 /// in it.
-fn guessed(
+pub(super) fn guessed(
     path: &Path,
     tools: Option<&BTreeSet<Id<Tool>>>,
     catalogue: Option<&Catalogue>,

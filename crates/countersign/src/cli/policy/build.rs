@@ -1,0 +1,75 @@
+//! `countersign policy build`: a directory of policy as one file, in the format of OPA's bundles.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use policy::{
+    Source, Steering,
+    bundle::{Bundle, Making, build},
+};
+
+use super::{bundles, sources};
+use crate::{
+    failure::{Exit, Failure},
+    output::Output,
+};
+
+/// Make a bundle of a directory of policy, in the format of OPA: the same input is the same file.
+///
+/// Tests stay behind. What would not load is not built.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  countersign policy build -o support.tar.gz policies/orders --revision v12 --serial 12\n  \
+                  countersign policy build -o org.tar.gz policies/org --revision \"$(git rev-parse HEAD)\" \
+                  --serial \"$(git rev-list --count HEAD)\""
+)]
+pub(crate) struct Args {
+    /// The directory. A `.manifest` in it may say the revision and the serial.
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// What this state is called.
+    #[arg(long)]
+    revision: Option<String>,
+    /// Its place among the states: a sidecar does not go back to a lower one by itself.
+    #[arg(long)]
+    serial: Option<u64>,
+    /// Whose it is: `org`, or a team's name. Without it, its packages say so.
+    #[arg(long)]
+    name: Option<String>,
+    /// Take the tests along.
+    #[arg(long)]
+    tests: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let source = source(&args.path, args.name.as_deref())?;
+    Steering::load(std::slice::from_ref(&source)).map_err(Failure::configuration)?;
+    let making =
+        Making { name: &source.name, revision: args.revision.as_deref(), serial: args.serial, tests: args.tests };
+    let archive = build(&args.path, making).map_err(Failure::configuration)?;
+    let built = Bundle::open(&archive, None).map_err(|error| Failure::new(Exit::Failed, error))?;
+    bundles::write(&args.output, &archive)?;
+    let _reader = Output::new().line(&bundles::line(&args.output, &built))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The policies at `path`, with whose they are.
+fn source(path: &Path, name: Option<&str>) -> Result<Source, Failure> {
+    if let Some(name) = name {
+        let tools = (name != "org").then(Default::default);
+        return Source::read(name, path, tools).map_err(Failure::configuration);
+    }
+    let mut found = sources::guessed(path, None, None)?;
+    match (found.pop(), found.is_empty()) {
+        (Some(source), true) => Ok(source),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            format!("{}: holds the policies of several; a bundle is one's: name its own directory", path.display()),
+        )),
+    }
+}
