@@ -309,3 +309,125 @@ fn who_audits_asks_the_authority_also_where_the_sidecar_is_gone() {
         assert_eq!(answer.status, 404, "{path}");
     }
 }
+
+/// What a copy on the authority's disk is changed to, and whether the pinned key and a head from outside show it.
+type Forgery = (&'static str, fn(&Path));
+
+fn rewrite(path: std::path::PathBuf, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(&path).unwrap();
+    let changed = change(text.clone());
+    assert_ne!(changed, text, "{}", path.display());
+    fs::write(path, changed).unwrap();
+}
+
+const FORGERIES: [Forgery; 8] = [
+    ("a line that says otherwise", |copy| {
+        rewrite(copy.join("00000002.jsonl"), |text| text.replacen("permit", "denied", 1));
+    }),
+    ("a line that is gone", |copy| {
+        rewrite(copy.join("00000002.jsonl"), |text| text.split_inclusive('\n').skip(1).collect());
+    }),
+    ("a value that is another", |copy| {
+        rewrite(copy.join("00000002.values"), |text| text.replacen("alice", "malice", 1));
+    }),
+    ("a value that is gone", |copy| {
+        rewrite(copy.join("00000002.values"), |text| text.split_inclusive('\n').skip(1).collect());
+    }),
+    ("a segment that is gone", |copy| fs::remove_file(copy.join("00000002.jsonl")).unwrap()),
+    ("a beginning that is gone", |copy| fs::remove_file(copy.join("00000001.jsonl")).unwrap()),
+    ("a whole end that is gone, with its heads", |copy| {
+        for entry in fs::read_dir(copy).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if name.split('.').next().and_then(|digits| digits.parse::<u64>().ok()).is_some_and(|index| index > 1) {
+                fs::remove_file(&path).unwrap();
+            }
+        }
+        let seal: Value = serde_json::from_slice(&fs::read(copy.join("00000001.seal")).unwrap()).unwrap();
+        fs::write(copy.join("head"), seal["head"].as_str().unwrap()).unwrap();
+    }),
+    ("another ledger's key", |copy| {
+        let other = "countersign/ledger/0123456789abcdef+4a4ba3c0+AZ0l8v7c2b0GQ0Yv1uG2b3rL0r0G6m2m2m2m2m2m2m2m";
+        rewrite(copy.join("ledger.json"), |text| {
+            let mut about: Value = serde_json::from_str(&text).unwrap();
+            about["verifying_key"] = json!(other);
+            about.to_string()
+        });
+    }),
+];
+
+#[test]
+fn a_copy_is_verified_from_anywhere_and_the_authority_cannot_make_a_false_one_pass() {
+    let Some(world) = world() else { return };
+    let mut kept = kept_with(world, |config| {
+        config["ledger"]["ship"] = json!({});
+        config["ledger"]["segment_max_bytes"] = json!(20_000);
+    });
+    kept.calls(40);
+    kept.sidecar.stop();
+    let ledger = kept.sidecar.ledger();
+    let about: Value = serde_json::from_slice(&fs::read(ledger.join("ledger.json")).unwrap()).unwrap();
+    let (id, key) = (about["id"].as_str().unwrap(), about["verifying_key"].as_str().unwrap());
+    let head = ledger.join("head");
+    let remote = |arguments: &[&str]| {
+        let ran = kept.run(world, &[&["audit", "verify", "--json", "--from", "authority"], arguments].concat());
+        let said = ran.stdout.lines().next().map_or(Value::Null, |line| serde_json::from_str(line).unwrap());
+        (ran.code, said, ran.stderr)
+    };
+    let pinned = ["--key", key, "--head", head.to_str().unwrap(), "--only", id];
+    let (code, said, _) = remote(&pinned);
+    let here = audit(&ledger, "verify", &["--json", "--key", key, "--head", head.to_str().unwrap()]).lines().remove(0);
+    assert_eq!((code, &said["ok"], &said["ledger"]), (Some(0), &json!(true), &json!(id)));
+    assert_eq!(said["report"], here["report"], "what is found there is what is found here");
+    assert!(said["report"]["segments"].as_u64().unwrap() > 3 && said["report"]["lines_after_outside_head"] == 0);
+    let (code, said, _) = remote(&[]);
+    assert_eq!(
+        (code, &said["report"]["key_pinned"], &said["report"]["tail_checked"]),
+        (Some(0), &json!(false), &json!(false))
+    );
+
+    let copied = copy(&kept);
+    let whole = kept.authority.directory().join("whole");
+    let copy_all = |from: &Path, to: &Path| {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+    };
+    copy_all(&copied, &whole);
+    for (what, forge) in FORGERIES {
+        forge(&copied);
+        let (code, said, stderr) = remote(&pinned);
+        assert_eq!((code, &said["ok"]), (Some(1), &json!(false)), "{what}: {said} {stderr}");
+        assert!(said["broken"]["why"].is_string(), "{what}");
+        fs::remove_dir_all(&copied).unwrap();
+        copy_all(&whole, &copied);
+    }
+    let (code, _, _) = remote(&pinned);
+    assert_eq!(code, Some(0), "as it was before");
+
+    // What the authority says that it took away is believed, and said to be its word.
+    for file in ["jsonl", "values", "heads"] {
+        fs::remove_file(copied.join(format!("00000001.{file}"))).unwrap();
+    }
+    assert_eq!(remote(&pinned).0, Some(1));
+    fs::write(copied.join("amended.json"), r#"{"retired":1}"#).unwrap();
+    let (code, said, _) = remote(&pinned);
+    assert_eq!((code, &said["report"]["retired_by_keeper"]), (Some(0), &json!(true)), "{said}");
+    let of_directory = |arguments: &[&str]| audit(&copied, "verify", &[&["--json"], arguments].concat());
+    assert_eq!(of_directory(&[]).code, Some(1), "a file that anybody may write accounts for nothing by itself");
+    let said = of_directory(&["--copy"]);
+    assert_eq!((said.code, &said.lines()[0]["report"]["retired_by_keeper"]), (Some(0), &json!(true)));
+
+    // What is hidden is missed where somebody knows of it, and who may not read it is shown nothing.
+    let (code, _, stderr) = remote(&["--only", "0123456789abcdef"]);
+    assert!(code != Some(0), "{stderr}");
+    let elsewhere = key.replace(id, "0123456789abcdef");
+    assert!(remote(&["--key", &elsewhere]).0 != Some(0));
+    let authorization = format!("Bearer {}", world.openid.manager("alice"));
+    for path in [format!("/v1/ledgers/{id}/segments"), format!("/v1/ledgers/{id}/files/00000002.values")] {
+        let answer = http::request(kept.authority.port(), "GET", &path, &[("authorization", &authorization)], b"");
+        assert_eq!(answer.status, 404, "{path}");
+    }
+}

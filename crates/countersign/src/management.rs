@@ -196,7 +196,9 @@ impl Client {
             let body = body()?;
             let outcome = self.runtime.block_on(self.once(method, path, body.as_ref(), &key));
             match (outcome, waits.next()) {
-                (Err(Attempt::Passing(_)), Some(wait)) => self.runtime.block_on(tokio::time::sleep(*wait)),
+                (Err(Attempt::Passing(_)), Some(wait)) => {
+                    self.runtime.block_on(async { tokio::time::sleep(*wait).await })
+                }
                 (Err(Attempt::Passing(failure) | Attempt::Final(failure)), _) => return Err(failure),
                 (Ok(value), _) => return Ok(value),
             }

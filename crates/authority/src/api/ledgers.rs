@@ -1,15 +1,19 @@
-//! `/v1/ledgers`: the ledgers of enrolled sidecars as the authority knows them, for whoever verifies one.
+//! `/v1/ledgers`: the ledgers of enrolled sidecars as the authority knows them, and what it has of their copies, byte for
+//! byte, for whoever verifies one elsewhere.
 
 use std::collections::BTreeSet;
 
+use audit::ship::pieces::Copied;
 use model::{Id, Tenant};
 use serde_json::{Value, json};
-use store::KnownLedger;
+use store::{KnownLedger, Listed, Page};
 
 use super::{
     Answer, Call, object,
     page::{answer, page},
     problem::Problem,
+    records::unreadable,
+    shipped::blocking,
 };
 use crate::Authority;
 
@@ -32,6 +36,39 @@ impl Authority {
             members.insert("heads".to_owned(), json!(self.store.ledger_heads(&id).await?));
         }
         Ok(Answer::ok(body))
+    }
+
+    /// The segments that there are of its copy.
+    pub(super) async fn segments_of(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&["limit", "cursor"])?;
+        let Page { after, limit } = page(&call.query)?;
+        let ledger = self.copied_ledger(id, call).await?;
+        let shelf = self.shelf.clone();
+        let found = blocking(move || shelf.segments(ledger.id.as_str(), after, limit)).await?;
+        let (items, next) = found.map_err(|error| unreadable(&error))?;
+        Ok(Answer::ok(answer("segments", &Listed { items, next }, |copied: &Copied| *copied)))
+    }
+
+    /// A piece of a file of its copy.
+    pub(super) async fn file_of(&self, id: &str, name: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&["offset"])?;
+        let from = call.query.value("offset").map_or(Ok(0), str::parse);
+        let from = from.map_err(|_| Problem::invalid("`offset` has to be a number of bytes"))?;
+        let ledger = self.copied_ledger(id, call).await?;
+        let _room = self.searching()?;
+        let (shelf, name) = (self.shelf.clone(), name.to_owned());
+        let found = blocking(move || shelf.piece(ledger.id.as_str(), &name, from)).await?;
+        let piece = found.map_err(|error| unreadable(&error))?.ok_or_else(Problem::not_found)?;
+        Ok(Answer::ok(serde_json::to_value(&piece).unwrap_or_default()))
+    }
+
+    /// The ledger called `id`, of which the caller may read everything: its files hold what is every tenant's, and what is
+    /// nobody's.
+    async fn copied_ledger(&self, id: &str, call: &Call) -> Result<KnownLedger, Problem> {
+        match self.readable_ledger(id, call).await? {
+            (ledger, None) => Ok(ledger),
+            (_, Some(_)) => Err(Problem::forbidden("Only who may read every tenant's records may read the files.")),
+        }
     }
 }
 

@@ -82,6 +82,8 @@ const OPERATIONS: &[Operation] = &[
         super::records::PARAMETERS,
     ),
     read("/v1/ledgers/{id}/decisions/{decision}", "Everything that was shipped of a decision", &[]),
+    read("/v1/ledgers/{id}/segments", "The segments of a ledger that were shipped", &LIST),
+    read("/v1/ledgers/{id}/files/{name}", "A piece of a file of what was shipped, to verify it elsewhere", &["offset"]),
     read("/v1/sidecars", "Enrolled sidecars, the oldest first", &["status", LIST[0], LIST[1]]),
     make("/v1/sidecars", "Make a token that one sidecar may join by, once", sidecars::invitation_schema),
     Operation { by: None, ..make("/v1/sidecars/enrol", "Join with a key of one's own", enrol::joining_schema) },
@@ -205,6 +207,7 @@ impl Operation {
         match (name, self.path) {
             ("limit", _) => json!({ "type": "integer", "minimum": 1, "maximum": MOST }),
             ("cursor", _) => json!({ "type": "string", "pattern": "^c-[0-9a-z]{1,12}$" }),
+            ("offset", _) => json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX >> 11 }),
             ("after" | "wait", _) => json!({ "type": "integer", "minimum": 0 }),
             ("in_force", _) => one_of(&["true", "false"]),
             ("status", "/v1/agents") => one_of(&["active", "suspended", "decommissioned"]),
@@ -255,7 +258,8 @@ mod tests {
                 .unwrap()
                 .replace("{id}", "x")
                 .replace("{credential}", "y")
-                .replace("{decision}", "z");
+                .replace("{decision}", "z")
+                .replace("{name}", "head");
             let route = Route::at(&real).unwrap();
             let methods: Vec<_> = operations.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
             let known: Vec<_> = route.methods().iter().map(Method::as_str).collect();

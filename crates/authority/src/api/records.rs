@@ -114,7 +114,7 @@ impl Authority {
         Ok(Answer::ok(serde_json::to_value(&found).unwrap_or_default()))
     }
 
-    fn searching(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Problem> {
+    pub(super) fn searching(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Problem> {
         let full = |_| Problem::new(Code::Overloaded, "Too many people search the ledgers at once.");
         self.api.searching.try_acquire().map_err(full)
     }
@@ -194,6 +194,6 @@ fn filter(query: &Query, tenants: Option<BTreeSet<String>>) -> Result<Filter, Pr
     })
 }
 
-fn unreadable(error: &LedgerError) -> Problem {
+pub(super) fn unreadable(error: &LedgerError) -> Problem {
     Problem::unavailable("the copy of the ledger", error)
 }

@@ -33,6 +33,10 @@ pub(crate) enum Route {
     Records(String),
     /// `/v1/ledgers/{id}/decisions/{decision}`
     Decision(String, String),
+    /// `/v1/ledgers/{id}/segments`
+    Segments(String),
+    /// `/v1/ledgers/{id}/files/{name}`
+    LedgerFile(String, String),
     /// `/v1/alerts`: for enrolled sidecars.
     Alerts,
     /// `/v1/limits`: for enrolled sidecars.
@@ -95,6 +99,8 @@ impl Route {
             ["ledgers", id] => Self::Ledger(owned(id)),
             ["ledgers", id, "records"] => Self::Records(owned(id)),
             ["ledgers", id, "decisions", decision] => Self::Decision(owned(id), owned(decision)),
+            ["ledgers", id, "segments"] => Self::Segments(owned(id)),
+            ["ledgers", id, "files", name] => Self::LedgerFile(owned(id), owned(name)),
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -129,6 +135,8 @@ impl Route {
             | Self::Ledger(_)
             | Self::Records(_)
             | Self::Decision(..)
+            | Self::Segments(_)
+            | Self::LedgerFile(..)
             | Self::Description
             | Self::Changes
             | Self::Sidecar(_)
@@ -158,7 +166,9 @@ impl Route {
             (Self::Withdrawals, true) => "withdrawals.create",
             (Self::Withdrawals, false) => "withdrawals.list",
             (Self::Ledgers, _) => "ledgers.list",
-            (Self::Ledger(_), _) => "ledgers.show",
+            (Self::Ledger(_) | Self::Records(_) | Self::Decision(..) | Self::Segments(_) | Self::LedgerFile(..), _) => {
+                "ledgers.show"
+            }
             (Self::Sidecars, true) => "sidecars.invite",
             (Self::Sidecars, false) => "sidecars.list",
             (Self::Sidecar(_), _) => "sidecars.show",
@@ -202,6 +212,8 @@ impl Route {
             Self::Ledger(_) => "ledgers/{id}",
             Self::Records(_) => "ledgers/{id}/records",
             Self::Decision(..) => "ledgers/{id}/decisions/{decision}",
+            Self::Segments(_) => "ledgers/{id}/segments",
+            Self::LedgerFile(..) => "ledgers/{id}/files/{name}",
             Self::Sidecars => "sidecars",
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
@@ -239,6 +251,8 @@ impl Authority {
             Route::Ledger(id) => self.show_ledger(id, call).await,
             Route::Records(id) => self.records(id, call).await,
             Route::Decision(id, decision) => self.decision(id, decision, call).await,
+            Route::Segments(id) => self.segments_of(id, call).await,
+            Route::LedgerFile(id, name) => self.file_of(id, name, call).await,
             Route::Sidecars => self.sidecars(call).await,
             Route::Sidecar(id) => self.show_sidecar(id, call).await,
             Route::Agents => self.agents(call).await,

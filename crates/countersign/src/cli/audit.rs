@@ -1,6 +1,7 @@
 //! `countersign audit`: the ledger for people: its last lines, what matches, whether it holds together, and how a
 //! person is erased from it.
 
+mod copies;
 mod erase;
 mod export;
 pub(crate) mod remote;
@@ -55,9 +56,11 @@ enum Command {
     Query(QueryArgs),
     /// Check that nothing was changed, cut or added. Exits with 1 where something was, and says where.
     #[command(after_help = "Examples:\n  countersign audit verify --from ./demo/ledger\n  \
-                            countersign audit verify --key ledger.vkey --head kept-elsewhere.note --from ./demo/ledger\n\n\
-                            Without --key the ledger's own word is taken for its key; without --head, records at the \
-                            end may be missing together with the heads that cover them.")]
+                            countersign audit verify --key ledger.vkey --head kept-elsewhere.note --from ./demo/ledger\n  \
+                            countersign audit verify --from authority --authority https://countersign.example --key keys.txt\n\n\
+                            Without --key the ledger's own word is taken for its key, which of a copy is the word of \
+                            whoever keeps it; without --head, records at the end may be missing together with the heads \
+                            that cover them.")]
     Verify(verify::Args),
     /// Erase a person: take the personal values of their records out of the ledger, for good.
     #[command(after_help = "Examples:\n  countersign audit erase --user alice --dry-run --from ./demo/ledger\n  \

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     iter::Peekable,
+    sync::Arc,
 };
 
 use audit::{
@@ -21,12 +22,17 @@ const PAGE: usize = 200;
 
 /// An authority's copies of ledgers.
 pub(crate) struct Remote {
-    client: Client,
+    client: Arc<Client>,
 }
 
 impl Remote {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+        Self { client: Arc::new(client) }
+    }
+
+    /// Who asks.
+    pub(super) const fn client(&self) -> &Arc<Client> {
+        &self.client
     }
 
     /// The ids of the ledgers that may be read.

@@ -1,4 +1,5 @@
-//! `countersign audit verify`: whether the ledger holds together, and where not.
+//! `countersign audit verify`: whether the ledger holds together, and where not; in a directory, or in the copies that an
+//! authority keeps.
 
 use std::{
     io::{IsTerminal, Write},
@@ -8,13 +9,14 @@ use std::{
 
 use audit::{
     VerifyingKey, heads, ledger_id,
-    verify::{Options, Progress, Report, VerifyError, verify},
+    verify::{Amended, Broken, Options, Progress, Report, VerifyError, verify, verify_files},
 };
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::{copies::CopyOf, remote::Remote};
 use crate::{
-    cli::ledger::{LedgerPlace, unreadable},
+    cli::ledger::{LedgerPlace, Whence, unreadable},
     environment::Environment,
     failure::{Exit, Failure},
     management::segment,
@@ -23,7 +25,8 @@ use crate::{
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The key that the ledger has to be signed with: the key's text (`name+…`), or a file that holds it.
+    /// The key that the ledger has to be signed with: the key's text (`name+…`), or a file that holds it. Of an
+    /// authority's copies, a file of the keys of all that are verified, one a line.
     #[arg(long, visible_alias = "keys", value_name = "KEY")]
     key: Option<String>,
     /// A file of heads that were kept outside the ledger: one signed note, or several with an empty line after each.
@@ -34,6 +37,13 @@ pub(super) struct Args {
     /// not with the ledger's own key either.
     #[arg(long, value_name = "WHERE", value_enum)]
     heads_from: Option<HeadsFrom>,
+    /// The directory is an authority's copy: what that authority took away at its own word (its retention, an erasure)
+    /// may be missing, and is said to be.
+    #[arg(long)]
+    copy: bool,
+    /// Of an authority's copies, only that of this ledger. May be given several times.
+    #[arg(long, value_name = "LEDGER")]
+    only: Vec<String>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -47,37 +57,136 @@ enum HeadsFrom {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let directory = args.place.directory(environment)?;
-    let mut options = Options { key: args.key.as_deref().map(key).transpose()?, ..Options::default() };
+    let mut heads = Vec::new();
     for path in &args.head {
-        options.heads.extend(notes(path)?);
+        heads.extend(notes(path)?);
     }
+    let directory = match args.place.whence(environment)? {
+        Whence::Directory(directory) => directory,
+        Whence::Authority(remote) => return copies(args, &remote, &heads),
+    };
+    if !args.only.is_empty() {
+        return Err(Failure::new(Exit::Usage, "--only is for an authority's copies (--from authority)"));
+    }
+    let key = args.key.as_deref().map(key).transpose()?;
+    let amended = if args.copy { Amended::read(&directory).map_err(unreadable)? } else { Amended::default() };
+    let mut options = Options { key, heads, amended };
     if args.heads_from.is_some() {
         anchored(args, &directory, &mut options, environment)?;
     }
     let mut bar = Bar::new(args.json);
     let outcome = verify(&directory, &options, |progress| bar.show(progress));
     bar.clear();
-    let mut output = Output::new();
-    match outcome {
-        Ok(report) => {
-            let _reader = if args.json {
-                output.json(&json!({ "ok": true, "report": report }))?
-            } else {
-                output.write(&text(&report))?
-            };
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(VerifyError::Broken(broken)) => {
-            let _reader = if args.json {
-                output.json(&json!({ "ok": false, "broken": broken }))?
-            } else {
-                output.line(&format!("BROKEN: {broken}"))?
-            };
-            Ok(ExitCode::FAILURE)
-        }
-        Err(VerifyError::Unreadable(error)) => Err(unreadable(error)),
+    let whole = say(args.json, None, outcome)?;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Verifies the copies that an authority keeps, each by itself.
+fn copies(args: &Args, remote: &Remote, heads: &[String]) -> Result<ExitCode, Failure> {
+    let usage = |line: &str| Err(Failure::new(Exit::Usage, line));
+    if args.heads_from.is_some() {
+        return usage(
+            "--heads-from authority is for a ledger that lies elsewhere: of its own copies it proves nothing",
+        );
     }
+    let keys = args.key.as_deref().map(keys).transpose()?;
+    let shown = remote.ledgers()?;
+    let ledgers = if args.only.is_empty() { &shown } else { &args.only };
+    if ledgers.is_empty() {
+        return Err(Failure::new(Exit::Unavailable, "the authority shows you no ledger"));
+    }
+    // An authority that shows less than there is shall not look whole.
+    let mut named = keys.iter().flatten().map(VerifyingKey::name).chain(heads.iter().map(|head| origin_of(head)));
+    let missing = named.find(|name| args.only.is_empty() && !shown.iter().any(|ledger| origin(ledger) == *name));
+    if let Some(name) = missing {
+        let line = format!("the authority shows you no copy of {name}, of which a key or a head was given");
+        return Err(Failure::new(Exit::Failed, line));
+    }
+    let mut whole = true;
+    for ledger in ledgers {
+        let key = match &keys {
+            None => None,
+            Some(keys) => Some(keys.iter().find(|key| key.name() == origin(ledger)).cloned().ok_or_else(|| {
+                Failure::new(Exit::Usage, format!("no key of the ledger {ledger} was given: say which with --only"))
+            })?),
+        };
+        let heads = heads.iter().filter(|head| origin_of(head) == origin(ledger)).cloned().collect();
+        whole &= copy(args, remote, ledger, Options { key, heads, amended: Amended::default() })?;
+    }
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether the copy of `ledger` holds together.
+fn copy(args: &Args, remote: &Remote, ledger: &str, options: Options) -> Result<bool, Failure> {
+    let copy = CopyOf::new(remote.client(), ledger)?;
+    if copy.is_empty() {
+        let line = format!("nothing of the ledger {ledger} was shipped");
+        if !args.only.is_empty() || options.key.is_some() || !options.heads.is_empty() {
+            return Err(Failure::new(Exit::Failed, line));
+        }
+        let mut output = Output::new();
+        let _reader = if args.json {
+            output.json(&json!({ "ledger": ledger, "ok": true, "shipped": false }))?
+        } else {
+            output.line(&line)?
+        };
+        return Ok(true);
+    }
+    let options = Options { amended: copy.amended()?, ..options };
+    let mut bar = Bar::new(args.json);
+    let outcome = verify_files(&copy, &options, |progress| bar.show(progress));
+    bar.clear();
+    if let Some(failure) = copy.failed() {
+        return Err(failure);
+    }
+    // A copy of another ledger may be as whole as can be.
+    let outcome = outcome.and_then(|report| match report.verifying_key.strip_prefix(&origin(ledger)) {
+        Some(rest) if rest.starts_with('+') => Ok(report),
+        _ => Err(VerifyError::Broken(Broken::new(format!("it is the ledger of {}", report.verifying_key)))),
+    });
+    say(args.json, Some(ledger), outcome)
+}
+
+/// What the heads of `ledger` are signed under.
+fn origin(ledger: &str) -> String {
+    format!("countersign/ledger/{ledger}")
+}
+
+fn origin_of(note: &str) -> &str {
+    note.lines().next().unwrap_or_default()
+}
+
+/// Says what was found, of `ledger` where there are several; whether it holds together.
+fn say(json: bool, ledger: Option<&str>, outcome: Result<Report, VerifyError>) -> Result<bool, Failure> {
+    let mut output = Output::new();
+    let whole = match outcome {
+        Ok(report) => Ok(report),
+        Err(VerifyError::Broken(broken)) => Err(broken),
+        Err(VerifyError::Unreadable(error)) => return Err(unreadable(error)),
+    };
+    let ok = whole.is_ok();
+    if json {
+        let mut object = Map::new();
+        if let Some(ledger) = ledger {
+            object.insert("ledger".to_owned(), ledger.into());
+        }
+        object.insert("ok".to_owned(), ok.into());
+        let (name, found) = match &whole {
+            Ok(report) => ("report", json!(report)),
+            Err(broken) => ("broken", json!(broken)),
+        };
+        object.insert(name.to_owned(), found);
+        let _reader = output.json(&object)?;
+        return Ok(ok);
+    }
+    if let Some(ledger) = ledger {
+        let _reader = output.line(&format!("ledger {ledger}"))?;
+    }
+    let _reader = match &whole {
+        Ok(report) => output.write(&text(report))?,
+        Err(broken) => output.line(&format!("BROKEN: {broken}"))?,
+    };
+    Ok(ok)
 }
 
 /// The key and the heads that the authority has of the ledger in `directory`.
@@ -97,11 +206,20 @@ fn anchored(args: &Args, directory: &Path, options: &mut Options, environment: &
 }
 
 fn key(given: &str) -> Result<VerifyingKey, Failure> {
+    match keys(given)?.as_slice() {
+        [key] => Ok(key.clone()),
+        several => Err(Failure::new(Exit::Usage, format!("--key holds {} keys, and a ledger has one", several.len()))),
+    }
+}
+
+/// The key that was given, or those in the file that was.
+fn keys(given: &str) -> Result<Vec<VerifyingKey>, Failure> {
     let text = match std::fs::read_to_string(given) {
         Ok(text) => text,
         Err(_) => given.to_owned(),
     };
-    text.trim().parse().map_err(|error| {
+    let keys = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::parse);
+    keys.collect::<Result<_, _>>().map_err(|error| {
         Failure::because(Exit::Usage, "--key is neither a verifying key nor a file that holds one", error)
     })
 }
@@ -117,19 +235,26 @@ fn notes(path: &Path) -> Result<Vec<String>, Failure> {
     Ok(notes)
 }
 
+/// What nothing that was signed accounts for.
+const BY_THE_KEEPER: &str = "at the word of whoever keeps this copy alone";
+
 fn text(report: &Report) -> String {
     let mut text = format!(
         "ok: {} records in {} segments hold together; {} signed heads and {} values match\n",
         report.records, report.segments, report.heads, report.values
     );
     if report.retired_segments > 0 {
+        let whose = if report.retired_by_keeper { BY_THE_KEEPER } else { "on record" };
         text.push_str(&format!(
-            "it begins with record {}: {} segments before it were retired, on record\n",
+            "it begins with record {}: {} segments before it were retired, {whose}\n",
             report.retired_records, report.retired_segments
         ));
     }
-    if report.erased > 0 {
-        text.push_str(&format!("{} values were erased, on record\n", report.erased));
+    let on_record = report.erased.saturating_sub(report.erased_by_keeper);
+    for (erased, whose) in [(on_record, "on record"), (report.erased_by_keeper, BY_THE_KEEPER)] {
+        if erased > 0 {
+            text.push_str(&format!("{erased} values were erased, {whose}\n"));
+        }
     }
     if report.unfinished_erasures > 0 {
         text.push_str(&format!(
