@@ -66,7 +66,7 @@ impl Backlog {
     }
 
     /// Why no draft and no write may go now.
-    pub(crate) fn refuses_writes(&self) -> Option<String> {
+    pub fn refuses_writes(&self) -> Option<String> {
         let lag = self.lag();
         (self.refuse && lag > self.most).then(|| {
             format!(

@@ -40,6 +40,7 @@ pub(crate) fn text(status: &Value) -> String {
         at("/ledger/dir"),
         status.pointer("/ledger/head/size").map_or_else(|| "no".to_owned(), |size| word(Some(size)))
     ));
+    text.push_str(&elsewhere(status));
     if status.pointer("/authority").is_some_and(|authority| !authority.is_null()) {
         text.push_str(&followed(status));
     }
@@ -60,6 +61,29 @@ pub(crate) fn text(status: &Value) -> String {
     }
     if let Some(error) = status.pointer("/listeners/agent/exchanged/last_error").filter(|error| !error.is_null()) {
         text.push_str(&format!("  NO TOKEN could be obtained for them the last time: {}\n", word(Some(error))));
+    }
+    text
+}
+
+/// How much of the ledger the authority has.
+fn elsewhere(status: &Value) -> String {
+    let mut text = String::new();
+    for (name, done) in [("anchored", "the newest head is anchored"), ("shipped", "all of it is shipped")] {
+        let Some(known) = status.pointer(&format!("/ledger/{name}")).filter(|known| !known.is_null()) else { continue };
+        text.push_str(&match known.get("lag_seconds").and_then(Value::as_f64) {
+            Some(lag) if lag > 0.0 => format!("  not {name} for {lag:.1} s"),
+            _ => format!("  {done}"),
+        });
+        if let Some(size) = known.get("size").and_then(Value::as_u64) {
+            text.push_str(&format!(", {size} lines"));
+        }
+        if known.get("refuses_writes") == Some(&Value::Bool(true)) {
+            text.push_str(", DRAFTS AND WRITES ARE REFUSED");
+        }
+        if let Some(error) = known.get("last_error").filter(|error| !error.is_null()) {
+            text.push_str(&format!(", THE LAST ATTEMPT FAILED: {}", word(Some(error))));
+        }
+        text.push('\n');
     }
     text
 }
@@ -113,7 +137,9 @@ mod tests {
                               "refused": {"since": "2026-03-14T15:00:00Z", "why": "policy: \u{1b}[2Jsupport.rego:3: no"}},
             "policy": {"revision": "def", "bundles": [{"package": "countersign.org", "path": "/etc/org"}]},
             "catalogue": {"revision": "ghi", "tools": ["orders", "customers"]},
-            "ledger": {"dir": "/var/ledger", "writable": false, "head": null},
+            "ledger": {"dir": "/var/ledger", "writable": false, "head": null,
+                       "anchored": {"size": 17, "lag_seconds": 0.0, "last_error": null},
+                       "shipped": {"lag_seconds": 71.25, "refuses_writes": true, "last_error": "no\u{1b}route"}},
             "issuers": [{"issuer": "https://a.example", "keys": 0, "last_error": "connection refused"}],
             "listeners": {"agent": {"address": "127.0.0.1:8690", "plain_bearer": ["read"], "exchanged": {
                 "agents": [{"agent": "support-v2", "key": "k-1"}], "last_error": "no route",
@@ -128,6 +154,8 @@ mod tests {
             "countersign.org from /etc/org",
             "orders, customers",
             "NOT WRITABLE",
+            "the newest head is anchored, 17 lines\n",
+            "not shipped for 71.2 s, DRAFTS AND WRITES ARE REFUSED, THE LAST ATTEMPT FAILED: no route\n",
             "connection refused",
             "plain bearer good for: read",
             "support-v2 with the key k-1",

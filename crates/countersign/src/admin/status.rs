@@ -131,6 +131,32 @@ pub(crate) struct LedgerStatus {
     pub(crate) failures: u64,
     /// Bytes free on its disk.
     pub(crate) disk_free_bytes: Option<u64>,
+    /// How its heads are anchored at the authority, where there is one.
+    pub(crate) anchored: Option<AnchoredStatus>,
+    /// How it is shipped there, where it is.
+    pub(crate) shipped: Option<ShippedStatus>,
+}
+
+/// Whether the authority has the ledger's heads.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AnchoredStatus {
+    /// How many lines the newest head there covers; nothing, before it was heard of.
+    pub(crate) size: Option<u64>,
+    /// For how long a newer one has waited; zero where none does.
+    pub(crate) lag_seconds: f64,
+    /// Why the last attempt failed, while it does.
+    pub(crate) last_error: Option<String>,
+}
+
+/// Whether the authority has the ledger's records.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct ShippedStatus {
+    /// The age of the oldest record that is not there; zero where all are.
+    pub(crate) lag_seconds: f64,
+    /// Whether drafts and writes are refused for it.
+    pub(crate) refuses_writes: bool,
+    /// Why the last attempt failed, while it does.
+    pub(crate) last_error: Option<String>,
 }
 
 /// A signed head.

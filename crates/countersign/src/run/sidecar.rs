@@ -233,7 +233,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     activated(&config, &revision, &prepared, ledger, &background).await?;
     let roots = prepared.roots.clone();
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
-    uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
+    let told = uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let leased = limits::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {
@@ -252,7 +252,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let ((health, health_address), agent_address) = (health, agent.local());
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
     if let Some(admin) = admin {
-        let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path());
+        let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path(), told);
         let seen = seen.clone();
         admin::serve(admin, &background, move || about.status(&seen));
     }

@@ -15,7 +15,7 @@ use net::LocalAddress;
 use proxy::{ExchangeState, Sidecar, ViewState, config::Bearer};
 use token::{KeyStatus, Verifier};
 
-use super::{modes, reload::Standing};
+use super::{modes, reload::Standing, uplink::Told};
 use crate::{
     admin::status::{
         AgentListener, AuthorityStatus, Configuration, ExchangedAgent, ExchangedStatus, HeadStatus, IssuerStatus,
@@ -96,6 +96,7 @@ pub(super) struct About {
     tls: bool,
     health: SocketAddr,
     admin: PathBuf,
+    told: Told,
 }
 
 impl About {
@@ -105,6 +106,7 @@ impl About {
         agent: &LocalAddress,
         health: SocketAddr,
         admin: &Path,
+        told: Told,
     ) -> Self {
         Self {
             name: config.sidecar.name.clone(),
@@ -116,6 +118,7 @@ impl About {
             tls: config.listen.agent.tls.is_some(),
             health,
             admin: admin.to_owned(),
+            told,
         }
     }
 
@@ -183,6 +186,8 @@ impl About {
             queue: stats.queue,
             failures: stats.failures,
             disk_free_bytes: stats.disk_free_bytes,
+            anchored: self.told.anchored(),
+            shipped: self.told.shipped(),
         }
     }
 }

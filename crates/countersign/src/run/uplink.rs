@@ -12,7 +12,35 @@ use opentelemetry::global;
 use token::SigningKey;
 
 use super::follow;
-use crate::config::sidecar::SidecarConfig;
+use crate::{
+    admin::status::{AnchoredStatus, ShippedStatus},
+    config::sidecar::SidecarConfig,
+};
+
+/// What is known of how far the authority has the ledger.
+#[derive(Default)]
+pub(super) struct Told {
+    anchoring: Option<Arc<Standing>>,
+    shipping: Option<Arc<Backlog>>,
+}
+
+impl Told {
+    pub(super) fn anchored(&self) -> Option<AnchoredStatus> {
+        self.anchoring.as_ref().map(|standing| AnchoredStatus {
+            size: standing.size(),
+            lag_seconds: standing.lag().as_secs_f64(),
+            last_error: standing.trouble(),
+        })
+    }
+
+    pub(super) fn shipped(&self) -> Option<ShippedStatus> {
+        self.shipping.as_ref().map(|backlog| ShippedStatus {
+            lag_seconds: backlog.lag().as_secs_f64(),
+            refuses_writes: backlog.refuses_writes().is_some(),
+            last_error: backlog.trouble(),
+        })
+    }
+}
 
 /// Begins to tell, where there is an authority, with the key that the sidecar enrolled.
 pub(super) fn begin(
@@ -21,8 +49,9 @@ pub(super) fn begin(
     client: &HttpClient,
     ledger: &Ledger,
     tasks: &Tasks,
-) {
-    let (Some(authority), Some(key)) = (&config.authority, key) else { return };
+) -> Told {
+    let mut told = Told::default();
+    let (Some(authority), Some(key)) = (&config.authority, key) else { return told };
     let base = authority.url.trim_end_matches('/');
     let uplink = Uplink {
         client: client.apart(None),
@@ -34,13 +63,16 @@ pub(super) fn begin(
         let own = Uplink { client: client.apart(None), ..uplink.clone() };
         let shipping = Shipping::new(ledger.clone(), own, ship);
         observe_backlog(&shipping.backlog());
+        told.shipping = Some(shipping.backlog());
         let stop = tasks.shutdown_token();
         tasks.spawn("ship the ledger", shipping.run(async move { stop.cancelled().await }));
     }
     let anchoring = Anchoring::new(ledger.clone(), uplink);
     observe(&anchoring.standing());
+    told.anchoring = Some(anchoring.standing());
     let stop = tasks.shutdown_token();
     tasks.spawn("anchor the ledger's heads", anchoring.run(async move { stop.cancelled().await }));
+    told
 }
 
 fn observe_backlog(backlog: &Arc<Backlog>) {
