@@ -19,12 +19,22 @@ const MAX_REMEMBERED: usize = 65_536;
 /// The longest that one is remembered; tools remember keys no longer either.
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// How often those are looked for that need not be remembered any more, where there is no room: each look is at all.
+const LOOKS: Duration = Duration::from_secs(1);
+
 /// A call under its idempotency key.
 pub(super) type Repeat = [u8; 32];
 
 /// The calls that were charged.
 #[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<HashMap<Repeat, Remembered>>);
+pub(super) struct Repeats(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    calls: HashMap<Repeat, Remembered>,
+    /// When it was last looked for room, by [`net::clock::boottime`].
+    looked: Option<Duration>,
+}
 
 #[derive(Debug)]
 struct Remembered {
@@ -37,7 +47,7 @@ impl Repeats {
     /// The charge of a call that was charged before.
     pub(super) fn join(&self, repeat: &Repeat, boottime: Duration) -> Option<Charge> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(repeat).filter(|known| boottime < known.until)?.held.charge(true)
+        known.calls.get(repeat).filter(|known| boottime < known.until)?.held.charge(true)
     }
 
     /// The charge of a call that `parts` were taken for. Where the same call was charged meanwhile, it is that charge, and
@@ -57,19 +67,28 @@ impl Repeats {
         if let Some(repeat) = repeat {
             let boottime = net::clock::boottime();
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = known.get(&repeat).filter(|known| boottime < known.until);
+            let before = known.calls.get(&repeat).filter(|known| boottime < known.until);
             if let Some(earlier) = before.and_then(|known| known.held.charge(true)) {
                 return earlier;
             }
-            if known.len() >= MAX_REMEMBERED {
-                known.retain(|_, known| boottime < known.until);
-            }
-            if known.len() < MAX_REMEMBERED {
+            if known.has_room(boottime) {
                 let until = boottime + lasts.min(LONGEST);
-                known.insert(repeat, Remembered { held: Arc::clone(&held), until });
+                known.calls.insert(repeat, Remembered { held: Arc::clone(&held), until });
             }
         }
         charge
+    }
+}
+
+impl Known {
+    /// Whether another call can be remembered.
+    fn has_room(&mut self, boottime: Duration) -> bool {
+        let full = self.calls.len() >= MAX_REMEMBERED;
+        if full && self.looked.is_none_or(|looked| boottime.saturating_sub(looked) >= LOOKS) {
+            self.looked = Some(boottime);
+            self.calls.retain(|_, known| boottime < known.until);
+        }
+        self.calls.len() < MAX_REMEMBERED
     }
 }
 
@@ -104,4 +123,26 @@ pub(super) fn digest(permit: &Permit<'_>) -> Option<Repeat> {
         digest.update(part);
     }
     digest.finish().as_ref().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_room_it_is_looked_for_at_most_once_a_second() {
+        let held = Held::new(&Id::new("call").unwrap(), Vec::new());
+        let mut known = Known::default();
+        let second = Duration::from_secs(1);
+        for number in 0..MAX_REMEMBERED {
+            let mut repeat = [0; 32];
+            repeat[..8].copy_from_slice(&number.to_be_bytes());
+            assert!(known.has_room(second));
+            known.calls.insert(repeat, Remembered { held: Arc::clone(&held), until: 11 * second });
+        }
+        assert!(!known.has_room(10 * second));
+        assert!(!known.has_room(11 * second - Duration::from_nanos(1)), "they are remembered for as long as was said");
+        assert!(known.has_room(11 * second), "and the next look makes room");
+        assert!(known.calls.is_empty());
+    }
 }
