@@ -18,6 +18,8 @@ enum Rule {
     Literal(&'static [usize]),
     /// As [`Rule::Literal`], and the numbers among them are no larger than this.
     Small(&'static [usize], i64),
+    /// With its result as the last argument: the engine gives nothing for it as a value.
+    Both,
     /// Never; what to use instead.
     Never(&'static str),
 }
@@ -30,7 +32,7 @@ const QUIET: &str = "write a reason's `internal`, which the record keeps";
 
 #[expect(clippy::too_many_lines, reason = "one table, one row a kind of builtin")]
 fn rule(name: &str) -> Option<Rule> {
-    use Rule::{Free, Literal, Never, Small};
+    use Rule::{Both, Free, Literal, Never, Small};
     Some(match name {
         "count" | "max" | "min" | "product" | "sort" | "sum" | "array.concat" | "array.reverse" | "array.slice"
         | "bits.and" | "bits.negate" | "bits.or" | "bits.rsh" | "bits.xor" | "abs" | "ceil" | "floor" | "round"
@@ -59,7 +61,6 @@ fn rule(name: &str) -> Option<Rule> {
         | "startswith"
         | "strings.any_prefix_match"
         | "strings.any_suffix_match"
-        | "strings.count"
         | "strings.reverse"
         | "substring"
         | "trim"
@@ -70,7 +71,8 @@ fn rule(name: &str) -> Option<Rule> {
         | "trim_suffix"
         | "upper" => Free,
         "json.filter" | "json.remove" | "object.filter" | "object.get" | "object.keys" | "object.remove"
-        | "object.subset" | "object.union" | "object.union_n" | "walk" | "graph.reachable" => Free,
+        | "object.subset" | "object.union" | "object.union_n" | "graph.reachable" => Free,
+        "walk" => Both,
         "net.cidr_is_valid" | "net.cidr_contains" | "semver.compare" | "semver.is_valid" | "uuid.parse"
         | "glob.quote_meta" => Free,
         "time.add_date"
@@ -107,6 +109,8 @@ fn rule(name: &str) -> Option<Rule> {
         | "yaml.marshal" => Never(PARSER),
         "net.cidr_expand" => Never("`net.cidr_contains` asks the same of one address"),
         "graph.reachable_paths" => Never("`graph.reachable` gives the nodes without every way to them"),
+        // The engine counts overlapping occurrences, and stumbles over an empty text.
+        "strings.count" => Never("`count(split(text, part)) - 1` counts occurrences"),
         "time.now_ns" => Never(CLOCK),
         "rand.intn" | "uuid.rfc4122" | "opa.runtime" => Never(CHANCE),
         "http.send" | "net.lookup_ip_addr" => Never(NETWORK),
@@ -135,6 +139,12 @@ pub(super) fn check(name: &str, call: &Call<'_>, problems: &mut Vec<Problem>) {
     }
     let (places, most) = match rule {
         Rule::Free | Rule::Never(_) => return,
+        Rule::Both if given == 2 => return,
+        Rule::Both => {
+            let hint = format!("write `{name}(document, [path, value])`");
+            report(format!("`{name}` needs what it is to find as its second argument"), Some(hint));
+            return;
+        }
         Rule::Literal(places) => (places, i64::MAX),
         Rule::Small(places, most) => (places, most),
     };

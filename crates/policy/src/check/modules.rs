@@ -1,12 +1,15 @@
 //! The parsed modules: whose each is, what it is called, what it imports and which rules it has.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 
 use regorus::unstable::{Expr, Import, Module as Parsed, Ref, Rule as ParsedRule, RuleHead, Span};
 
 use super::{
     text,
-    walk::{Reference, reference},
+    walk::{Reference, reference, varies_before_end},
 };
 use crate::{
     LoadError, Problem,
@@ -121,6 +124,12 @@ impl Rule {
         let Some(Reference { root, path: below, .. }) = reference(refr) else {
             return Err(problem(parsed.span(), "the rule has no name", None).coded("name"));
         };
+        // A variable may be the last part of a name. The engine does not find what lies below one, and says nothing.
+        if varies_before_end(refr) {
+            let hint = "build the object in one rule, or give each of its parts a rule of its own".to_owned();
+            let message = "a rule's name may have a variable only as its last part";
+            return Err(problem(parsed.span(), message, Some(hint)).coded("name"));
+        }
         let mut path = package.to_vec();
         path.push(root);
         path.extend(below);
@@ -140,6 +149,16 @@ impl Rule {
 
     pub(super) fn span(&self) -> &Span {
         self.parsed.span()
+    }
+
+    /// Whether it is many sets under one name: `allowed[tool] contains …`.
+    fn is_family(&self) -> bool {
+        match self.parsed.as_ref() {
+            ParsedRule::Spec { head: RuleHead::Set { refr, .. }, .. } => {
+                reference(refr).is_some_and(|found| found.dynamic)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -166,6 +185,17 @@ impl<'a> Rules<'a> {
                 None => {
                     rules.insert(rule.path.clone(), known);
                 }
+            }
+        }
+        let all = modules.iter().flat_map(|module| &module.rules);
+        let families: BTreeSet<&[String]> = all.filter(|rule| rule.is_family()).map(|rule| &*rule.path).collect();
+        for (path, known) in &rules {
+            // The engine then finds the one or the other, and says nothing.
+            let above = |length: usize| path.get(..length).is_some_and(|above| families.contains(above));
+            if (1..path.len()).any(above) {
+                let message = format!("`{}` is also named by a variable elsewhere", dotted(path));
+                let hint = "name all parts of a set of sets by a variable, or each by its name".to_owned();
+                problems.push(problem(known.span, message, Some(hint)).coded("name"));
             }
         }
         Self(rules)

@@ -283,3 +283,25 @@ fn a_name_stands_for_one_thing() {
     load(&[team("import input.user\nimport data.countersign.lib.money as m\nx := user.id\ny if m.at_most({}, {})")])
         .unwrap();
 }
+
+#[test]
+fn what_the_engine_would_silently_find_nothing_for_is_refused() {
+    let deny = "deny contains {\"code\": \"x\"} if";
+    refused(team(&format!("{deny} {{\n[_, value] := walk(input.action)\nvalue == 1\n}}")), "second argument");
+    refused(team(&format!("{deny} {{\nsome value in walk(input.action)\nvalue == 1\n}}")), "second argument");
+    refused(team(&format!("{deny} strings.count(input.call.path, \"a\") > 1")), "may not call `strings.count`");
+    refused(team("p[q].r contains s if {\nsome q in [\"a\"]\ns := q\n}"), "only as its last part");
+    let parts = "p[q] contains s if {\nsome q in [\"b\"]\ns := q\n}";
+    refused(team(&format!("{parts}\np.b contains \"s\"")), "also named by a variable");
+    refused(team(&format!("p.b contains \"s\"\n{parts}")), "also named by a variable");
+    refused(team("p[q][r] := s if {\nsome q in [\"a\"]\nsome r in [\"b\"]\ns := r\n}"), "only as its last part");
+    for good in [
+        "d if {\nwalk(input.action, [_, value])\nvalue == 1\n}",
+        "p.b.r contains \"s\"",
+        "p[q] contains s if {\nsome q in [\"a\"]\ns := q\n}",
+        "p[q] := 1 if some q in [\"a\"]",
+        "p.b[q] := 1 if some q in [\"a\"]",
+    ] {
+        load(&[team(good)]).unwrap();
+    }
+}

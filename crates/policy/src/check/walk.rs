@@ -65,6 +65,12 @@ pub(super) fn reference(expression: &Expr) -> Option<Reference> {
     Some(Reference { root: value.as_string().ok()?.to_string(), path, dynamic })
 }
 
+/// Whether a step of `expression` that is no constant name comes before its last one.
+pub(super) fn varies_before_end(expression: &Expr) -> bool {
+    let (_, steps) = unchained(expression);
+    steps.iter().rev().skip(1).any(|step| matches!(step, Step::Index(_)))
+}
+
 enum Step<'a> {
     Name(String),
     Index(&'a Expr),

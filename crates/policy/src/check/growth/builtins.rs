@@ -16,7 +16,6 @@ pub(super) fn result(name: &str, given: &[&Expr], weights: &[Weight]) -> Weight 
         | "endswith"
         | "startswith"
         | "indexof"
-        | "strings.count"
         | "strings.any_prefix_match"
         | "strings.any_suffix_match"
         | "is_array"

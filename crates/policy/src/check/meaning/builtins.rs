@@ -42,7 +42,6 @@ pub(super) fn gives(name: &str) -> Option<Kinds> {
         | "floor"
         | "round"
         | "indexof"
-        | "strings.count"
         | "time.parse_rfc3339_ns"
         | "time.parse_duration_ns"
         | "time.parse_ns"
