@@ -51,20 +51,17 @@ pub(super) fn check(
     for about in About::ALL {
         let reached = reached(nodes, |path| Answer::named(path.last()?).filter(|answer| answer.about() == about));
         let mut walk = Walk::new(&program, about);
-        for path in order.iter().filter(|path| reached.contains(*path)) {
-            walk.rule(path);
-        }
+        let own: Vec<&Path> = order.iter().filter(|path| reached.contains(*path)).copied().collect();
+        walk.rules(&own);
         problems.extend(walk.finished());
         answering.extend(reached);
     }
-    for path in order.iter().filter(|path| !answering.contains(*path)) {
-        // Nobody asks for it: it may be about whatever it fits best.
-        let found = About::ALL.into_iter().map(|about| {
-            let mut walk = Walk::new(&program, about);
-            walk.rule(path);
-            walk.problems
-        });
-        problems.extend(found.min_by_key(Vec::len).unwrap_or_default());
+    // Nobody asks for the others: each may be about whatever it fits best.
+    let others: Vec<&Path> = order.iter().filter(|path| !answering.contains(*path)).copied().collect();
+    let found = About::ALL.map(|about| Walk::new(&program, about).rules(&others));
+    for place in 0..others.len() {
+        let of_rule = found.iter().filter_map(|found| found.get(place));
+        problems.extend(of_rule.min_by_key(|found| found.len()).into_iter().flatten().cloned());
     }
     for (place, module) in modules.iter().enumerate().filter(|(_, module)| module.owner != Owner::Library) {
         program.imported(place, module, problems);
@@ -234,7 +231,20 @@ impl<'a> Walk<'a> {
         problems
     }
 
-    /// Reads the rule `path`, after all that use it.
+    /// Reads `rules`, each after all that use it, and gives what is wrong with each.
+    fn rules(&mut self, rules: &[&'a Path]) -> Vec<Vec<Problem>> {
+        // What a rule is rests on those it uses: the last first, so that no line of rules is followed at once.
+        for path in rules.iter().rev() {
+            self.value(path);
+        }
+        let read = |path: &&'a Path| {
+            let before = self.problems.len();
+            self.rule(path);
+            self.problems.get(before..).unwrap_or_default().to_vec()
+        };
+        rules.iter().map(read).collect()
+    }
+
     fn rule(&mut self, path: &'a Path) {
         if self.program.is_library(path) {
             return;

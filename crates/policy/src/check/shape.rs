@@ -11,6 +11,10 @@ use std::{
 
 pub(super) use self::catalogue::{Calls, Inputs};
 
+/// The most parts of two values that are looked at to tell what either is: values are made of values, and some of the same
+/// ones many times over.
+const MAX_PARTS: u32 = 1_000;
+
 /// What is known of a value.
 #[derive(Debug, Clone)]
 pub(super) enum Shape {
@@ -168,12 +172,21 @@ impl Shape {
         self.changed(|known| known.kinds = known.kinds.or(Kinds::NULL))
     }
 
-    /// What one of several values is.
+    /// What one of two values is.
     pub(super) fn or(self, other: Self) -> Self {
+        self.or_within(other, &mut { MAX_PARTS })
+    }
+
+    /// The same; where more than `left` parts would have to be looked at, nothing is known.
+    fn or_within(self, other: Self, left: &mut u32) -> Self {
         let (Self::Known(one), Self::Known(two)) = (&self, &other) else { return Self::Any };
         if Rc::ptr_eq(one, two) {
             return self;
         }
+        if *left == 0 {
+            return Self::Any;
+        }
+        *left -= 1;
         let only = |kind: Kinds| match (one.kinds.meets(kind), two.kinds.meets(kind)) {
             (true, false) => Some(one),
             (false, true) => Some(two),
@@ -181,11 +194,11 @@ impl Shape {
         };
         let members = match only(Kinds::OBJECT) {
             Some(object) => object.members.clone(),
-            None => one.members.or(&two.members),
+            None => one.members.or(&two.members, left),
         };
         let items = match only(Kinds::ARRAY.or(Kinds::SET)) {
             Some(list) => list.items.clone(),
-            None => one.items.clone().or(two.items.clone()),
+            None => one.items.clone().or_within(two.items.clone(), left),
         };
         let text = match only(Kinds::STRING) {
             Some(string) => string.text.clone(),
@@ -240,13 +253,15 @@ impl From<Known> for Shape {
 }
 
 impl Members {
-    fn or(&self, other: &Self) -> Self {
+    fn or(&self, other: &Self, left: &mut u32) -> Self {
         match (self, other) {
             (Self::Closed(one), Self::Closed(two)) if one.keys().eq(two.keys()) => {
                 let both = one.iter().zip(two.values());
-                Self::Closed(both.map(|((name, one), two)| (name.clone(), one.clone().or(two.clone()))).collect())
+                Self::Closed(
+                    both.map(|((name, one), two)| (name.clone(), one.clone().or_within(two.clone(), left))).collect(),
+                )
             }
-            (Self::Open(one), Self::Open(two)) => Self::Open(one.clone().or(two.clone())),
+            (Self::Open(one), Self::Open(two)) => Self::Open(one.clone().or_within(two.clone(), left)),
             _ => Self::Unknown,
         }
     }

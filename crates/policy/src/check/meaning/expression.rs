@@ -50,20 +50,7 @@ impl<'a> Walk<'a> {
                 }
                 Shape::of(Kinds::SET)
             }
-            Expr::ArithExpr { op, lhs, rhs, .. } => {
-                let (takes, wanted) = match op {
-                    ArithOp::Sub => (Kinds::NUMBER.or(Kinds::SET), "`-` takes numbers or sets"),
-                    ArithOp::Add | ArithOp::Mul | ArithOp::Div | ArithOp::Mod => {
-                        (Kinds::NUMBER, "`+`, `*`, `/` and `%` take numbers")
-                    }
-                };
-                let left = self.operand(lhs, takes, wanted, scope);
-                self.operand(rhs, takes, wanted, scope);
-                match left.kinds() {
-                    Some(kinds) if !kinds.meets(Kinds::SET) => Shape::of(Kinds::NUMBER),
-                    _ => Shape::of(takes),
-                }
-            }
+            Expr::ArithExpr { op, lhs, rhs, .. } => self.arithmetic(op, lhs, rhs, scope),
             Expr::BoolExpr { op, lhs, rhs, .. } => {
                 let (left, right) = (self.expression(lhs, scope), self.expression(rhs, scope));
                 self.compare(op, (lhs, &left), (rhs, &right), expression.span(), scope);
@@ -87,6 +74,21 @@ impl<'a> Walk<'a> {
                 self.unified(lhs, rhs, expression, scope);
                 Shape::of(Kinds::BOOLEAN)
             }
+        }
+    }
+
+    fn arithmetic(&mut self, operator: &ArithOp, lhs: &'a Expr, rhs: &'a Expr, scope: &mut Scope<'a>) -> Shape {
+        let (takes, wanted) = match operator {
+            ArithOp::Sub => (Kinds::NUMBER.or(Kinds::SET), "`-` takes numbers or sets"),
+            ArithOp::Add | ArithOp::Mul | ArithOp::Div | ArithOp::Mod => {
+                (Kinds::NUMBER, "`+`, `*`, `/` and `%` take numbers")
+            }
+        };
+        let left = self.operand(lhs, takes, wanted, scope);
+        self.operand(rhs, takes, wanted, scope);
+        match left.kinds() {
+            Some(kinds) if !kinds.meets(Kinds::SET) => Shape::of(Kinds::NUMBER),
+            _ => Shape::of(takes),
         }
     }
 
@@ -175,12 +177,7 @@ impl<'a> Walk<'a> {
         last
     }
 
-    fn call(
-        &mut self,
-        function: &'a Expr,
-        arguments: &'a [Ref<Expr>],
-        scope: &mut Scope<'a>,
-    ) -> Shape {
+    fn call(&mut self, function: &'a Expr, arguments: &'a [Ref<Expr>], scope: &mut Scope<'a>) -> Shape {
         let found = reference(function);
         let name = found.as_ref().map(|found| {
             let names: Vec<String> = std::iter::once(&found.root).chain(&found.path).cloned().collect();
@@ -220,13 +217,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Notes what a function is given.
-    fn called(
-        &mut self,
-        path: &'a Path,
-        arguments: &'a [Ref<Expr>],
-        given: Vec<Shape>,
-        scope: &Scope<'a>,
-    ) {
+    fn called(&mut self, path: &'a Path, arguments: &'a [Ref<Expr>], given: Vec<Shape>, scope: &Scope<'a>) {
         if self.quiet {
             return;
         }

@@ -23,7 +23,8 @@ impl<'a> Walk<'a> {
     pub(super) fn reference(&mut self, expression: &'a Expr, scope: &mut Scope<'a>) -> Shape {
         if let Some(path) = self.target(expression, scope) {
             let definitions = &self.program.definitions;
-            let within = |length: usize| path.get(..length).is_some_and(|part| definitions.contains_key(&part.to_vec()));
+            let within =
+                |length: usize| path.get(..length).is_some_and(|part| definitions.contains_key(&part.to_vec()));
             match definitions.get_key_value(&path) {
                 Some((&rule, _)) => {
                     if walk::reference(expression).is_some_and(|found| !found.dynamic) {
