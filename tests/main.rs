@@ -42,6 +42,7 @@ mod overload;
 mod path;
 mod policy;
 mod policy_misbehaves;
+mod policy_test;
 mod policy_replay;
 mod record;
 mod reload;

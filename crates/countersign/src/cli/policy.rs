@@ -1,12 +1,15 @@
 //! `countersign policy`: the loop of those who write policy: check it, try it, ship it. One file a command.
 
+mod bench;
 mod build;
 mod bundles;
 mod check;
+mod eval;
 mod inspect;
 mod replay;
 mod sign;
 pub(crate) mod sources;
+mod test;
 
 use std::process::ExitCode;
 
@@ -25,19 +28,25 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Build(build::Args),
     Check(check::Args),
+    Eval(eval::Args),
     Inspect(inspect::Args),
     Replay(replay::Args),
     Sign(sign::Args),
+    Test(test::Args),
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     match &args.command {
+        Command::Bench(args) => bench::run(args, environment),
         Command::Build(args) => build::run(args),
         Command::Check(args) => check::run(args, environment),
+        Command::Eval(args) => eval::run(args, environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Replay(args) => replay::run(args, environment),
         Command::Sign(args) => sign::run(args),
+        Command::Test(args) => test::run(args, environment),
     }
 }
