@@ -1,5 +1,7 @@
 //! `countersign agents`: the inventory, and what takes an agent out of service.
 
+mod credential;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -11,6 +13,8 @@ use model::duration::ConfigDuration;
 use serde_json::{Value, json};
 use token::{Algorithm, SigningKey, mint};
 
+use self::credential::{Credential, Credentials};
+use super::grant::set;
 use crate::{
     environment::Environment,
     failure::{Exit, Failure},
@@ -23,7 +27,8 @@ use crate::{
 #[command(after_help = "Examples:\n  countersign agents list\n  countersign agents list --overdue --json\n  \
                         countersign agents register support-v2 --owner dana@acme.example --actions orders.read,refunds.create \\\n    \
                         --tenants acme --jwks support-v2.jwks.json\n  \
-                        countersign agents suspend support-v2 --reason 'case 311'")]
+                        countersign agents suspend support-v2 --reason 'case 311'\n\n\
+                        An agent of another issuer than the authority is written ISSUER#ID.")]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -40,6 +45,9 @@ enum Command {
         /// Only those this person is accountable for.
         #[arg(long)]
         owner: Option<String>,
+        /// Only those that may work for this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
         /// Only those with a credential that is older than it may be.
         #[arg(long)]
         overdue: bool,
@@ -62,9 +70,16 @@ enum Command {
         file: PathBuf,
     },
     /// Register an agent. Without an accountable person there is none.
-    #[command(after_help = "Example:\n  countersign agents register support-v2 --owner dana@acme.example \\\n    \
-                            --actions orders.read --tenants acme --jwks support-v2.jwks.json")]
+    #[command(after_help = "Examples:\n  countersign agents register support-v2 --owner dana@acme.example \\\n    \
+                            --actions orders.read --tenants acme --jwks support-v2.jwks.json\n  \
+                            countersign agents register support-v3 --owner dana@acme.example \\\n    \
+                            --actions orders.read --tenants acme --spiffe spiffe://acme.example/agent/support")]
     Register(Box<Register>),
+    /// Change what stands of an agent. What lessens it withdraws what it was issued before.
+    #[command(
+        after_help = "Example:\n  countersign agents change support-v2 --actions orders.read --reason 'reads only'"
+    )]
+    Change(Box<Change>),
     /// It may not act until it is reinstated. What it was given is withdrawn at once.
     #[command(after_help = "Example:\n  countersign agents suspend support-v2 --reason 'case 311'")]
     Suspend(Step),
@@ -78,15 +93,15 @@ enum Command {
     #[command(
         after_help = "Example:\n  countersign agents rotate support-v2 --jwks new.jwks.json --overlap 24h --reason 'yearly'"
     )]
-    Rotate {
-        /// Its id.
+    Rotate(Box<Rotate>),
+    /// Take a credential from an agent at once, and withdraw what it was issued before.
+    #[command(after_help = "Example:\n  countersign agents show support-v2\n  \
+                      countersign agents remove-credential support-v2 6f1c0d2e9a7b4c35 --reason 'the key was copied'")]
+    RemoveCredential {
+        /// The agent's id.
         id: String,
-        /// The file with its new public keys (a JWKS).
-        #[arg(long, value_name = "FILE")]
-        jwks: PathBuf,
-        /// How long the credentials it has stay good.
-        #[arg(long, value_name = "DURATION", default_value = "24h")]
-        overlap: ConfigDuration,
+        /// The credential's id: `agents show` has it.
+        credential: String,
         /// Why, for whoever reads the record.
         #[arg(long, value_name = "TEXT")]
         reason: String,
@@ -111,9 +126,54 @@ struct Register {
     /// The tenants it may work for.
     #[arg(long, value_name = "TENANT", value_delimiter = ',', required = true)]
     tenants: Vec<String>,
-    /// The file with its public keys (a JWKS).
-    #[arg(long, value_name = "FILE")]
-    jwks: PathBuf,
+    #[command(flatten)]
+    credentials: Credentials,
+    #[command(flatten)]
+    session: Session,
+}
+
+#[derive(Debug, clap::Args)]
+struct Change {
+    /// Its id.
+    id: String,
+    #[command(flatten)]
+    different: Different,
+    /// Why, for whoever reads the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    session: Session,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Different {
+    /// Another accountable person.
+    #[arg(long)]
+    owner: Option<String>,
+    /// What it is for.
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// The actions it may do at most, instead of those before.
+    #[arg(long, value_name = "ACTION", value_delimiter = ',')]
+    actions: Vec<String>,
+    /// The tenants it may work for, instead of those before.
+    #[arg(long, value_name = "TENANT", value_delimiter = ',')]
+    tenants: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Rotate {
+    /// Its id.
+    id: String,
+    #[command(flatten)]
+    credential: Credential,
+    /// How long the credentials it has stay good.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    overlap: ConfigDuration,
+    /// Why, for whoever reads the record.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
     #[command(flatten)]
     session: Session,
 }
@@ -129,8 +189,9 @@ struct Step {
     session: Session,
 }
 
-const ONE: [table::Column<'_>; 9] = [
+const ONE: [table::Column<'_>; 10] = [
     ("agent", "/id"),
+    ("issuer", "/issuer"),
     ("owner", "/owner"),
     ("description", "/description"),
     ("status", "/status"),
@@ -141,30 +202,60 @@ const ONE: [table::Column<'_>; 9] = [
     ("credentials overdue", "/credentials_overdue"),
 ];
 
+/// Of its credentials.
+const CREDENTIALS: [table::Column<'_>; 6] = [
+    ("CREDENTIAL", "/id"),
+    ("KIND", "/kind"),
+    ("NAMES", "/names"),
+    ("ADDED", "/added_at"),
+    ("RETIRES", "/retires_at"),
+    ("OVERDUE", "/overdue"),
+];
+
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (session, shown) = match &args.command {
-        Command::List { status, owner, overdue, session } => {
-            list(session, environment, (status.as_deref(), owner.as_deref()), *overdue)?;
+        Command::List { status, owner, tenant, overdue, session } => {
+            let filters = [("status", status.as_deref()), ("owner", owner.as_deref()), ("tenant", tenant.as_deref())];
+            list(session, environment, &filters, *overdue)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::Key { file } => return key(file),
-        Command::Show { id, session } => {
-            (session, session.client(environment)?.get(&format!("/v1/agents/{}", segment(id)))?)
-        }
+        Command::Show { id, session } => (session, session.client(environment)?.get(&path(id, ""))?),
         Command::Register(args) => (&args.session, register(args, environment)?),
-        Command::Suspend(step) => (&step.session, take(step, "suspend", environment)?),
-        Command::Reinstate(step) => (&step.session, take(step, "reinstate", environment)?),
-        Command::Decommission(step) => (&step.session, take(step, "decommission", environment)?),
-        Command::Rotate { id, jwks, overlap, reason, session } => {
-            let body = json!({
-                "credential": { "jwks": document(jwks)? }, "overlap": overlap.to_string(), "reason": reason,
-            });
-            let path = format!("/v1/agents/{}/credentials", segment(id));
-            (session, session.client(environment)?.post(&path, &body)?)
+        Command::Change(args) => (&args.session, change(args, environment)?),
+        Command::Suspend(step) => (&step.session, take(step, "/suspend", environment)?),
+        Command::Reinstate(step) => (&step.session, take(step, "/reinstate", environment)?),
+        Command::Decommission(step) => (&step.session, take(step, "/decommission", environment)?),
+        Command::Rotate(args) => {
+            let Rotate { id, credential, overlap, reason, session } = &**args;
+            let body = json!({ "credential": credential.written()?, "overlap": overlap.to_string(), "reason": reason });
+            (session, session.client(environment)?.post(&path(id, "/credentials"), &body)?)
+        }
+        Command::RemoveCredential { id, credential, reason, session } => {
+            let path = path(id, &format!("/credentials/{}/remove", segment(credential)));
+            (session, session.client(environment)?.post(&path, &json!({ "reason": reason }))?)
         }
     };
-    print(session.json, &shown, |shown| table::lines(&ONE, shown))?;
+    print(session.json, &shown, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// An agent for people, with its credentials below it for whoever may see them.
+fn text(agent: &Value) -> String {
+    let credentials = agent.get("credentials").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let below = match credentials {
+        [] => String::new(),
+        credentials => format!("\n{}", table::table(&CREDENTIALS, credentials)),
+    };
+    format!("{}{below}", table::lines(&ONE, agent))
+}
+
+/// The path of what is done with an agent: of the authority's own, or of `ISSUER#ID`.
+fn path(agent: &str, what: &str) -> String {
+    match agent.rsplit_once('#') {
+        Some((issuer, id)) => format!("/v1/agents/{}{what}?issuer={}", segment(id), segment(issuer)),
+        None => format!("/v1/agents/{}{what}", segment(agent)),
+    }
 }
 
 fn key(file: &Path) -> Result<ExitCode, Failure> {
@@ -178,11 +269,10 @@ fn key(file: &Path) -> Result<ExitCode, Failure> {
 fn list(
     session: &Session,
     environment: &Environment,
-    (status, owner): (Option<&str>, Option<&str>),
+    filters: &[(&str, Option<&str>)],
     overdue: bool,
 ) -> Result<(), Failure> {
-    let filters = [("status", status), ("owner", owner)];
-    let mut agents = session.client(environment)?.list("/v1/agents", "agents", &filters)?;
+    let mut agents = session.client(environment)?.list("/v1/agents", "agents", filters)?;
     if overdue {
         agents.retain(|agent| agent.get("credentials_overdue").and_then(Value::as_u64).unwrap_or_default() > 0);
     }
@@ -214,22 +304,36 @@ fn aged(agent: &mut Value) {
     }
 }
 
+/// Each name once, as the API wants a set.
+fn unique(names: &[String]) -> BTreeSet<&String> {
+    names.iter().collect()
+}
+
 fn register(args: &Register, environment: &Environment) -> Result<Value, Failure> {
-    let unique = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
     let body = json!({
         "id": args.id,
         "owner": args.owner,
         "description": args.description,
         "actions": unique(&args.actions),
         "tenants": unique(&args.tenants),
-        "credentials": [{ "jwks": document(&args.jwks)? }],
+        "credentials": args.credentials.written()?,
     });
     args.session.client(environment)?.post("/v1/agents", &body)
 }
 
+fn change(args: &Change, environment: &Environment) -> Result<Value, Failure> {
+    let Different { owner, description, actions, tenants } = &args.different;
+    let mut body = json!({ "reason": args.reason });
+    set(&mut body, "owner", owner.clone().map(Value::from));
+    set(&mut body, "description", description.clone().map(Value::from));
+    for (name, values) in [("actions", actions), ("tenants", tenants)] {
+        set(&mut body, name, (!values.is_empty()).then(|| json!(unique(values))));
+    }
+    args.session.client(environment)?.post(&path(&args.id, "/change"), &body)
+}
+
 fn take(step: &Step, what: &str, environment: &Environment) -> Result<Value, Failure> {
-    let path = format!("/v1/agents/{}/{what}", segment(&step.id));
-    step.session.client(environment)?.post(&path, &json!({ "reason": step.reason }))
+    step.session.client(environment)?.post(&path(&step.id, what), &json!({ "reason": step.reason }))
 }
 
 /// The JSON in a file.

@@ -105,6 +105,9 @@ struct Change {
     /// The furthest stage of a task under it.
     #[arg(long)]
     stage: Option<String>,
+    /// Whether tasks may go on without you, instead of what was said before: detached, owner; `present` for neither.
+    #[arg(long, value_delimiter = ',')]
+    presence: Vec<String>,
     /// How many further agents it may be passed on to.
     #[arg(long)]
     redelegate: Option<usize>,
@@ -134,6 +137,10 @@ const ONE: [table::Column<'_>; 13] = [
     ("clipped at each exchange: the user was not seen here yet", "/clipped_at_exchange"),
 ];
 
+/// Of what it lets the agent do: each line by itself.
+const ELEMENTS: [table::Column<'_>; 5] =
+    [("MAY", "/actions"), ("AT", "/locations"), ("ON", "/identifier"), ("LIMITS", "/limits"), ("WHERE", "/where")];
+
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (session, shown) = match &args.command {
         Command::List { user, agent, status, session } => {
@@ -161,8 +168,15 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             (session, session.client(environment)?.post(&path, &json!({ "reason": reason }))?)
         }
     };
-    print(session.json, &shown, |shown| table::lines(&ONE, shown))?;
+    print(session.json, &shown, text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A grant for people, with what it lets an agent do below it.
+fn text(grant: &Value) -> String {
+    let elements = grant.get("authorization_details").and_then(Value::as_array);
+    let elements = elements.map(Vec::as_slice).unwrap_or_default();
+    format!("{}\n{}", table::lines(&ONE, grant), table::table(&ELEMENTS, elements))
 }
 
 fn create(args: &Create, environment: &Environment) -> Result<Value, Failure> {
@@ -183,6 +197,7 @@ fn change(args: &Change, environment: &Environment) -> Result<Value, Failure> {
     let mut body = json!({ "reason": args.reason });
     set(&mut body, "authorization_details", args.details.as_ref().map(document).transpose()?);
     set(&mut body, "stage", args.stage.clone().map(Value::from));
+    set(&mut body, "presence", (!args.presence.is_empty()).then(|| json!(args.presence)));
     set(&mut body, "redelegate", args.redelegate.map(Value::from));
     set(&mut body, "expires_in", args.expires.map(|expires| expires.to_string().into()));
     args.session.client(environment)?.post(&format!("/v1/grants/{}/change", segment(&args.id)), &body)

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::{
     environment::Environment,
-    failure::Failure,
-    management::{Session, print, table},
+    failure::{Exit, Failure},
+    management::{Session, print, print_list, table},
 };
 
 /// Take back everything that was issued until now for a user, a session, an agent, a task …
@@ -18,18 +18,31 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign revoke task ticket-12847 --reason 'closed by the customer'\n  \
                         countersign revoke agent support-v2 --reason 'prompt injection, case 311' --json\n  \
-                        countersign revoke user 'https://sso.example/realms/acme#alice' --reason 'left the company'\n\n\
+                        countersign revoke user 'https://sso.example/realms/acme#alice' --reason 'left the company'\n  \
+                        countersign revoke --list --in-force\n  \
+                        countersign revoke --list --target task:ticket-12847\n\n\
                         Where an ID is unique only at an issuer, write ISSUER#ID. Without ISSUER#, users and sessions \
                         are those of your own identity provider, agents and tokens those of the authority. An instance \
                         is AGENT#INSTANCE.")]
 pub(crate) struct Args {
-    /// What is revoked.
-    kind: Kind,
+    /// What is revoked; with `--list`, only of this kind.
+    #[arg(required_unless_present = "list")]
+    kind: Option<Kind>,
     /// Its name.
-    id: String,
+    #[arg(required_unless_present = "list", conflicts_with = "list")]
+    id: Option<String>,
     /// Why, for whoever reads the record.
-    #[arg(long, value_name = "TEXT")]
-    reason: String,
+    #[arg(long, value_name = "TEXT", required_unless_present = "list", conflicts_with = "list")]
+    reason: Option<String>,
+    /// Revoke nothing, and list what was, the oldest first: by its name what is yours, all of it if you administer.
+    #[arg(long)]
+    list: bool,
+    /// List only what took this back, written as in `task:ticket-12847`.
+    #[arg(long, value_name = "KIND:ID", requires = "list")]
+    target: Option<String>,
+    /// List only what may still be in anybody's way.
+    #[arg(long, requires = "list")]
+    in_force: bool,
     #[command(flatten)]
     session: Session,
 }
@@ -73,10 +86,30 @@ impl Kind {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let client = args.session.client(environment)?;
-    let target = format!("{}:{}", args.kind.word(), args.id);
-    let made = client.post("/v1/withdrawals", &json!({ "target": target, "reason": args.reason }))?;
-    print(args.session.json, &made, |made| {
+    match (args.kind, &args.id, &args.reason) {
+        (kind, _, _) if args.list => list(args, kind, environment)?,
+        (Some(kind), Some(id), Some(reason)) => revoke(&args.session, (kind, id, reason), environment)?,
+        _ => return Err(Failure::new(Exit::Usage, "what is to be revoked, and why? Say <KIND>, <ID> and --reason")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(args: &Args, kind: Option<Kind>, environment: &Environment) -> Result<(), Failure> {
+    let filters = [
+        ("target", args.target.as_deref()),
+        ("kind", kind.map(Kind::word)),
+        ("in_force", args.in_force.then_some("true")),
+    ];
+    let withdrawals = args.session.client(environment)?.list("/v1/withdrawals", "withdrawals", &filters)?;
+    let columns = [("POSITION", "/position"), ("AT", "/at"), ("TARGET", "/name"), ("BY", "/by"), ("REASON", "/reason")];
+    print_list(args.session.json, &withdrawals, &columns)
+}
+
+fn revoke(session: &Session, (kind, id, reason): (Kind, &str, &str), environment: &Environment) -> Result<(), Failure> {
+    let target = format!("{}:{id}", kind.word());
+    let body = json!({ "target": target, "reason": reason });
+    let made = session.client(environment)?.post("/v1/withdrawals", &body)?;
+    print(session.json, &made, |made| {
         let columns = [
             ("withdrawal", "/id"),
             ("target", "/name"),
@@ -85,6 +118,5 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             ("reason", "/reason"),
         ];
         table::lines(&columns, made)
-    })?;
-    Ok(ExitCode::SUCCESS)
+    })
 }

@@ -34,6 +34,17 @@ enum Command {
     /// List the enrolled sidecars.
     #[command(after_help = "Example:\n  countersign sidecars list --json")]
     List {
+        /// Only those in this status: enrolled or removed.
+        #[arg(long)]
+        status: Option<String>,
+        #[command(flatten)]
+        session: Session,
+    },
+    /// Show one sidecar.
+    #[command(after_help = "Example:\n  countersign sidecars show 0198…")]
+    Show {
+        /// Its id.
+        id: String,
         #[command(flatten)]
         session: Session,
     },
@@ -66,27 +77,43 @@ struct Invite {
     session: Session,
 }
 
+/// `tools` and `agents` are absent where it serves all of them.
+const ONE: [table::Column<'_>; 8] = [
+    ("sidecar", "/id"),
+    ("name", "/name"),
+    ("status", "/status"),
+    ("tenants", "/tenants"),
+    ("tools", "/tools"),
+    ("agents", "/agents"),
+    ("enrolled", "/enrolled_at"),
+    ("enrolled by", "/enrolled_by"),
+];
+
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::Invite(args) => invite(args, environment)?,
-        Command::List { session } => {
-            let sidecars = session.client(environment)?.list("/v1/sidecars", "sidecars", &[])?;
+        Command::List { status, session } => {
+            let filters = [("status", status.as_deref())];
+            let sidecars = session.client(environment)?.list("/v1/sidecars", "sidecars", &filters)?;
             let columns = [
                 ("ID", "/id"),
                 ("NAME", "/name"),
                 ("STATUS", "/status"),
                 ("TENANTS", "/tenants"),
                 ("TOOLS", "/tools"),
+                ("AGENTS", "/agents"),
                 ("ENROLLED", "/enrolled_at"),
-                ("LAST SEEN", "/last_seen_at"),
             ];
             print_list(session.json, &sidecars, &columns)?;
+        }
+        Command::Show { id, session } => {
+            let shown = session.client(environment)?.get(&format!("/v1/sidecars/{}", segment(id)))?;
+            print(session.json, &shown, |shown| table::lines(&ONE, shown))?;
         }
         Command::Remove(Taking { id, reason, session }) => {
             let path = format!("/v1/sidecars/{}/remove", segment(id));
             let removed = session.client(environment)?.post(&path, &json!({ "reason": reason }))?;
-            let columns = [("sidecar", "/id"), ("name", "/name"), ("status", "/status")];
-            print(session.json, &removed, |removed| table::lines(&columns, removed))?;
+            print(session.json, &removed, |removed| table::lines(&ONE, removed))?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -41,6 +41,9 @@ enum Command {
         /// Only of this run.
         #[arg(long)]
         run: Option<String>,
+        /// Only of this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
         /// Only those in this status: active, completed or withdrawn.
         #[arg(long)]
         status: Option<String>,
@@ -125,7 +128,7 @@ struct Start {
     session: Session,
 }
 
-const ONE: [table::Column<'_>; 12] = [
+const ONE: [table::Column<'_>; 15] = [
     ("task", "/id"),
     ("grant", "/grant"),
     ("run", "/run"),
@@ -136,17 +139,21 @@ const ONE: [table::Column<'_>; 12] = [
     ("presence", "/presence"),
     ("session", "/session"),
     ("status", "/status"),
+    ("sensitivity", "/sensitivity"),
+    ("started by", "/initiated_by"),
     ("started", "/started_at"),
     ("expires", "/expires_at"),
+    ("ended", "/ended_at"),
 ];
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let (session, shown) = match &args.command {
-        Command::List { user, grant, run, status, session } => {
+        Command::List { user, grant, run, tenant, status, session } => {
             let filters = [
                 ("user", user.as_deref()),
                 ("grant", grant.as_deref()),
                 ("run", run.as_deref()),
+                ("tenant", tenant.as_deref()),
                 ("status", status.as_deref()),
             ];
             let tasks = session.client(environment)?.list("/v1/tasks", "tasks", &filters)?;
