@@ -12,28 +12,8 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-countersign=${COUNTERSIGN:-countersign}
-: "${AUTHORITY_PORT:=8693}" "${SIDECAR_PORT:=8690}" "${HEALTH_PORT:=8692}"
-export AUTHORITY_PORT SIDECAR_PORT HEALTH_PORT
-tokens=$(cd "$1" && pwd)
-umask 077
-mkdir "$2"
-cd "$2"
-cp -R "$here/policies" "$here/authority.yaml" "$here/store.yaml" "$here/countersign.yaml" .
-mkdir authority
+. "$here/../example.sh"
 
-COUNTERSIGN_AUTHORITY_URL=http://127.0.0.1:$AUTHORITY_PORT
-export COUNTERSIGN_AUTHORITY_URL
-
-say() { printf '\n== %s\n' "$*"; }
-until_ready() {
-	tries=0
-	until curl -fs -o /dev/null "$1/readyz"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 300 ] || { echo "$1 is not ready" >&2; exit 1; }
-		sleep 0.1
-	done
-}
 printf 'Authorization: Bearer %s\n' "$(cat "$tokens/alice.jwt")" >alice.header
 call() { # METHOD PATH [BODY [TASK]]: as the agent always did, and what comes of it
 	printf '%s %s %s %s\n  ' "$1" "$2" "${3-}" "${4-}"
@@ -42,19 +22,10 @@ call() { # METHOD PATH [BODY [TASK]]: as the agent always did, and what comes of
 }
 
 "$countersign" agents key support-v1.pem >support-v1.json
-"$countersign" authority --config authority.yaml 2>authority.log &
-authority=$!
-trap 'kill $authority ${sidecar:-} 2>/dev/null; wait' EXIT
-until_ready "$COUNTERSIGN_AUTHORITY_URL"
+start_authority
 
 say "dana lets a sidecar join, and it enrols"
-"$countersign" sidecars invite --name exchanged --tenants acme --out join.token --token "$tokens/dana-console.jwt"
-"$countersign" sidecar enrol --token join.token --dir enrolled --name exchanged
-SIDECAR_ID=$(sed -n 's/^  "id": "\(.*\)",*$/\1/p' enrolled/sidecar.json)
-export SIDECAR_ID
-"$countersign" sidecar --config countersign.yaml 2>sidecar.log &
-sidecar=$!
-until_ready "http://127.0.0.1:$HEALTH_PORT"
+start_sidecar exchanged
 
 say "the agent calls with alice's token, and she gave it nothing yet"
 call GET 17
@@ -68,11 +39,8 @@ JSON
 "$countersign" grant create --agent support-v1 --details grant.json --stage supervised --expires 30d \
 	--token "$tokens/alice-console.jwt" | tee grant.out
 # That the authority said no is believed for a few seconds.
-tries=0
-until call GET 17 >call.out && grep -q 'HTTP 200' call.out || [ "$tries" -eq 300 ]; do
-	tries=$((tries + 1))
-	sleep 0.1
-done
+goes() { call GET 17 >call.out && grep -q 'HTTP 200' call.out; }
+attempt goes || true
 cat call.out
 call POST 17/refunds '{"amount": "8.00", "currency": "USD"}'
 
@@ -85,13 +53,8 @@ call POST 17/refunds '{"amount": "80.00", "currency": "USD"}' ticket-1
 say "alice takes the task back"
 "$countersign" revoke task ticket-1 --reason 'settled by phone' --token "$tokens/alice-console.jwt"
 # Within milliseconds as a rule; 5 s (write) and 60 s (read) are the bounds that the sidecar promises.
-tries=0
-until call POST 17/refunds '{"amount": "80.00", "currency": "USD"}' ticket-1 | grep -Eq 'withdrawn|task_ended' || [ "$tries" -eq 300 ]; do
-	tries=$((tries + 1))
-	sleep 0.1
-done
+ended() { call POST 17/refunds '{"amount": "80.00", "currency": "USD"}' ticket-1 | grep -Eq 'withdrawn|task_ended'; }
+attempt ended || true
 call POST 17/refunds '{"amount": "8.00", "currency": "USD"}' ticket-1
 
-say "what is on record"
-"$countersign" audit tail --from ledger
-"$countersign" audit verify --from ledger
+records

@@ -12,29 +12,10 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 agent=$here/../quickstart/agent.sh
-countersign=${COUNTERSIGN:-countersign}
-: "${AUTHORITY_PORT:=8693}" "${SIDECAR_PORT:=8690}" "${HEALTH_PORT:=8692}"
-export AUTHORITY_PORT SIDECAR_PORT HEALTH_PORT
-tokens=$(cd "$1" && pwd)
-umask 077
-mkdir "$2"
-cd "$2"
-cp -R "$here/policies" "$here/authority.yaml" "$here/store.yaml" "$here/countersign.yaml" .
-mkdir authority
+. "$here/../example.sh"
+AUTHORITY=$COUNTERSIGN_AUTHORITY_URL
+export AUTHORITY
 
-AUTHORITY=http://127.0.0.1:$AUTHORITY_PORT
-COUNTERSIGN_AUTHORITY_URL=$AUTHORITY
-export AUTHORITY COUNTERSIGN_AUTHORITY_URL
-
-say() { printf '\n== %s\n' "$*"; }
-until_ready() {
-	tries=0
-	until curl -fs -o /dev/null "$1/readyz"; do
-		tries=$((tries + 1))
-		[ "$tries" -lt 300 ] || { echo "$1 is not ready" >&2; exit 1; }
-		sleep 0.1
-	done
-}
 call() { # NAME METHOD PATH [BODY]: with the token of that name, and what comes of it
 	printf 'Authorization: Bearer %s\n' "$(cat "$1.jwt")" >"$1.header"
 	printf '%s %s %s %s\n  ' "$1" "$2" "$3" "${4-}"
@@ -44,19 +25,10 @@ call() { # NAME METHOD PATH [BODY]: with the token of that name, and what comes 
 
 "$agent" key planner >planner.json
 "$agent" key refunder >refunder.json
-"$countersign" authority --config authority.yaml 2>authority.log &
-authority=$!
-trap 'kill $authority ${sidecar:-} 2>/dev/null; wait' EXIT
-until_ready "$AUTHORITY"
+start_authority
 
 say "dana lets a sidecar join, and it enrols"
-"$countersign" sidecars invite --name multi-agent --tenants acme --out join.token --token "$tokens/dana-console.jwt"
-"$countersign" sidecar enrol --token join.token --dir enrolled --name multi-agent
-SIDECAR_ID=$(sed -n 's/^  "id": "\(.*\)",*$/\1/p' enrolled/sidecar.json)
-export SIDECAR_ID
-"$countersign" sidecar --config countersign.yaml 2>sidecar.log &
-sidecar=$!
-until_ready "http://127.0.0.1:$HEALTH_PORT"
+start_sidecar multi-agent
 
 say "alice lets the planner refund up to 50 USD a call and 200 a day on her orders, with one more agent; and starts a task"
 cat >grant.json <<'JSON'
@@ -84,14 +56,9 @@ call refunder GET 17
 say "alice takes the task back: it ends for both"
 "$countersign" revoke task ticket-1 --reason 'settled by phone' --token "$tokens/alice-console.jwt"
 # Within milliseconds as a rule; 5 s (write) and 60 s (read) are the bounds that the sidecar promises.
-tries=0
-until call planner GET 17 | grep -q 'HTTP 401' || [ "$tries" -eq 300 ]; do
-	tries=$((tries + 1))
-	sleep 0.1
-done
+ended() { call planner GET 17 | grep -q 'HTTP 401'; }
+attempt ended || true
 call planner GET 17
 call refunder POST 17/refunds '{"amount": "8.00", "currency": "USD"}'
 
-say "what is on record"
-"$countersign" audit tail --from ledger
-"$countersign" audit verify --from ledger
+records
