@@ -57,6 +57,7 @@ mod support;
 mod telemetry;
 mod tls;
 mod token;
+mod trace;
 mod trust;
 mod upstream;
 mod withdrawal;

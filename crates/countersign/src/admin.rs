@@ -4,6 +4,7 @@
 pub(crate) mod ask;
 pub(crate) mod show;
 pub(crate) mod status;
+pub(crate) mod trace;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
@@ -12,7 +13,10 @@ use hyper::body::Incoming;
 use net::{Body, Endpoint, ListenError, ServeLimits, Tasks, UnixListener, bind_unix};
 use rustix::process::geteuid;
 
-use self::status::Status;
+use self::{
+    status::Status,
+    trace::{TRACE, Traces},
+};
 use crate::health::{hosts::Hosts, response};
 
 /// The path that tells everything.
@@ -26,29 +30,33 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, ListenError> {
     bind_unix(path, 0o600, Some(BTreeSet::from([0, geteuid().as_raw()])))
 }
 
-/// Serves `status`, which is asked each time, until shutdown begins.
-pub(crate) fn serve<S>(listener: UnixListener, tasks: &Tasks, status: S)
+/// Serves `status`, which is asked each time, and calls as they happen, until shutdown begins.
+pub(crate) fn serve<S>(listener: UnixListener, tasks: &Tasks, traces: Traces, status: S)
 where
     S: Fn() -> Status + Send + Sync + 'static,
 {
     let status = Arc::new(status);
     let limits = ServeLimits { max_connections: 16, ..ServeLimits::default() };
     let serving = net::serve(Endpoint::Unix(listener), limits, tasks.clone(), move |_, request: Request<Incoming>| {
-        let status = Arc::clone(&status);
-        async move { answer(&request, status.as_ref()) }
+        let (status, traces) = (Arc::clone(&status), traces.clone());
+        async move { answer(&request, &traces, status.as_ref()) }
     });
     tasks.spawn("admin listener", serving);
 }
 
-fn answer<B>(request: &Request<B>, status: &dyn Fn() -> Status) -> Response<Body> {
+fn answer<B>(request: &Request<B>, traces: &Traces, status: &dyn Fn() -> Status) -> Response<Body> {
     if !Hosts::any().serve(request) {
         return response(StatusCode::BAD_REQUEST, "text/plain", "the request names no host, or several\n");
     }
-    if request.uri().path() != STATUS {
-        return response(StatusCode::NOT_FOUND, "text/plain", "not found; there is /status\n");
+    let path = request.uri().path();
+    if path != STATUS && path != TRACE {
+        return response(StatusCode::NOT_FOUND, "text/plain", "not found; there are /status and /trace\n");
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
+    if request.method() != Method::GET && (path == TRACE || request.method() != Method::HEAD) {
         return response(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n");
+    }
+    if path == TRACE {
+        return traces.answer(request.uri().query().unwrap_or_default());
     }
     match serde_json::to_string_pretty(&status()) {
         Ok(text) => response(StatusCode::OK, "application/json", text + "\n"),

@@ -18,6 +18,7 @@ mod sidecar;
 mod sidecars;
 mod task;
 mod token;
+mod trace;
 mod trial;
 
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ enum Command {
     Audit(audit::Args),
     Explain(explain::Args),
     Report(report::Args),
+    Trace(trace::Args),
     Token(token::Args),
     Health(health::Args),
     Docs(docs::Args),
@@ -90,6 +92,7 @@ pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
         Command::Audit(args) => audit::run(args, &environment),
         Command::Explain(args) => explain::run(&args, &environment),
         Command::Report(args) => report::run(&args, &environment),
+        Command::Trace(args) => trace::run(&args, &environment),
         Command::Token(args) => token::run(args),
         Command::Health(args) => health::run(&args),
         Command::Docs(args) => docs::run(&args),

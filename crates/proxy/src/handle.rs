@@ -80,6 +80,7 @@ impl Sidecar {
         let lines = tracing::debug_span!("call", decision_id = %arrival.id);
         let mut trail = Trail::new(arrival);
         trail.under_way = Some(under_way);
+        trail.told = self.live.begin(&trail.arrival.id);
         trail.ids = Some(*trace.ids());
         let line = Box::pin(self.line(accepted, &snapshot, &trace, &mut trail)).instrument(lines.clone());
         match line.await {
@@ -159,6 +160,10 @@ impl Sidecar {
         let (receipt, mut settlement) = record(self, &permit, charge, snapshot, trail, trace).await?;
         trail.enter("forward");
         self.note(trail, trace, Verdict::Permit, would, mode);
+        if let Some(mut told) = trail.told.take() {
+            told.decided(Verdict::Permit, None, &permit.decision().reasons, None);
+            settlement.tell(told);
+        }
 
         let credential = chosen.present(&permit, admitted.delegation(), upstream, &mut settlement)?;
         let watch = look.map(|look| look.watch(admitted.delegation()));
@@ -179,7 +184,11 @@ impl Sidecar {
                     Fate::Folded => self.metrics.folded(),
                     Fate::Counted => self.unrecorded.add(refusal.code),
                 }
-                self.note(&trail, trace, record::verdict(refusal.code), Some(refusal.code), Mode::Enforce);
+                let verdict = record::verdict(refusal.code);
+                self.note(&trail, trace, verdict, Some(refusal.code), Mode::Enforce);
+                if let Some(mut told) = trail.told.take() {
+                    told.decided(verdict, Some(refusal.code), &refusal.reasons, Some(&refusal.detail));
+                }
                 false
             }
             End::Unanswered { sent } => sent,

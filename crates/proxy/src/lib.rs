@@ -33,6 +33,7 @@ mod trail;
 mod withdrawals;
 
 pub mod config;
+pub mod live;
 
 #[cfg(any(test, feature = "bench"))]
 #[doc(hidden)]

@@ -15,7 +15,9 @@ use audit::{
 };
 use model::{Code, Id, id::DecisionMark};
 
-use crate::{overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail};
+use crate::{
+    live::Told, overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail,
+};
 
 /// A permitted call whose end is not known yet.
 pub(crate) struct Settlement {
@@ -38,6 +40,8 @@ struct Open {
     answered: Option<Instant>,
     began: Instant,
     charge: Charge,
+    /// What is told of it, where somebody listens.
+    told: Option<Box<Told>>,
     /// Its room is free again once its end is in the ledger's queue, which has its own bound.
     #[expect(dead_code, reason = "held: the call is under way for as long as it is here")]
     under_way: Option<UnderWay>,
@@ -102,6 +106,7 @@ impl Settlement {
             answered: None,
             began: net::clock::monotonic(),
             charge,
+            told: None,
             under_way: trail.under_way.clone(),
         };
         Self { open: Some(open) }
@@ -111,6 +116,13 @@ impl Settlement {
     #[cfg(test)]
     pub(crate) fn closed() -> Self {
         Self { open: None }
+    }
+
+    /// Its end is told too.
+    pub(crate) fn tell(&mut self, told: Box<Told>) {
+        if let Some(open) = &mut self.open {
+            open.told = Some(told);
+        }
     }
 
     /// The call is in the ledger: from here on it has to be settled.
@@ -187,6 +199,9 @@ impl Drop for Settlement {
         let fate = std::mem::take(&mut open.charge).settle(open.sent, open.outcome);
         let record = open.record(fate);
         open.sidecar.metrics.settled(&open.tool, open.outcome);
+        if let Some(mut told) = open.told.take() {
+            told.settled(&record);
+        }
         tracing::event!(
             name: "countersign.call.settled",
             target: "countersign::audit",

@@ -9,6 +9,7 @@ use crate::{
     exchanged::Exchanged,
     facts::Reader,
     fold::{self, Folding},
+    live::Live,
     metrics::{self, Metrics},
     overload::Gate,
     quiet::Quiet,
@@ -33,6 +34,8 @@ pub struct Sidecar {
     pub(crate) folding: Folding,
     pub(crate) gate: Gate,
     pub(crate) quiet: Quiet,
+    /// Who listens to calls.
+    pub(crate) live: Arc<Live>,
     /// What was withdrawn, where an authority is followed.
     pub(crate) withdrawals: Option<Arc<Withdrawals>>,
     /// Tokens that were used by another than they are bound to.
@@ -83,6 +86,7 @@ impl Sidecar {
             folding: Folding::new(most.refusals_per_minute.get()),
             gate: Gate::new(&most, Arc::clone(&metrics)),
             quiet: Quiet::default(),
+            live: Arc::default(),
             withdrawals,
             by_another: Said::by_another(&opentelemetry::global::meter("countersign")),
             limits,
@@ -101,6 +105,11 @@ impl Sidecar {
     /// What comes and goes at the agents' listener, for whoever serves it to count.
     pub fn census(&self) -> &Census {
         &self.census
+    }
+
+    /// Where calls can be listened to as they happen.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// What was withdrawn, where an authority is followed.

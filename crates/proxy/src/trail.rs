@@ -11,6 +11,7 @@ use token::Seen;
 use crate::{
     accept::{Arrival, Incoming},
     decide::Asked,
+    live::{Left, Told},
     overload::UnderWay,
     record,
     resolve::{Call, CallBody, Recognised},
@@ -40,6 +41,8 @@ pub(crate) struct Trail {
     pub(crate) observed: Option<Box<Observed>>,
     /// The room that the call takes.
     pub(crate) under_way: Option<UnderWay>,
+    /// What is told of it, where somebody listens.
+    pub(crate) told: Option<Box<Told>>,
 }
 
 /// What a request was recognised as, before its parameters are known.
@@ -72,6 +75,7 @@ impl Trail {
             body: Body::Unseen,
             observed: None,
             under_way: None,
+            told: None,
         }
     }
 
@@ -85,7 +89,18 @@ impl Trail {
     pub(crate) fn leave(&mut self) {
         let now = net::clock::monotonic();
         let took = now.saturating_duration_since(self.entered);
-        self.timings.add(self.stage, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.timings.add(self.stage, microseconds);
+        if let Some(told) = &mut self.told {
+            told.left(Left {
+                stage: self.stage,
+                microseconds,
+                request: self.request.as_ref(),
+                delegation: self.delegation.as_deref(),
+                recognised: self.recognised.as_ref(),
+                question: self.question.as_deref(),
+            });
+        }
         #[cfg(any(test, feature = "bench"))]
         crate::bench::took(self.stage, took);
         self.entered = now;

@@ -33,7 +33,7 @@ use super::{
     uplink,
 };
 use crate::{
-    admin,
+    admin::{self, trace::Traces},
     config::{document::Document, files, sidecar::SidecarConfig},
     environment::Environment,
     failure::{Exit, Failure},
@@ -253,8 +253,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
     if let Some(admin) = admin {
         let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path(), told);
-        let seen = seen.clone();
-        admin::serve(admin, &background, move || about.status(&seen));
+        let (seen, traces) = (seen.clone(), Traces::new(Arc::clone(sidecar.live()), background.clone()));
+        admin::serve(admin, &background, traces, move || about.status(&seen));
     }
     health::serve(health, &background, metrics, move || seen.readiness());
     take_calls(agent, &config, connections, &sidecar, &calls);
