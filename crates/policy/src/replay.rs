@@ -37,6 +37,8 @@ pub struct Asked {
     pub revision: Option<String>,
     /// Whether a person had said yes to this very call.
     pub approved: bool,
+    /// Whether the action was only observed, so that what is on record is policy's own word and not what it came to.
+    pub observed: bool,
 }
 
 /// Weighs every one of `recorded` under `engine`.
@@ -56,6 +58,9 @@ pub fn replay(engine: &Engine, recorded: impl IntoIterator<Item = Recorded>, tal
 /// What `decision` comes to for the call: the task's stage asks a person whatever policy says, and a yes that was given
 /// is not asked for twice.
 fn effective(decision: Decision, asked: &Asked) -> Decision {
+    if asked.observed {
+        return decision;
+    }
     let question = &asked.question;
     let by_stage = question.delegation.task.stage.answer(question.call.effect) == StageAnswer::NeedsApproval;
     let verdict = match decision.verdict {

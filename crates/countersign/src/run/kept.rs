@@ -262,3 +262,6 @@ impl<W: Write> Write for Bounded<W> {
         self.inner.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ fn engine(team: &str) -> Engine {
 
 fn asked(engine: &Engine, question: Question) -> Asked {
     let then = engine.decide(&question);
-    Asked { question, then, revision: Some(engine.revision().to_owned()), approved: false }
+    Asked { question, then, revision: Some(engine.revision().to_owned()), approved: false, observed: false }
 }
 
 fn of_user(name: &str) -> Question {
@@ -98,6 +98,11 @@ fn a_stage_that_asks_a_person_asks_under_every_policy_and_a_yes_holds() {
     then.then.code = Some(Code::ApprovalRequired);
     let found = tally(&same, vec![Recorded::Asked(Box::new(then))]);
     assert_eq!(found.unchanged, 1, "{found:?}");
+
+    let mut observed = asked(&same, question.clone());
+    observed.observed = true;
+    let found = tally(&same, vec![Recorded::Asked(Box::new(observed))]);
+    assert_eq!(found.unchanged, 1, "what the stage asks for was waived: {found:?}");
 
     let mut approved = asked(&same, question);
     approved.approved = true;

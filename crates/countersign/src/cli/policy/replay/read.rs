@@ -184,13 +184,14 @@ fn recorded(decided: Decided) -> Recorded {
         Err(NotReplayable::Unreadable(_)) => return Recorded::NotReplayable { paths: Vec::new() },
     };
     let Ok(then) = rebuild::decision(&entry) else { return Recorded::NotReplayable { paths: Vec::new() } };
-    if !is_policys(&stage, then.verdict, then.code) {
+    let observed = entry.fields.contains_key("observed");
+    if !observed && !is_policys(&stage, then.verdict, then.code) {
         return Recorded::Elsewhere { stage };
     }
     let revisions = entry.fields.get("revisions");
     let revision = revisions.and_then(|revisions| revisions.get("policy")?.as_str()).map(str::to_owned);
     let approved = entry.fields.contains_key("approval");
-    Recorded::Asked(Box::new(Asked { question, then, revision, approved }))
+    Recorded::Asked(Box::new(Asked { question, then, revision, approved, observed }))
 }
 
 /// Whether policy is what decided: not where a relation was not shown, where there was no room to ask, where a person
