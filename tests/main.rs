@@ -52,6 +52,7 @@ mod rotation;
 mod shipping;
 mod shutdown;
 mod soak;
+mod starters;
 mod state;
 mod support;
 mod telemetry;

@@ -1,7 +1,5 @@
 //! Actions that are only observed: what would be refused goes, and the record says so; what is never waived is not.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -141,7 +139,7 @@ fn a_change_of_mode_is_on_record_and_in_the_status_and_the_report_says_what_enfo
     refund(&sidecar, "18", &alice, "20.00").went(201);
     refund(&sidecar, "17", &alice, "20.00").went(201);
     sidecar.get("/orders/v1/orders/17", &alice).send().went(200);
-    let mut report = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    let mut report = process::countersign();
     report.args(["report", "rollout", "--json", "--from"]).arg(sidecar.ledger());
     let said = process::run(&mut report).well();
     let rows: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
