@@ -228,7 +228,11 @@ impl<'a> Writing<'a> {
         ];
         let lasts = matches!(
             withdrawal.target,
-            Target::User { .. } | Target::Session { .. } | Target::Agent { .. } | Target::Tenant { .. }
+            Target::User { .. }
+                | Target::Session { .. }
+                | Target::Agent { .. }
+                | Target::Instance { .. }
+                | Target::Tenant { .. }
         );
         if lasts && cause != Cause::Narrowed {
             // It says all that those before it said which cover no token any more.

@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -62,24 +63,26 @@ impl Server {
 }
 
 impl Silence {
-    /// What `asking` brings, or that it brings nothing.
-    pub(super) async fn bounded<T>(
-        &self,
-        asking: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, sqlx::Error> {
-        // Noted before the question is dropped, and its connection with it.
-        let noted = async {
-            tokio::time::sleep(SILENT).await;
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(net::clock::monotonic());
-        };
-        tokio::select! {
-            biased;
-            outcome = asking => outcome,
-            () = noted => Err(sqlx::Error::Io(std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                format!("the server said nothing for {SILENT:?}"),
-            ))),
-        }
+    /// What `asking` brings, or that it brings nothing. Apart from whoever waits, which this would make a large future of.
+    pub(super) fn bounded<'a, T: Send + 'a>(
+        &'a self,
+        asking: impl Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 'a>> {
+        Box::pin(async move {
+            // Noted before the question is dropped, and its connection with it.
+            let noted = async {
+                tokio::time::sleep(SILENT).await;
+                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(net::clock::monotonic());
+            };
+            tokio::select! {
+                biased;
+                outcome = asking => outcome,
+                () = noted => Err(sqlx::Error::Io(std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!("the server said nothing for {SILENT:?}"),
+                ))),
+            }
+        })
     }
 
     fn is_recent(&self) -> bool {
