@@ -24,7 +24,9 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use alert::{CredentialOverdue, OtherHistory, TokenUse, Unshipped, UsedAfterEnd, UsedByAnother, WithdrawalFacts};
+pub use alert::{
+    CredentialOverdue, OtherHistory, ShownByAnother, TokenUse, Unshipped, UsedAfterEnd, UsedByAnother, WithdrawalFacts,
+};
 pub use amend::CopyChanged;
 pub use change::AuthorityChange;
 pub use charge::{ChargeFate, Charged, ChargedLimit};

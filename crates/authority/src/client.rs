@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, header};
 use jiff::Timestamp;
 use model::{Agent, AgentStatus, Code, Id, Refusal};
 use net::{BoxError, Peer};
-use store::NotUsable;
+use store::{NotUsable, Registration};
 use token::{Algorithm, ClientAssertion, KeySet, Proof, claimed_client, verify_client_assertion};
 
 use crate::{
@@ -31,12 +31,19 @@ pub(crate) struct Client {
     agent: Agent,
     /// SHA-256 of the client certificate that showed who it is, where one did.
     certificate: Option<[u8; 32]>,
+    /// Which running copy of it, where that is known: proved by the certificate, or else by its own word.
+    instance: Option<String>,
 }
 
 impl Client {
     /// The agent whose certificate this is the thumbprint of.
-    pub(crate) const fn certified(agent: Agent, certificate: [u8; 32]) -> Self {
-        Self { agent, certificate: Some(certificate) }
+    pub(crate) const fn certified(agent: Agent, certificate: [u8; 32], instance: Option<String>) -> Self {
+        Self { agent, certificate: Some(certificate), instance }
+    }
+
+    /// Which running copy of the agent it is, where that is known.
+    pub(crate) fn instance(&self) -> Option<&str> {
+        self.instance.as_deref()
     }
 
     /// The certificate that what it is issued is bound to (RFC 8705 §3).
@@ -76,7 +83,7 @@ impl Client {
     /// For the tests of what comes after.
     #[cfg(test)]
     pub(crate) const fn known(agent: Agent) -> Self {
-        Self { agent, certificate: None }
+        Self { agent, certificate: None, instance: None }
     }
 }
 
@@ -97,6 +104,13 @@ impl Authority {
         let at = self.moment().await?;
         let client = self.authenticate(peer, &headers, &form, at).await?;
         Ok((form, client, at))
+    }
+
+    /// Notes that the agent showed who it is. That this cannot be noted stops nothing.
+    pub(crate) async fn agent_seen(&self, registration: &Registration, now: Timestamp) {
+        if let Err(error) = self.store.agent_seen(registration, now).await {
+            tracing::warn!(agent = %registration.agent.id, %error, "when an agent was seen could not be noted");
+        }
     }
 
     /// The client that signed this request, in whatever status it is.
@@ -128,7 +142,8 @@ impl Authority {
                 // Nothing is let in before it was made by its own word: so whatever was used before a restore was
                 // made before it too, even by a clock that runs ahead.
                 tokio::time::sleep(made.duration_since(now).try_into().unwrap_or_default()).await;
-                Ok(Client { agent: registration.agent, certificate: None })
+                self.agent_seen(&registration, now).await;
+                Ok(Client { agent: registration.agent, certificate: None, instance: assertion.instance })
             }
             Err(NotUsable::Full) => Err(Refused::unavailable("room for the client's assertions", &claimed)),
             Err(NotUsable::Unavailable(error)) => Err(Refused::unavailable("the store", &error)),
@@ -167,7 +182,8 @@ fn presented<'a>(headers: &HeaderMap, form: &'a Form) -> Result<Option<&'a str>,
 
 fn missing() -> Refused {
     Refused::client(format!(
-        "`client_assertion` with `client_assertion_type` {ASSERTION_TYPE} is missing (private_key_jwt, RFC 7523)"
+        "`client_assertion` with `client_assertion_type` {ASSERTION_TYPE} is missing (private_key_jwt, RFC 7523), and \
+         the connection has no client certificate (RFC 8705)"
     ))
 }
 

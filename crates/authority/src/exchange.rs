@@ -6,6 +6,7 @@
 
 mod claims;
 mod first;
+mod instance;
 mod issuance;
 mod next;
 mod noted;
@@ -73,6 +74,7 @@ impl Authority {
     /// The token that `client` gets for what `form` holds, not yet recorded.
     pub(crate) async fn exchange(&self, form: &Form, client: &Client, at: Moment) -> Result<Minted, Refused> {
         client.may_act()?;
+        self.instance_stands(client)?;
         match form.required("grant_type")? {
             CLIENT_CREDENTIALS => return self.reissue(form, client, at).await,
             TOKEN_EXCHANGE => check_form(form)?,
@@ -98,6 +100,7 @@ impl Authority {
             (VerifiedSubject::User(user), None) => self.first_hop(form, client, user, at).await,
             (VerifiedSubject::Delegated(delegated), Some(actor)) => {
                 self.not_withdrawn(&delegated.delegation)?;
+                self.own_instance(&delegated.delegation, client, at.now).await?;
                 self.hand_over(form, client, delegated, actor, at).await
             }
             (VerifiedSubject::Delegated(delegated), None) => {

@@ -34,18 +34,22 @@ impl Authority {
         let id: Id<Principal> = Id::new(claimed).map_err(|_| Refused::client(NOT_ACCEPTED))?;
         let registration = self.store.agent(&self.settings.issuer, &id).await;
         let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
-        let known = match registration {
-            Some(registration) if names(&registration, &certificate.identity, now) => Some(registration),
+        let named = registration.as_ref().and_then(|registration| names(registration, &certificate.identity, now));
+        let (known, instance) = match (registration, named) {
+            (Some(registration), Some(Named { instance })) => (Some(registration), instance),
             // The files of keys are read only for whoever nothing else makes known.
-            Some(registration) => {
+            (Some(registration), None) => {
                 let keys = registration.jwks(now).await;
                 let keys = keys.map_err(|error| Refused::unavailable("the agent's keys", &error))?;
-                keys.iter().any(|keys| holds(keys, certificate.x5t_s256)).then_some(registration)
+                (keys.iter().any(|keys| holds(keys, certificate.x5t_s256)).then_some(registration), None)
             }
-            None => None,
+            (None, _) => (None, None),
         };
         match known {
-            Some(registration) => Ok(Client::certified(registration.agent, certificate.x5t_s256)),
+            Some(registration) => {
+                self.agent_seen(&registration, now).await;
+                Ok(Client::certified(registration.agent, certificate.x5t_s256, instance))
+            }
             None => {
                 tracing::info!(client = %id, certificate = %certificate.identity, "a client certificate is not the client's");
                 Err(Refused::client(NOT_ACCEPTED))
@@ -54,14 +58,32 @@ impl Authority {
     }
 }
 
-/// Whether one of the credentials that are good at `now` is the name in the certificate, exactly.
-fn names(registration: &Registration, identity: &PeerIdentity, now: Timestamp) -> bool {
+/// An agent that is named by its certificate.
+struct Named {
+    /// Which running copy of it: the whole SPIFFE ID, where the registration is for several.
+    instance: Option<String>,
+}
+
+/// Whether one of the credentials that are good at `now` is the name in the certificate: exactly, or with any one segment
+/// at the end where it says so.
+fn names(registration: &Registration, identity: &PeerIdentity, now: Timestamp) -> Option<Named> {
     let good = |credential: &&Credential| credential.retires.is_none_or(|retires| now < retires);
-    registration.credentials.iter().filter(good).any(|credential| match (&credential.is, identity) {
+    let kinds = || registration.credentials.iter().filter(good).map(|credential| &credential.is);
+    let exactly = kinds().any(|kind| match (kind, identity) {
         (CredentialKind::Spiffe(registered), PeerIdentity::Spiffe(shown))
         | (CredentialKind::Subject(registered), PeerIdentity::Subject(shown)) => registered == shown,
         _ => false,
-    })
+    });
+    if exactly {
+        return Some(Named { instance: None });
+    }
+    let PeerIdentity::Spiffe(shown) = identity else { return None };
+    let (above, _) = shown.rsplit_once('/')?;
+    let one_of = |kind: &CredentialKind| match kind {
+        CredentialKind::Spiffe(registered) => registered.strip_suffix("/*") == Some(above),
+        _ => false,
+    };
+    kinds().any(one_of).then(|| Named { instance: Some(shown.clone()) })
 }
 
 /// Whether a key of `jwks` has the certificate with this SHA-256: the first of its `x5c`, or by its `x5t#S256` (RFC 7517

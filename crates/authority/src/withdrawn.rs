@@ -146,12 +146,14 @@ impl View {
         let Withdrawal { target, position, at, until, cause, .. } = withdrawal;
         let until = match target {
             // Their ends are where they are registered.
-            Target::Task { .. } | Target::Run { .. } | Target::Grant { .. } | Target::Instance { .. } => *until,
+            Target::Task { .. } | Target::Run { .. } | Target::Grant { .. } => *until,
             // It ends by itself, and what was made from it ends with it.
             Target::Token { .. } => at.checked_add(longest_life).unwrap_or(Timestamp::MAX).max(*until),
-            Target::User { .. } | Target::Session { .. } | Target::Agent { .. } | Target::Tenant { .. } => {
-                Timestamp::MAX
-            }
+            Target::User { .. }
+            | Target::Session { .. }
+            | Target::Agent { .. }
+            | Target::Instance { .. }
+            | Target::Tenant { .. } => Timestamp::MAX,
         };
         let last = self.last.entry(key(target.borrowed())).or_insert(Last {
             any: 0,

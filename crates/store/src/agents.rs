@@ -73,7 +73,8 @@ pub enum CredentialKind {
     Jwks(serde_json::Value),
     /// The path of a JWKS file, read at each use, so that an agent rotates its key without a restart.
     JwksFile(PathBuf),
-    /// The SPIFFE ID in its client certificate (an X.509-SVID).
+    /// The SPIFFE ID in its client certificate (an X.509-SVID); one that ends in `/*` has any one segment there, which says
+    /// which instance of the agent it is.
     Spiffe(String),
     /// The subject of its client certificate, as in `CN=support, O=acme`.
     Subject(String),
@@ -399,8 +400,10 @@ impl CredentialKind {
             Self::Jwks(jwks) => check_jwks(jwks).map_err(StoreError::Invalid),
             // Only declarations, which an operator writes, name files.
             Self::JwksFile(_) => Err(StoreError::Invalid("a file can be named in declarations only".to_owned())),
-            Self::Spiffe(id) if net::peer::is_spiffe_id(id) => Ok(()),
-            Self::Spiffe(_) => Err(StoreError::Invalid("a SPIFFE ID is spiffe://TRUST-DOMAIN/PATH".to_owned())),
+            Self::Spiffe(id) if net::peer::is_spiffe_id(id.strip_suffix("/*").unwrap_or(id)) => Ok(()),
+            Self::Spiffe(_) => Err(StoreError::Invalid(
+                "a SPIFFE ID is spiffe://TRUST-DOMAIN/PATH, and one for several instances ends in /*".to_owned(),
+            )),
             Self::Subject(name) if name.contains('=') && name.len() <= MAX_SUBJECT_BYTES => Ok(()),
             Self::Subject(_) => Err(StoreError::Invalid("a subject is written as in `CN=support, O=acme`".to_owned())),
         }

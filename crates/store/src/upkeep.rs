@@ -128,11 +128,11 @@ impl Store {
             },
             Old { table: "limit_leases", key: "sidecar, id", condition: "ends < $1", before: limits },
             Old { table: "limit_windows", key: "id, starts", condition: "ends < $1", before: limits },
-            // What these were is registered as ended. Users, agents and tenants stay withdrawn for whatever is older.
+            // What these were is registered as ended. Users, agents, instances and tenants stay withdrawn for whatever is older.
             Old {
                 table: "withdrawals",
                 key: "id",
-                condition: "kind IN ('task', 'run', 'grant', 'instance') AND until < $1",
+                condition: "kind IN ('task', 'run', 'grant') AND until < $1",
                 before: covers_nothing,
             },
             Old { table: "withdrawals", key: "id", condition: "kind = 'token' AND until < $1", before: tokens },

@@ -24,6 +24,8 @@ pub const SIDECAR_ASSERTION_TYPE: &str = "countersign-sidecar+jwt";
 pub const MAX_SIDECAR_ASSERTION_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
 /// How far the client's clock may be off.
 const SKEW: SignedDuration = SignedDuration::from_secs(5);
+/// The longest name of an instance, in bytes.
+const MAX_INSTANCE_BYTES: usize = 256;
 /// The longest `jti`, in bytes.
 const MAX_JTI_BYTES: usize = 256;
 
@@ -40,6 +42,8 @@ pub struct ClientAssertion {
     pub issued_at: Option<Timestamp>,
     /// Until when `jti` has to be remembered: the end that is accepted, skew included.
     pub expires_at: Timestamp,
+    /// The running copy that the client says it is (`instance`). By its own word: whoever has the key could say another.
+    pub instance: Option<String>,
 }
 
 /// The client that an assertion claims to be: for finding the keys to verify it with, and for nothing else.
@@ -67,11 +71,24 @@ pub fn verify_client_assertion(
     let (issued_at, expires_at) = times(&token.claims, MAX_ASSERTION_LIFETIME, now)?;
     check_subject(&token, client.as_str())?;
     check_audience(&token.claims, audiences)?;
+    let instance = instance(&token.claims)?;
     match token.claims.member("jti").and_then(Json::as_text) {
         Some(jti) if (1..=MAX_JTI_BYTES).contains(&jti.len()) => {
-            Ok(ClientAssertion { client: client.clone(), jti: jti.to_owned(), issued_at, expires_at })
+            Ok(ClientAssertion { client: client.clone(), jti: jti.to_owned(), issued_at, expires_at, instance })
         }
         _ => wrong(format!("`jti` is missing or not a string of 1 to {MAX_JTI_BYTES} bytes")),
+    }
+}
+
+/// The running copy that an assertion names. One that looks like what only a certificate proves is none.
+fn instance(claims: &Json) -> Checked<Option<String>> {
+    let Some(named) = claims.member("instance") else { return Ok(None) };
+    let plain = |text: &&str| {
+        (1..=MAX_INSTANCE_BYTES).contains(&text.len()) && !text.chars().any(char::is_control) && !text.contains("://")
+    };
+    match named.as_text().filter(plain) {
+        Some(text) => Ok(Some(text.to_owned())),
+        None => wrong(format!("`instance` is not a name of 1 to {MAX_INSTANCE_BYTES} bytes")),
     }
 }
 

@@ -54,6 +54,21 @@ pub struct UsedByAnother {
     pub presented: Option<String>,
 }
 
+/// A token that came to the authority by another instance of its agent than the one it was issued to.
+#[derive(Debug, Clone)]
+pub struct ShownByAnother {
+    /// SHA-256 of the compact token, base64url.
+    pub token: String,
+    /// The agent.
+    pub agent: Principal,
+    /// The instance that it was issued to.
+    pub instance: String,
+    /// The instance that showed it.
+    pub presented: String,
+    /// Whether a certificate proves that; otherwise it is its own word.
+    pub proved: bool,
+}
+
 /// A credential of an agent that is older than it may be.
 #[derive(Debug, Clone)]
 pub struct CredentialOverdue {
@@ -142,6 +157,17 @@ pub(crate) fn used_by_another(alert: &UsedByAnother) -> Result<Draft, Unrecordab
     let mut draft = used("used_by_another", &alert.used)?;
     draft.plain("bound_to", &alert.bound_to)?;
     draft.optional("presented", alert.presented.as_ref())?;
+    Ok(draft)
+}
+
+pub(crate) fn shown_by_another(alert: &ShownByAnother) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"used_by_another")?;
+    draft.plain("token", &alert.token)?;
+    draft.plain("agent", &alert.agent)?;
+    draft.plain("instance", &alert.instance)?;
+    draft.plain("presented_instance", &alert.presented)?;
+    draft.plain("proved", &alert.proved)?;
     Ok(draft)
 }
 

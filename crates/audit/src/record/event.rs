@@ -10,8 +10,8 @@ use model::{
 };
 
 use super::{
-    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, OtherHistory, PolicyRuling, Started, Unshipped,
-    UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
+    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, OtherHistory, PolicyRuling, ShownByAnother,
+    Started, Unshipped, UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
@@ -57,6 +57,8 @@ pub enum Event {
     UsedAfterEnd(Box<UsedAfterEnd>),
     /// A token was used by another instance than the one it is bound to.
     UsedByAnother(Box<UsedByAnother>),
+    /// A token came to the authority by another instance than the one it was issued to.
+    ShownByAnother(Box<ShownByAnother>),
     /// A credential of an agent is older than it may be.
     CredentialOverdue(Box<CredentialOverdue>),
     /// A sidecar's ledger is not the one whose head is anchored.
@@ -207,6 +209,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::AuthorityChange(changed) => change::change(changed),
         Event::UsedAfterEnd(used) => alert::used_after_end(used),
         Event::UsedByAnother(used) => alert::used_by_another(used),
+        Event::ShownByAnother(shown) => alert::shown_by_another(shown),
         Event::CredentialOverdue(overdue) => alert::credential_overdue(overdue),
         Event::OtherHistory(other) => alert::other_history(other),
         Event::Unshipped(unshipped) => alert::unshipped(unshipped),

@@ -48,8 +48,9 @@ pub(crate) fn first(
     let entitlement = Ceiling { of: Limiting::User, is: Most::Actions(&subject.entitlement) };
     let granted = narrow(&grant.authority, [entitlement]).map_err(Refused::from)?;
     let authority = registered.limit(&granted, &subject.entitlement, &asked.requested)?;
-    let user = hop(subject.user.clone(), subject.jti.clone(), grant, granted);
-    let agent = hop(principal(client.agent()), Some(asked.jti.clone()), grant, authority.clone());
+    let user = hop((subject.user.clone(), None), subject.jti.clone(), grant, granted);
+    let acting = (principal(client.agent()), client.instance());
+    let agent = hop(acting, Some(asked.jti.clone()), grant, authority.clone());
     Ok(Issuance {
         chain: chain(vec![user, agent], asked.max_agents)?,
         authority,

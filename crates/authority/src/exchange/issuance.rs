@@ -165,10 +165,15 @@ impl Registered {
 }
 
 /// A hop as it will stand in `delegation_chain`.
-pub(crate) fn hop(principal: Principal, jti: Option<String>, grant: &Grant, authority: Authority) -> Hop {
+pub(crate) fn hop(
+    (principal, instance): (Principal, Option<&str>),
+    jti: Option<String>,
+    grant: &Grant,
+    authority: Authority,
+) -> Hop {
     Hop {
         principal,
-        instance: None,
+        instance: instance.map(str::to_owned),
         jti,
         grant: Some(grant.id.clone()),
         authority: Some(authority),

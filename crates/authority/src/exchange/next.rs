@@ -48,7 +48,8 @@ pub(crate) fn take_over(
     may_join(parent, &actor, registered, asked)?;
     let issuance = issue(parent, registered, asked, parent_ends)?;
     let mut hops: Vec<_> = parent.chain.hops().cloned().collect();
-    hops.push(hop(actor, Some(asked.jti.clone()), &registered.grant, issuance.authority.clone()));
+    let acting = (actor, client.instance());
+    hops.push(hop(acting, Some(asked.jti.clone()), &registered.grant, issuance.authority.clone()));
     Ok(Issuance { chain: chain(hops, asked.max_agents)?, ..issuance })
 }
 

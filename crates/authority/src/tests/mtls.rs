@@ -72,6 +72,21 @@ async fn an_agent_is_known_by_the_name_in_its_certificate_and_its_token_is_bound
 }
 
 #[tokio::test]
+async fn when_an_agent_last_showed_who_it_is_is_known_and_nobody_else_shows_it() {
+    let world = world().await;
+    let seen = async |agent: &str| {
+        let shown = world.manage("GET", &format!("agents/{agent}"), &world.admin_token(), Value::Null).await.done();
+        shown["last_seen_at"].is_string()
+    };
+    assert_eq!(first(&world, subject(SUPPORT), "support").await.error().0, "invalid_client");
+    assert!(!seen("support").await && !seen("writer").await);
+    first(&world, spiffe(SUPPORT), "support").await.token();
+    assert!(seen("support").await && !seen("writer").await);
+    assert_eq!(world.exchange("writer", &[("subject_token", "none")]).await.error().0, "invalid_request", "by its key");
+    assert!(seen("writer").await);
+}
+
+#[tokio::test]
 async fn nobody_is_let_in_by_a_certificate_that_is_not_theirs() {
     let world = world().await;
     for (why, peer, client) in [
@@ -99,6 +114,79 @@ async fn nobody_is_let_in_by_a_certificate_that_is_not_theirs() {
     let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
     let both = [("client_assertion_type", kind), ("client_assertion", expired.as_str()), ("client_id", "support")];
     assert_eq!(exchange(&world, spiffe(SUPPORT), &both).await.error().0, "invalid_client");
+}
+
+#[tokio::test]
+async fn a_token_names_the_instance_whose_certificate_was_shown_and_no_other_hands_it_on() {
+    const COPIES: &str = "spiffe://acme.example/copies";
+    let of = |store: &mut Value| {
+        let support = store["agents"].as_array_mut().unwrap().iter_mut().find(|agent| agent["id"] == "support");
+        support.unwrap()["credentials"].as_array_mut().unwrap().push(json!({ "spiffe": format!("{COPIES}/*") }));
+    };
+    let world = World::with(of, |_| ()).await;
+    let copy = |name: &str| format!("{COPIES}/{name}");
+    for stranger in [COPIES.to_owned(), copy("a/b"), format!("{COPIES}x/a")] {
+        assert_eq!(first(&world, spiffe(&stranger), "support").await.error().0, "invalid_client", "{stranger}");
+    }
+    let token = first(&world, spiffe(&copy("a")), "support").await.token();
+    let said = payload(&token);
+    assert_eq!(
+        (&said["act"]["instance"], &said["delegation_chain"][1]["instance"]),
+        (&json!(copy("a")), &json!(copy("a")))
+    );
+    // The same thumbprint, so that it is the name alone which tells them apart.
+    let hand_over = [("client_id", "support"), ("subject_token", token.as_str()), ("requested_actor", "researcher")];
+    for _ in 0..2 {
+        let other = exchange(&world, spiffe(&copy("b")), &hand_over).await;
+        assert_eq!((other.error().0, &other.body["code"]), ("invalid_request", &json!("wrong_sender")));
+    }
+    let alerts = world.records("alert.raised");
+    assert_eq!(alerts.len(), 1, "told once a minute");
+    let text = |name: &str| alerts[0].text(name).unwrap().to_owned();
+    assert_eq!(
+        (text("alert"), text("instance"), text("presented_instance")),
+        ("used_by_another".to_owned(), copy("a"), copy("b"))
+    );
+    exchange(&world, spiffe(&copy("a")), &hand_over).await.token();
+
+    // One that is taken back gets nothing any more; the others go on.
+    let target = json!({ "kind": "instance", "issuer": world.authority.settings.issuer, "agent": "support", "instance": copy("a") });
+    let body = json!({ "target": target, "reason": "a shell was opened in it" });
+    world.manage("POST", "withdrawals", &world.admin_token(), body).await.done();
+    assert_eq!(exchange(&world, spiffe(&copy("a")), &hand_over).await.error().0, "invalid_request");
+    let again = first(&world, spiffe(&copy("a")), "support").await;
+    assert_eq!((again.error().0, &again.body["code"]), ("invalid_request", &json!("withdrawn")));
+    first(&world, spiffe(&copy("b")), "support").await.token();
+}
+
+#[tokio::test]
+async fn an_agent_without_a_certificate_says_itself_which_instance_it_is() {
+    let world = world().await;
+    let asked = async |change: Value| {
+        let assertion = world.assertion("support", change);
+        let user = world.user_token(json!({}));
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let parameters = [
+            ("client_assertion_type", kind),
+            ("client_assertion", &assertion),
+            ("subject_token", &user),
+            ("task_id", "ticket"),
+        ];
+        exchange(&world, Peer::tcp(([127, 0, 0, 1], 1).into()), &parameters).await
+    };
+    assert_eq!(payload(&asked(json!({ "instance": "pod-1" })).await.token())["act"]["instance"], "pod-1");
+    assert!(payload(&asked(json!({})).await.token())["act"].get("instance").is_none());
+    // Only a certificate says what looks like the name in one.
+    for hostile in [
+        json!(""),
+        json!(1),
+        json!(["pod-1"]),
+        json!("a\nb"),
+        json!("spiffe://acme.example/copies/a"),
+        json!("x".repeat(257)),
+    ] {
+        assert_eq!(asked(json!({ "instance": hostile })).await.error().0, "invalid_client", "{hostile}");
+    }
 }
 
 #[tokio::test]

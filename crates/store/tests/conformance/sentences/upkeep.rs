@@ -92,15 +92,15 @@ pub(crate) async fn who_was_withdrawn_stays_so_and_what_was_said_twice_is_kept_o
     // An exchange may bring a token that lives for two days.
     let long = SignedDuration::from_hours(48);
     store.forget(long, after(2 * DAY)).await.unwrap().unwrap();
-    let lasting = [("user", 1), ("session", 2), ("agent", 3), ("tenant", 4)];
+    let lasting = [("user", 1), ("session", 2), ("agent", 3), ("tenant", 4), ("instance", 7)];
     assert_eq!(kept(&store).await, [&lasting[..], &[("token", 8), ("user", 10)]].concat());
     store.forget(long, after(3 * DAY)).await.unwrap().unwrap();
     store.withdraw(&later(3 * DAY), target(user)).await.unwrap();
-    assert_eq!(kept(&store).await, [("session", 2), ("agent", 3), ("tenant", 4), ("user", 11)]);
+    assert_eq!(kept(&store).await, [("session", 2), ("agent", 3), ("tenant", 4), ("instance", 7), ("user", 11)]);
     forget(&store, after(399 * DAY)).await;
-    assert_eq!(kept(&store).await.len(), 4);
+    assert_eq!(kept(&store).await.len(), 5);
     forget(&store, after(402 * DAY)).await;
-    assert_eq!(kept(&store).await, [("agent", 3), ("tenant", 4), ("user", 11)]);
+    assert_eq!(kept(&store).await, [("agent", 3), ("tenant", 4), ("instance", 7), ("user", 11)]);
 }
 
 pub(crate) async fn one_replica_at_a_time_forgets_and_does_it_in_small_steps(place: &Place) {
