@@ -16,7 +16,9 @@ use crate::{
     support::{
         World,
         authority::{Authority, Client},
-        eventually, process, world,
+        eventually, process,
+        sidecar::audit,
+        world,
     },
     withdrawal::planes::{enrolled, read},
 };
@@ -38,6 +40,10 @@ fn keys(authority: &Authority, arguments: &[&str]) -> Vec<Value> {
 
 fn by_hand(authority: &Authority, arguments: &[&str]) -> Value {
     keys(authority, &[arguments, &["--by", "dana@acme.example", "--reason", "a drill"]].concat()).remove(0)
+}
+
+fn records(authority: &Authority) -> Vec<Value> {
+    audit(&authority.directory().join("ledger"), "query", &["--json"]).lines()
 }
 
 fn kid(token: &str) -> String {
@@ -85,7 +91,7 @@ fn a_key_takes_over_under_load_and_no_call_is_refused() {
     let listed = keys(&authority, &["list"]);
     let states: Vec<_> = listed.iter().map(|key| key["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["retiring", "signs"], "{listed:?}");
-    let records = crate::support::sidecar::audit(&authority.directory().join("ledger"), "query", &["--json"]).lines();
+    let records = records(&authority);
     let rotated: Vec<_> = records.iter().filter(|record| record["kind"] == "key.rotated").collect();
     assert!(
         rotated.len() == 2 && rotated[1]["by"] == "dana@acme.example" && rotated[1]["reason"] == "a drill",
@@ -119,4 +125,10 @@ fn a_key_that_is_withdrawn_ends_what_it_signed_at_every_sidecar_and_another_sign
     // By now its keys are without that one, too.
     assert_eq!(read(&sidecar, &stolen).status, 401);
     assert!(!published(&authority).contains(&kid(&stolen)));
+    // The key itself is nowhere: nobody can copy it again.
+    eventually("the file of the key to be deleted", || {
+        (!authority.directory().join("keys/es256.pem").exists()).then_some(())
+    });
+    let deleted = records(&authority).into_iter().find(|record| record["kind"] == "key.deleted").unwrap();
+    assert_eq!((&deleted["key_id"], &deleted["because"]), (&json!(kid(&stolen)), &json!("withdrawn")));
 }
