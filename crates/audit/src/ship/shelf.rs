@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use super::{
     anchor::ledger_id,
     chunk::{Chunk, Kept, Stand},
+    chunks::RawRows,
     copy::{Copy, NotTaken},
-    outbox::RawRows,
 };
 use crate::{
     LedgerError, RetentionConfig, VerifyingKey,
-    erasure::{self, Erasure, ErasureError, Found},
+    erasure::{self, Erasure, ErasureError, Found, Person},
     files,
     keeper::{
         compress::{discard, take_place},
@@ -140,20 +140,30 @@ impl Shelf {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn look(&self, key: &VerifyingKey, erasure: &Erasure) -> Result<Found, LedgerError> {
+    pub fn look(&self, key: &VerifyingKey, person: &Person) -> Result<Found, LedgerError> {
         match ledger_id(key).and_then(|id| self.directory(id)) {
-            Some(dir) => erasure::look(&dir, &erasure.person),
+            Some(dir) => erasure::look(&dir, person),
             None => Ok(Found::default()),
         }
     }
 
     /// Erases a person from the copy of the ledger of `key`, at the authority's own word: the ledger itself need not be
-    /// there any more. What is erased is kept in mind, so that the copy still verifies here.
+    /// there any more. What is erased is kept in mind, so that the copy still verifies here. `record` puts on record what
+    /// becomes of each segment, before it does.
     ///
     /// # Errors
-    /// When it is not clear whom it is about, or when the copy cannot be written.
-    pub fn erase(&self, key: &VerifyingKey, erasure: &Erasure) -> Result<Vec<Taken>, ErasureError> {
+    /// When it is not clear whom it is about, or when the copy cannot be written, or the record. Done again, it goes on.
+    pub fn erase(
+        &self,
+        key: &VerifyingKey,
+        erasure: &Erasure,
+        mut record: impl FnMut(&Taken) -> Result<(), LedgerError>,
+    ) -> Result<Vec<Taken>, ErasureError> {
         erasure.check()?;
+        if ledger_id(key).and_then(|id| self.directory(id)).is_none() {
+            // Nothing of it was shipped, and a copy is not begun for this.
+            return Ok(Vec::new());
+        }
         let erased = self.with(key, |copy| {
             let found = erasure::look(copy.dir(), &erasure.person)?;
             if let Err(error) = found.principal() {
@@ -163,6 +173,8 @@ impl Shelf {
             let mut all = Vec::new();
             for (segment, seqs) in found.rows.iter().rev() {
                 let rewritten = erase::rewrite(copy.dir(), *segment, seqs)?;
+                record(&taken_of(key, *segment, &rewritten))
+                    .inspect_err(|_| discard(&stored::in_making(&rewritten.path)))?;
                 // Of a segment that goes on, what comes later is not spoken of.
                 let before = if found.unsealed.contains(segment) { copy.stand().next } else { u64::MAX };
                 amended.erased.insert(*segment, amendment_of(&rewritten, before));
@@ -268,12 +280,16 @@ fn amendment_of(rewritten: &Rewritten, before: u64) -> Amendment {
 
 fn replace(key: &VerifyingKey, segment: u64, rewritten: &Rewritten) -> Result<Taken, LedgerError> {
     take_place(&rewritten.path).map_err(LedgerError::io(&rewritten.path))?;
-    Ok(Taken {
+    Ok(taken_of(key, segment, rewritten))
+}
+
+fn taken_of(key: &VerifyingKey, segment: u64, rewritten: &Rewritten) -> Taken {
+    Taken {
         ledger: ledger_id(key).unwrap_or_default().to_owned(),
         segment,
         records: rewritten.records,
         left: Some(rewritten.kept.digest.clone()),
-    })
+    }
 }
 
 impl Amended {

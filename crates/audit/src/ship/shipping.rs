@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::{
     ERASURES_PATH, SEGMENTS_PATH, ShipConfig,
     chunk::{CHUNK_TYPE, Chunk, Stand},
-    outbox::{Outbox, kept},
+    chunks::{Chunks, kept},
     uplink::{NotTold, Uplink},
 };
 use crate::{Event, Ledger, LedgerError, OnLag, record::Unshipped, recovery};
@@ -84,7 +84,7 @@ pub struct Shipping {
     uplink: Uplink,
     backlog: Arc<Backlog>,
     stand: Option<Stand>,
-    outbox: Option<Outbox>,
+    chunks: Option<Chunks>,
     /// What did not come across.
     pending: Option<Box<Chunk>>,
 }
@@ -95,7 +95,7 @@ impl Shipping {
         ledger.needed_from(SHIPPING, 0);
         let backlog = Arc::new(Backlog::new(config));
         ledger.held_back_by(Arc::clone(&backlog));
-        Self { ledger, uplink, backlog, stand: None, outbox: None, pending: None }
+        Self { ledger, uplink, backlog, stand: None, chunks: None, pending: None }
     }
 
     /// How far behind it is, now and later.
@@ -120,7 +120,7 @@ impl Shipping {
             }
         }
         // Where it was broken off, nobody knows what arrived: the authority is asked.
-        (self.stand, self.outbox, self.pending) = (None, None, None);
+        (self.stand, self.chunks, self.pending) = (None, None, None);
         if !matches!(tokio::time::timeout(AT_THE_END, self.catch_up()).await, Ok(Ok(()))) {
             tracing::warn!("not all of the ledger is at the authority; the next start goes on with it");
         }
@@ -169,7 +169,7 @@ impl Shipping {
     }
 
     async fn ask(&mut self) -> Result<Stand, NotTold> {
-        (self.outbox, self.pending) = (None, None);
+        (self.chunks, self.pending) = (None, None);
         let path = format!("{SEGMENTS_PATH}?ledger={}", self.ledger.id());
         let stand = self.uplink.get(&path).await?.read()?;
         self.hold(&stand);
@@ -196,20 +196,20 @@ impl Shipping {
         if stand.sealed && stand.next >= signed && stand.segment > 0 {
             return Ok(None);
         }
-        let (dir, outbox) = (self.ledger.dir().to_owned(), self.outbox.take());
+        let (dir, chunks) = (self.ledger.dir().to_owned(), self.chunks.take());
         let (key, proof) = (self.ledger.verifying_key().clone(), self.ledger.prove(&self.uplink.sidecar));
         let read = move || -> Result<_, LedgerError> {
-            let outbox = match outbox {
-                Some(outbox) => Some(outbox),
-                None => Outbox::open(&dir, &stand)?,
+            let chunks = match chunks {
+                Some(chunks) => Some(chunks),
+                None => Chunks::open(&dir, &stand)?,
             };
-            let Some(mut outbox) = outbox else { return Ok(None) };
-            Ok(Some((outbox.next(signed, &key, &proof)?, outbox)))
+            let Some(mut chunks) = chunks else { return Ok(None) };
+            Ok(Some((chunks.next(signed, &key, &proof)?, chunks)))
         };
         let read = tokio::task::spawn_blocking(read).await.map_err(|error| NotTold::Unreachable(error.to_string()))?;
-        let Some((chunk, outbox)) = read? else { return Ok(None) };
-        // Of a segment that ends with this chunk, the outbox has nothing more.
-        self.outbox = chunk.as_ref().is_none_or(|chunk| chunk.seal.is_none()).then_some(outbox);
+        let Some((chunk, chunks)) = read? else { return Ok(None) };
+        // Of a segment that ends with this chunk there are no more.
+        self.chunks = chunk.as_ref().is_none_or(|chunk| chunk.seal.is_none()).then_some(chunks);
         Ok(chunk)
     }
 
@@ -230,7 +230,7 @@ impl Shipping {
             && let Some(stand) = told.member("stand").and_then(|stand| serde_json::from_value::<Stand>(stand).ok())
         {
             // It has what was sent before an answer was lost, or lost what it had not acknowledged.
-            (self.outbox, self.pending) = (None, None);
+            (self.chunks, self.pending) = (None, None);
             self.hold(&stand);
             return Ok(stand);
         }
@@ -238,7 +238,7 @@ impl Shipping {
             self.pending = Some(chunk);
             return Err(told.refused());
         }
-        let stand = told.read().inspect_err(|_| self.outbox = None)?;
+        let stand = told.read().inspect_err(|_| self.chunks = None)?;
         self.hold(&stand);
         Ok(stand)
     }
@@ -271,7 +271,7 @@ impl Shipping {
             tracing::warn!(error = said, "the ledger is not shipped; it is tried again");
         }
         if !matches!(error, NotTold::Unreachable(_)) && self.pending.is_none() {
-            (self.stand, self.outbox) = (None, None);
+            (self.stand, self.chunks) = (None, None);
         }
     }
 

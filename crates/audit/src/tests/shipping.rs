@@ -13,7 +13,7 @@ use crate::{
     ship::{
         NotTaken, Shelf,
         chunk::{Chunk, Stand},
-        outbox::{Outbox, kept},
+        chunks::{Chunks, kept},
     },
     verify::{Amended, Options, VerifyError},
 };
@@ -64,8 +64,8 @@ impl Shipped {
     /// The next chunk after what `shelf` has.
     fn next(&self, shelf: &Shelf, signed: u64) -> Option<Box<Chunk>> {
         let stand = shelf.stand(&self.key).unwrap();
-        let mut outbox = Outbox::open(&self.ledger(), &stand).unwrap()?;
-        let mut chunk = outbox.next(signed, &self.key, "proof").unwrap()?;
+        let mut chunks = Chunks::open(&self.ledger(), &stand).unwrap()?;
+        let mut chunk = chunks.next(signed, &self.key, "proof").unwrap()?;
         chunk.head = (chunk.end() == signed).then(|| fs::read_to_string(self.ledger().join("head")).unwrap());
         // As it crosses the wire.
         Some(Box::new(Chunk::read(&chunk.written().unwrap()).unwrap()))
@@ -114,8 +114,8 @@ async fn a_copy_is_the_ledger_byte_for_byte_wherever_either_side_begins_anew() {
     let ledger = dir.path().join("ledger");
     let size = crate::Head::verify(&fs::read_to_string(ledger.join("head")).unwrap(), &key).unwrap().size;
     loop {
-        let Some(mut outbox) = Outbox::open(&ledger, &shelf.stand(&key).unwrap()).unwrap() else { break };
-        let Some(chunk) = outbox.next(size, &key, "").unwrap() else { break };
+        let Some(mut chunks) = Chunks::open(&ledger, &shelf.stand(&key).unwrap()).unwrap() else { break };
+        let Some(chunk) = chunks.next(size, &key, "").unwrap() else { break };
         shelf.take(&key, &chunk).unwrap();
     }
     let copy = shelf.directory(&id).unwrap();
@@ -253,8 +253,8 @@ async fn a_ledger_that_was_rewritten_does_not_continue_its_copy() {
     let other = shipped(|_| ()).await;
     other.calls(1, 4, "alice@acme").await;
     let signed = other.sign().await;
-    let mut outbox = Outbox::open(&other.ledger(), &stand).unwrap().unwrap();
-    let mut chunk = outbox.next(signed, &one.key, "").unwrap().unwrap();
+    let mut chunks = Chunks::open(&other.ledger(), &stand).unwrap().unwrap();
+    let mut chunk = chunks.next(signed, &one.key, "").unwrap().unwrap();
     chunk.segment = stand.segment;
     let refused = one.shelf().take(&one.key, &chunk).unwrap_err();
     assert!(matches!(refused, NotTaken::Forked), "{refused}");
@@ -305,8 +305,18 @@ async fn the_authority_erases_in_a_copy_by_its_own_word_and_the_copy_verifies_by
     shipped.ship().await;
     let shelf = shipped.shelf();
     assert!(!shelf.stand(&shipped.key).unwrap().sealed, "its last segment is not complete");
-    let taken = shelf.erase(&shipped.key, &erasure("alice@acme")).unwrap();
-    let taken_bob = shelf.erase(&shipped.key, &erasure("bob@acme")).unwrap();
+    let before = entries(&shipped.copy());
+    let full = |_: &crate::ship::Taken| Err(LedgerError::Unavailable("the disk is full".to_owned()));
+    assert!(shelf.erase(&shipped.key, &erasure("alice@acme"), full).is_err());
+    assert_eq!(entries(&shipped.copy()), before, "nothing goes that is not on record");
+    let mut recorded = Vec::new();
+    let record = |taken: &crate::ship::Taken| {
+        recorded.push(taken.clone());
+        Ok(())
+    };
+    let taken = shelf.erase(&shipped.key, &erasure("alice@acme"), record).unwrap();
+    assert_eq!(recorded, taken);
+    let taken_bob = shelf.erase(&shipped.key, &erasure("bob@acme"), |_| Ok(())).unwrap();
     assert!(taken.len() > 1 && !taken_bob.is_empty(), "{taken:?}");
     let amended = || Amended::read(&shipped.copy()).unwrap();
     let found = entries(&shipped.copy());

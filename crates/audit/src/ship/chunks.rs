@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A ledger as far as it was sent.
-pub(crate) struct Outbox {
+pub(crate) struct Chunks {
     dir: PathBuf,
     segment: u64,
     seq: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Outbox {
     base: Option<String>,
 }
 
-impl Outbox {
+impl Chunks {
     /// Goes on after `stand`; `None` where the ledger has not got so far.
     ///
     /// # Errors
@@ -57,9 +57,9 @@ impl Outbox {
         let rows = RawRows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
         let continues = stand.segment == segment;
         let heads_at = if continues { stand.heads } else { 0 };
-        let mut outbox = Self { dir: dir.to_owned(), segment, seq: start, lines, rows, heads_at, base };
-        while continues && outbox.seq < stand.next && outbox.line()?.is_some() {}
-        Ok(Some(outbox))
+        let mut chunks = Self { dir: dir.to_owned(), segment, seq: start, lines, rows, heads_at, base };
+        while continues && chunks.seq < stand.next && chunks.line()?.is_some() {}
+        Ok(Some(chunks))
     }
 
     fn line(&mut self) -> Result<Option<Vec<u8>>, LedgerError> {
@@ -69,8 +69,8 @@ impl Outbox {
         Ok(line)
     }
 
-    /// The next chunk, of lines below `signed`; `None` where there is nothing now. Whoever does not get it across opens an
-    /// outbox anew.
+    /// The next chunk, of lines below `signed`; `None` where there is nothing now. Whoever does not get it across opens
+    /// them anew.
     pub(crate) fn next(
         &mut self,
         signed: u64,
