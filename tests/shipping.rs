@@ -146,6 +146,14 @@ fn heads_are_anchored_again_once_the_authority_is_back_and_the_last_one_when_the
     kept.authority.daemon.kill();
     kept.authority.daemon.wait();
     kept.calls(5);
+    let status = |kept: &Kept| {
+        let socket = kept.sidecar.directory().join("admin.sock");
+        process::run(process::countersign().args(["health", "--admin"]).arg(socket)).stdout
+    };
+    eventually("the status to show it", || {
+        let text = status(&kept);
+        (text.contains("not anchored for") && text.contains("THE LAST ATTEMPT FAILED")).then_some(())
+    });
     eventually("the gauge to show it", || {
         let metrics = kept.sidecar.metrics();
         let lag = metrics.lines().find_map(|line| line.strip_prefix("countersign_ledger_unanchored_seconds "));
@@ -153,6 +161,7 @@ fn heads_are_anchored_again_once_the_authority_is_back_and_the_last_one_when_the
     });
     kept.authority.restart();
     kept.anchored(world);
+    eventually("the status to say so", || status(&kept).contains("the newest head is anchored").then_some(()));
     kept.calls(1);
     kept.sidecar.stop();
     let (code, said) = kept.verify(world);
@@ -430,4 +439,48 @@ fn a_copy_is_verified_from_anywhere_and_the_authority_cannot_make_a_false_one_pa
         let answer = http::request(kept.authority.port(), "GET", &path, &[("authorization", &authorization)], b"");
         assert_eq!(answer.status, 404, "{path}");
     }
+}
+
+#[test]
+fn who_is_erased_at_the_authoritys_word_is_gone_from_the_copy_of_a_sidecar_that_is_gone() {
+    let Some(world) = world() else { return };
+    let mut kept = kept_with(world, |config| config["ledger"]["ship"] = json!({}));
+    kept.calls(3);
+    kept.sidecar.stop();
+    let about: Value = serde_json::from_slice(&fs::read(kept.sidecar.ledger().join("ledger.json")).unwrap()).unwrap();
+    let (id, key) = (about["id"].as_str().unwrap(), about["verifying_key"].as_str().unwrap());
+    fs::remove_dir_all(kept.sidecar.ledger()).unwrap();
+    let users = || calls(&copy(&kept)).iter().filter(|record| record["user"]["id"].is_string()).count();
+    let user = calls(&copy(&kept))[0]["user"]["id"].as_str().unwrap().to_owned();
+    assert!(users() > 0);
+    let erase = ["audit", "erase", "--user", user.as_str(), "--from", "authority", "--json"];
+    let dry = kept.run(world, &[&erase[..], &["--dry-run"]].concat()).lines();
+    assert!(dry[0]["ledger"] == id && dry[0]["records"].as_u64().unwrap() > 0, "{dry:?}");
+
+    // Neither whoever does not administer, nor whoever logged in long ago.
+    let path = format!("/v1/ledgers/{id}/erase");
+    let body = json!({"user": user, "reason": "request 17"}).to_string();
+    let stale = json!({"groups": ["platform"], "auth_time": 1_000_000_000});
+    let stale = world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": stale}));
+    for (token, status) in [(world.openid.manager("alice"), 404), (stale, 401)] {
+        let headers = [("authorization", format!("Bearer {token}")), ("content-type", "application/json".to_owned())];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let answer = http::request(kept.authority.port(), "POST", &path, &headers, body.as_bytes());
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    let named = kept.run(world, &[&erase[..], &["--reason", &format!("{user} asked")]].concat());
+    assert_ne!(named.code, Some(0), "the reason would put on record what is to be forgotten");
+    assert_eq!(users(), 3);
+
+    let erased = kept.run(world, &[&erase[..], &["--reason", "request 17"]].concat()).lines();
+    assert_eq!(erased[0]["records"], dry[0]["records"]);
+    assert_eq!(users(), 0);
+    let own = audit(&kept.authority.directory().join("ledger"), "query", &["--json", "--kind", "copy.erased"]).lines();
+    assert!(!own.is_empty() && own.iter().all(|record| record["reason"] == "request 17"), "{own:?}");
+    assert!(own.iter().all(|record| record["by"].as_str().unwrap().contains("dave")), "{own:?}");
+    let said = kept.run(world, &["audit", "verify", "--json", "--from", "authority", "--key", key]);
+    let said = (said.code, said.lines().remove(0));
+    assert!(said.0 == Some(0) && said.1["report"]["erased_by_keeper"].as_u64().unwrap() > 0, "{said:?}");
+    let again = kept.run(world, &[&erase[..], &["--reason", "request 17"]].concat()).lines();
+    assert_eq!(again[0]["records"], 0);
 }

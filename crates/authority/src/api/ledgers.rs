@@ -3,19 +3,47 @@
 
 use std::collections::BTreeSet;
 
-use audit::ship::pieces::Copied;
+use audit::{
+    Event, VerifyingKey,
+    erasure::{Erasure, ErasureError, Person},
+    ship::{Taken, pieces::Copied},
+};
 use model::{Id, Tenant};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use store::{KnownLedger, Listed, Page};
+use tokio::runtime::Handle;
 
 use super::{
-    Answer, Call, object,
+    Answer, Call, body, object,
     page::{answer, page},
     problem::Problem,
     records::unreadable,
-    shipped::blocking,
+    shipped::{blocking, changed},
 };
 use crate::Authority;
+
+/// Whom to erase from the copy of a ledger, and why.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Erasing {
+    /// The person's id at the issuer.
+    #[schemars(length(min = 1))]
+    user: String,
+    /// The issuer, where the ledger knows several people of that id.
+    #[serde(default)]
+    issuer: Option<String>,
+    /// The tenant, likewise.
+    #[serde(default)]
+    tenant: Option<String>,
+    /// Why, on record for good: it must not name the person. Needed unless it is a dry run.
+    #[serde(default)]
+    reason: Option<String>,
+    /// Only say what there is.
+    #[serde(default)]
+    dry_run: bool,
+}
 
 impl Authority {
     /// The ledgers of which the caller may read something, the oldest first.
@@ -62,12 +90,49 @@ impl Authority {
         Ok(Answer::ok(serde_json::to_value(&piece).unwrap_or_default()))
     }
 
-    /// The ledger called `id`, of which the caller may read everything: its files hold what is every tenant's, and what is
-    /// nobody's.
+    /// Erases a person from its copy, at the caller's word: the ledger itself need not be there any more.
+    pub(super) async fn erase_from(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
+        call.query.only(&[])?;
+        let ledger = self.copied_ledger(id, call).await?;
+        let Erasing { user, issuer, tenant, reason, dry_run } = call.read()?;
+        let person = Person { user, issuer, tenant };
+        let key: VerifyingKey = ledger.verifying_key.parse().map_err(|_| Problem::not_found())?;
+        let shelf = self.shelf.clone();
+        if dry_run {
+            let _room = self.searching()?;
+            let found = blocking(move || shelf.look(&key, &person)).await?.map_err(|error| unreadable(&error))?;
+            let (sealed, unsealed) = found.records();
+            return Ok(Answer::ok(json!({
+                "ledger": ledger.id, "principals": found.principals, "records": sealed + unsealed,
+                "mentions": found.mentions, "unclaimed": found.unclaimed,
+            })));
+        }
+        call.caller.must_be_fresh(call.now)?;
+        let (by, reason) = (call.caller.name(), body::text("reason", &reason.unwrap_or_default())?);
+        let erasure = Erasure::new(person, &by, &reason).map_err(|error| not_erased(&error))?;
+        let _room = self.searching()?;
+        let (own, runtime) = (self.ledger.clone(), Handle::current());
+        let erase = move || {
+            shelf.erase(&key, &erasure, |taken| {
+                let changed = changed(taken.clone(), &by, Some(reason.clone()));
+                runtime.block_on(own.event(Event::CopyChanged(Box::new(changed))))
+            })
+        };
+        let erased = blocking(erase).await?.map_err(|error| not_erased(&error))?;
+        let shown = |taken: &Taken| json!({ "segment": taken.segment, "records": taken.records });
+        let records: u64 = erased.iter().map(|taken| taken.records).sum();
+        let segments: Vec<_> = erased.iter().rev().map(shown).collect();
+        Ok(Answer::ok(json!({ "ledger": ledger.id, "records": records, "segments": segments })))
+    }
+
+    /// The ledger called `id`, of which the caller may do this with everything: its files hold what is every tenant's, and
+    /// what is nobody's.
     async fn copied_ledger(&self, id: &str, call: &Call) -> Result<KnownLedger, Problem> {
         match self.readable_ledger(id, call).await? {
             (ledger, None) => Ok(ledger),
-            (_, Some(_)) => Err(Problem::forbidden("Only who may read every tenant's records may read the files.")),
+            (_, Some(_)) => {
+                Err(Problem::forbidden("This takes in what is every tenant's, and you may only some of it."))
+            }
         }
     }
 }
@@ -105,4 +170,18 @@ fn shown(ledger: &KnownLedger) -> Value {
         "size": ledger.head.as_ref().map(|head| head.size),
         "anchored_at": ledger.head.as_ref().map(|head| head.at),
     })
+}
+
+fn not_erased(error: &ErasureError) -> Problem {
+    match error {
+        ErasureError::Ledger(error) => unreadable(error),
+        ErasureError::Ambiguous(_) | ErasureError::NamesThePerson(_) | ErasureError::Missing(_) => {
+            Problem::invalid(error.to_string())
+        }
+    }
+}
+
+/// What the body of an erasure may be.
+pub(super) fn erasing_schema(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<Erasing>()
 }

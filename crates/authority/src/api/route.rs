@@ -37,6 +37,8 @@ pub(crate) enum Route {
     Segments(String),
     /// `/v1/ledgers/{id}/files/{name}`
     LedgerFile(String, String),
+    /// `/v1/ledgers/{id}/erase`
+    EraseFrom(String),
     /// `/v1/alerts`: for enrolled sidecars.
     Alerts,
     /// `/v1/limits`: for enrolled sidecars.
@@ -101,6 +103,7 @@ impl Route {
             ["ledgers", id, "decisions", decision] => Self::Decision(owned(id), owned(decision)),
             ["ledgers", id, "segments"] => Self::Segments(owned(id)),
             ["ledgers", id, "files", name] => Self::LedgerFile(owned(id), owned(name)),
+            ["ledgers", id, "erase"] => Self::EraseFrom(owned(id)),
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -148,6 +151,7 @@ impl Route {
             | Self::Limits
             | Self::LedgerHeads
             | Self::LedgerErasures
+            | Self::EraseFrom(_)
             | Self::RemoveSidecar(_)
             | Self::StepAgent(..)
             | Self::ChangeAgent(_)
@@ -166,6 +170,7 @@ impl Route {
             (Self::Withdrawals, true) => "withdrawals.create",
             (Self::Withdrawals, false) => "withdrawals.list",
             (Self::Ledgers, _) => "ledgers.list",
+            (Self::EraseFrom(_), _) => "ledgers.erase",
             (Self::Ledger(_) | Self::Records(_) | Self::Decision(..) | Self::Segments(_) | Self::LedgerFile(..), _) => {
                 "ledgers.show"
             }
@@ -214,6 +219,7 @@ impl Route {
             Self::Decision(..) => "ledgers/{id}/decisions/{decision}",
             Self::Segments(_) => "ledgers/{id}/segments",
             Self::LedgerFile(..) => "ledgers/{id}/files/{name}",
+            Self::EraseFrom(_) => "ledgers/{id}/erase",
             Self::Sidecars => "sidecars",
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
@@ -271,6 +277,7 @@ impl Authority {
             Route::Withdrawals => self.withdraw(call).await,
             Route::Sidecars => self.invite(call).await,
             Route::RemoveSidecar(id) => self.remove_sidecar(id, call).await,
+            Route::EraseFrom(id) => self.erase_from(id, call).await,
             Route::Agents => self.register(call).await,
             Route::StepAgent(id, step) => self.step_agent(id, *step, call).await,
             Route::ChangeAgent(id) => self.change_agent(id, call).await,

@@ -65,7 +65,8 @@ enum Command {
     /// Erase a person: take the personal values of their records out of the ledger, for good.
     #[command(after_help = "Examples:\n  countersign audit erase --user alice --dry-run --from ./demo/ledger\n  \
                             countersign audit erase --user alice --issuer https://sso.example/realms/acme \\\n    \
-                            --by 'data protection officer' --reason 'request 17 of 2026' --config countersign.yaml\n\n\
+                            --by 'data protection officer' --reason 'request 17 of 2026' --config countersign.yaml\n  \
+                            countersign audit erase --user alice --reason 'request 17 of 2026' --from authority\n\n\
                             The records stay and the chain still verifies; what they can no longer say is named. Works \
                             beside a running sidecar, which carries it out, and without one. What others were shown of \
                             the ledger, and copies of its files, are not reached.")]

@@ -16,12 +16,14 @@ use audit::{
 };
 use model::{Principal, duration::ConfigDuration};
 use net::Tasks;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::remote::Remote;
 use crate::{
-    cli::ledger::{LedgerPlace, unreadable},
+    cli::ledger::{LedgerPlace, Whence, unreadable},
     environment::Environment,
     failure::{Exit, Failure},
+    management::segment,
     output::Output,
 };
 
@@ -42,8 +44,8 @@ pub(super) struct Args {
     /// The tenant, likewise.
     #[arg(long, value_name = "TENANT")]
     tenant: Option<String>,
-    /// Who asks for it. On record for good.
-    #[arg(long, value_name = "WHO", required_unless_present = "dry_run")]
+    /// Who asks for it. On record for good. An authority knows who asks.
+    #[arg(long, value_name = "WHO")]
     by: Option<String>,
     /// Why: a ticket, a paragraph. On record for good, so it must not name the person.
     #[arg(long, value_name = "WHY", required_unless_present = "dry_run")]
@@ -51,6 +53,9 @@ pub(super) struct Args {
     /// Only say what there is.
     #[arg(long)]
     dry_run: bool,
+    /// Of an authority's copies, only that of this ledger. May be given several times.
+    #[arg(long, value_name = "LEDGER")]
+    only: Vec<String>,
     /// How long to wait for a running sidecar or authority to carry it out.
     #[arg(long, value_name = "DURATION", default_value = "60s")]
     wait: ConfigDuration,
@@ -66,7 +71,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let directory = args.place.ledger(environment)?;
+    let directory = match args.place.whence(environment)? {
+        Whence::Authority(remote) => return elsewhere(args, &remote),
+        Whence::Directory(_) => args.place.ledger(environment)?,
+    };
+    if !args.only.is_empty() || (args.by.is_none() && !args.dry_run) {
+        let line = "of a directory, say who asks for it (--by), and no --only";
+        return Err(Failure::new(Exit::Usage, line));
+    }
     let person = Person { user: args.user.clone(), issuer: args.issuer.clone(), tenant: args.tenant.clone() };
     if args.dry_run {
         let found = look(&directory, &person).map_err(unreadable)?;
@@ -89,6 +101,30 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     } else {
         output.write(&erased_text(&erased, &erasure))?
     };
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Erases the person from the copies that an authority keeps.
+fn elsewhere(args: &Args, remote: &Remote) -> Result<ExitCode, Failure> {
+    if args.by.is_some() {
+        return Err(Failure::new(Exit::Usage, "the authority knows who asks: leave --by away"));
+    }
+    let ledgers = if args.only.is_empty() { remote.ledgers()? } else { args.only.clone() };
+    let asked = json!({
+        "user": args.user, "issuer": args.issuer, "tenant": args.tenant, "reason": args.reason, "dry_run": args.dry_run,
+    });
+    let mut output = Output::new();
+    for ledger in ledgers {
+        let answer = remote.client().post(&format!("/v1/ledgers/{}/erase", segment(&ledger)), &asked)?;
+        let records = answer.get("records").and_then(Value::as_u64).unwrap_or_default();
+        let _reader = if args.json {
+            output.json(&answer)?
+        } else if args.dry_run {
+            output.line(&format!("ledger {ledger}: {records} records have values to erase"))?
+        } else {
+            output.line(&format!("ledger {ledger}: erased the values of {records} records, on record there"))?
+        };
+    }
     Ok(ExitCode::SUCCESS)
 }
 
