@@ -16,6 +16,7 @@
 
 mod authority;
 mod body;
+mod bundles;
 mod call;
 mod clients;
 mod config;

@@ -40,5 +40,5 @@ pub use error::LedgerError;
 pub use heads::{Head, VerifyingKey};
 pub use log::{AlertObserver, Ledger, LedgerStats, PATIENCE, Receipt, ledger_id};
 pub use read::Entry;
-pub use record::{CallDecided, CallSettled, Event};
+pub use record::{ActivatedBundle, CallDecided, CallSettled, Event};
 pub use ship::{OnLag, ShipConfig};

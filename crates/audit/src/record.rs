@@ -30,7 +30,7 @@ pub use alert::{
 pub use amend::CopyChanged;
 pub use change::AuthorityChange;
 pub use charge::{ChargeFate, Charged, ChargedLimit};
-pub use event::{Event, ModeChanged, RefusalsFolded, TokenIssued, TokenRefused};
+pub use event::{ActivatedBundle, Event, ModeChanged, RefusalsFolded, TokenIssued, TokenRefused};
 pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {

@@ -111,6 +111,8 @@ pub struct Origin {
     pub digest: Option<String>,
     /// Who signed them.
     pub signer: Option<Signer>,
+    /// The serial that they went back from, where they did.
+    pub rolled_back: Option<u64>,
 }
 
 impl PolicySource {
@@ -155,7 +157,7 @@ impl PolicySource {
         };
         let source = bundle.source(&self.name, self.tools.clone(), shown)?;
         let (manifest, digest) = (bundle.manifest().clone(), Some(bundle.digest().to_owned()));
-        Ok((source, Origin { manifest, digest, signer }))
+        Ok((source, Origin { manifest, digest, signer, rolled_back: None }))
     }
 
     /// The keys of which one has to have signed the bundle; relative paths start at `base`.

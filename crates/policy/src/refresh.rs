@@ -100,6 +100,33 @@ impl Asker {
         env: &(dyn Fn(&str) -> Option<String> + Sync),
     ) -> Result<Answer, AskError> {
         let wait = self.wait.filter(|_| etag.is_some());
+        let begun = net::clock::monotonic();
+        let answer = self.asked(etag, wait, env).await?;
+        // A server that answers at once that nothing changed does not hold back, and would be asked without end.
+        if answer == Answer::Same && net::clock::monotonic().duration_since(begun) < BREATH {
+            self.wait = None;
+        }
+        Ok(answer)
+    }
+
+    /// The same, and the server is not asked to hold anything back.
+    ///
+    /// # Errors
+    /// Where there is neither.
+    pub async fn ask_now(
+        &mut self,
+        etag: Option<&str>,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<Answer, AskError> {
+        self.asked(etag, None, env).await
+    }
+
+    async fn asked(
+        &mut self,
+        etag: Option<&str>,
+        wait: Option<Duration>,
+        env: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<Answer, AskError> {
         let headers = self.headers(etag, wait, env)?;
         let deadline = PATIENCE + wait.unwrap_or_default();
         let request = FetchRequest { url: self.url.clone(), headers, deadline, max_bytes: MAX_ARCHIVE_BYTES };

@@ -234,7 +234,7 @@ fn observe_certificates(sidecar: &Arc<Sidecar>) {
         .with_description("When the first of these certificates ends, in seconds since 1970")
         .with_callback(move |observer| {
             let Some(sidecar) = seen.upgrade() else { return };
-            for (tool, upstream) in &sidecar.snapshot().upstreams {
+            for (tool, upstream) in sidecar.snapshot().upstreams.iter() {
                 if let Some(ends) = upstream.credentials.certificate_ends() {
                     observer.observe(ends.as_second(), &[KeyValue::new("kind", format!("tool_{tool}"))]);
                 }

@@ -23,11 +23,11 @@ use crate::{
 #[derive(Debug)]
 pub struct Snapshot {
     pub(crate) catalogue: Catalogue,
-    pub(crate) observed: Observations,
-    pub(crate) upstreams: BTreeMap<Id<Tool>, Upstream>,
+    pub(crate) observed: Arc<Observations>,
+    pub(crate) upstreams: Arc<BTreeMap<Id<Tool>, Upstream>>,
     pub(crate) policy: Arc<policy::Engine>,
     pub(crate) verifier: Arc<token::Verifier>,
-    pub(crate) agents: Agents,
+    pub(crate) agents: Arc<Agents>,
     pub(crate) tenants: BTreeSet<Id<Tenant>>,
     pub(crate) listener: AgentListenerConfig,
     pub(crate) config_revision: Option<String>,
@@ -65,32 +65,41 @@ pub struct SnapshotParts {
 impl Snapshot {
     /// Puts the parts together.
     pub fn new(parts: SnapshotParts) -> Self {
-        let SnapshotParts {
-            tools,
-            policy,
-            verifier,
-            agents,
-            tenants,
-            listener,
-            config_revision,
-            following,
-            signer,
-            identities,
-        } = parts;
-        let ResolvedTools { catalogue, upstreams, observed } = tools;
+        let ResolvedTools { catalogue, upstreams, observed } = parts.tools;
         Self {
             catalogue,
-            observed,
-            upstreams,
+            observed: Arc::new(observed),
+            upstreams: Arc::new(upstreams),
+            policy: parts.policy,
+            verifier: parts.verifier,
+            agents: Arc::new(parts.agents),
+            tenants: parts.tenants,
+            listener: parts.listener,
+            config_revision: parts.config_revision,
+            following: parts.following,
+            signer: parts.signer,
+            identities: parts.identities,
+            lanes: Lanes::default(),
+        }
+    }
+
+    /// The same, but that `policy` decides, which was made for the same tools.
+    #[must_use]
+    pub fn deciding_by(&self, policy: Arc<policy::Engine>) -> Self {
+        Self {
+            catalogue: self.catalogue.clone(),
+            observed: Arc::clone(&self.observed),
+            upstreams: Arc::clone(&self.upstreams),
             policy,
-            verifier,
-            agents,
-            tenants,
-            listener,
-            config_revision,
-            following,
-            signer,
-            identities,
+            verifier: Arc::clone(&self.verifier),
+            agents: Arc::clone(&self.agents),
+            tenants: self.tenants.clone(),
+            listener: self.listener.clone(),
+            config_revision: self.config_revision.clone(),
+            following: self.following.clone(),
+            signer: self.signer.clone(),
+            identities: self.identities.clone(),
+            // What was slow to decide about may not be by the new one.
             lanes: Lanes::default(),
         }
     }

@@ -8,12 +8,33 @@ use model::{
     id::{DecisionMark, Run},
     registry::{Grant, Task},
 };
+use serde::Serialize;
 
 use super::{
     AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, OtherHistory, PolicyRuling, ShownByAnother,
     Started, Unshipped, UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
+
+/// A bundle of policy that came into force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ActivatedBundle {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The digest of its archive.
+    pub sha256: String,
+    /// What it calls itself.
+    pub revision: String,
+    /// Its place among its states.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<u64>,
+    /// The key that signed it, by its name in the configuration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    /// The serial that it went back from, where it did: the configuration let it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<u64>,
+}
 
 /// Something that happened beside calls.
 #[derive(Debug, Clone)]
@@ -26,6 +47,8 @@ pub enum Event {
         packages: Vec<String>,
         /// Whether the policies themselves are kept with the ledger, to decide by again; `None` where nobody keeps them.
         kept: Option<bool>,
+        /// The bundles among them.
+        bundles: Vec<ActivatedBundle>,
     },
     /// A configuration came into force.
     ConfigActivated {
@@ -166,11 +189,12 @@ pub struct TokenRefused {
 
 pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
     match event {
-        Event::PolicyActivated { revision, packages, kept } => {
+        Event::PolicyActivated { revision, packages, kept, bundles } => {
             let mut draft = Draft::new("policy.activated")?;
             draft.plain("revision", revision)?;
             draft.plain("packages", packages)?;
             draft.optional("kept", kept.as_ref())?;
+            draft.optional("bundles", (!bundles.is_empty()).then_some(bundles))?;
             Ok(draft)
         }
         Event::ConfigActivated { revision, catalogue } => {

@@ -45,7 +45,12 @@ async fn a_record_larger_than_readers_take_is_refused_alone_and_the_ledger_still
 async fn a_line_of_its_own_is_held_to_the_same_size() {
     let dir = tempfile::tempdir().unwrap();
     let kept = open(dir.path()).await;
-    let event = |bytes: usize| Event::PolicyActivated { revision: "x".repeat(bytes), packages: Vec::new(), kept: None };
+    let event = |bytes: usize| Event::PolicyActivated {
+        revision: "x".repeat(bytes),
+        packages: Vec::new(),
+        kept: None,
+        bundles: Vec::new(),
+    };
     let refused = kept.ledger.event(event(MAX_LINE_BYTES)).await;
     assert!(matches!(refused, Err(LedgerError::TooLarge(_))), "{refused:?}");
     kept.ledger.event(event(100)).await.unwrap();

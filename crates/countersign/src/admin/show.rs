@@ -25,7 +25,7 @@ pub(crate) fn text(status: &Value) -> String {
     }
     text.push_str(&format!("policy         {}\n", at("/policy/revision")));
     for bundle in list(status, "/policy/bundles") {
-        text.push_str(&format!("  {} from {}\n", word(bundle.get("package")), word(bundle.get("path"))));
+        text.push_str(&self::bundle(bundle));
     }
     text.push_str(&format!("catalogue      {} ({})\n", at("/catalogue/revision"), words(status, "/catalogue/tools")));
     for observed in list(status, "/catalogue/observed") {
@@ -61,6 +61,30 @@ pub(crate) fn text(status: &Value) -> String {
     }
     if let Some(error) = status.pointer("/listeners/agent/exchanged/last_error").filter(|error| !error.is_null()) {
         text.push_str(&format!("  NO TOKEN could be obtained for them the last time: {}\n", word(Some(error))));
+    }
+    text
+}
+
+/// One source of policy.
+fn bundle(bundle: &Value) -> String {
+    let at = |pointer: &str| bundle.pointer(pointer).filter(|value| !value.is_null());
+    let from = at("/path").or_else(|| at("/fetched/url"));
+    let mut text = format!("  {} from {}", word(at("/package")), word(from));
+    for (name, pointer) in [("revision", "/revision"), ("serial", "/serial"), ("signed by", "/signed_by")] {
+        if let Some(value) = at(pointer) {
+            text.push_str(&format!(", {name} {}", word(Some(value))));
+        }
+    }
+    text.push('\n');
+    if at("/fetched/stale") == Some(&Value::Bool(true)) {
+        text.push_str(&format!("    STALE, its calls are refused: confirmed {}\n", word(at("/fetched/confirmed"))));
+    }
+    if let Some(refused) = at("/fetched/refused") {
+        let (since, why) = (word(refused.get("since")), word(refused.get("why")));
+        text.push_str(&format!("    REFUSED since {since}, what its server has is not in force: {why}\n"));
+    }
+    if let Some(error) = at("/fetched/last_error") {
+        text.push_str(&format!("    THE LAST FETCH FAILED: {}\n", word(Some(error))));
     }
     text
 }

@@ -77,11 +77,51 @@ pub(crate) struct Bundle {
     pub(crate) name: String,
     /// The package it is confined to.
     pub(crate) package: String,
-    /// Where it lies.
-    pub(crate) path: PathBuf,
+    /// Where it lies, where it is not fetched.
+    pub(crate) path: Option<PathBuf>,
+    /// What it calls itself (`revision` of its manifest).
+    pub(crate) revision: Option<String>,
+    /// Its place among its states (`metadata.serial` of its manifest).
+    pub(crate) serial: Option<u64>,
+    /// The digest of its archive, where it is one.
+    pub(crate) sha256: Option<String>,
+    /// The key that signed it, by its name in the configuration.
+    pub(crate) signed_by: Option<String>,
+    /// How its server is followed, where it is fetched.
+    pub(crate) fetched: Option<FollowedBundle>,
     /// The tools it decides about; for the platform's own, all.
     #[serde(rename = "for")]
     pub(crate) tools: Option<Vec<String>>,
+}
+
+/// A bundle that is fetched.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct FollowedBundle {
+    /// From where.
+    pub(crate) url: String,
+    /// When its server last said that the one in force is the one.
+    pub(crate) confirmed: Timestamp,
+    /// Whether that is so long ago that its calls are refused.
+    pub(crate) stale: bool,
+    /// What its server has instead, where that was refused.
+    pub(crate) refused: Option<RefusedBundle>,
+    /// Why its server last gave nothing, while it does not.
+    pub(crate) last_error: Option<String>,
+}
+
+/// A bundle that was not taken.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RefusedBundle {
+    /// When it was refused first.
+    pub(crate) since: Timestamp,
+    /// Why.
+    pub(crate) why: String,
+    /// What it calls itself, where it could be opened.
+    pub(crate) revision: Option<String>,
+    /// Its serial.
+    pub(crate) serial: Option<u64>,
+    /// The digest of its archive.
+    pub(crate) sha256: Option<String>,
 }
 
 /// The catalogue in force.

@@ -102,6 +102,17 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "Always 1; one series for each bundle in force, with the revision of the whole policy, as records have it.",
     ),
     (
+        "countersign_policy_bundle_refused",
+        "bundle",
+        "1 while what a bundle's server has was refused and an earlier one decides; `/status` says why.",
+    ),
+    ("countersign_policy_bundle_serial", "bundle", "The serial of the fetched bundle that decides."),
+    (
+        "countersign_policy_bundle_age_seconds",
+        "bundle",
+        "How long ago its server last confirmed the fetched bundle that decides.",
+    ),
+    (
         "countersign_reload_total",
         "outcome",
         "Changes of configuration and policy on disk, by what became of them: taken, unchanged or refused.",

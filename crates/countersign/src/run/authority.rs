@@ -299,6 +299,7 @@ pub(crate) async fn start(
             revision: policy.revision().to_owned(),
             packages: packages(&section.policy),
             kept: None,
+            bundles: Vec::new(),
         });
         for event in [Event::ConfigActivated { revision, catalogue: None }].into_iter().chain(policy) {
             ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;

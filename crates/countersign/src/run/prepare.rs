@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, path::Path, sync::Arc, tim
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
 use net::{Roots, ServerTls, ServerTlsConfig};
-use policy::{PolicySource, Source};
+use policy::{PolicySource, Source, bundle::Origin};
 use proxy::{
     Agents, Identities, ResolvedTools,
     config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
@@ -22,6 +22,7 @@ use super::{
     findings::Findings,
     identities,
     kept::Kept,
+    reload::Opened,
     trial,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(crate) struct Prepared {
     pub(crate) policy: policy::Engine,
     /// The same as it is kept with the ledger.
     pub(super) kept: Kept,
+    /// What it is made of, and where that came from.
+    pub(super) sources: Vec<(Source, Origin)>,
     /// Who may act.
     pub(crate) agents: Agents,
     /// Whom it believes at the other end of TLS.
@@ -62,11 +65,18 @@ const LEASE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Dura
 const SHORTEST_BOUND: Duration = Duration::from_millis(500);
 
 /// Prepares everything, noting every problem on the way; `None` where there was one.
-pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, findings: &mut Findings) -> Option<Prepared> {
+///
+/// `fetched` are the bundles that come from servers; `None` where nobody asked those, and everything else is looked at.
+pub(crate) fn prepare(
+    config: &SidecarConfig,
+    environment: &Environment,
+    fetched: Option<&Opened>,
+    findings: &mut Findings,
+) -> Option<Prepared> {
     identity(config, findings);
     let issuers = issuers(config, findings);
     let tools = tools(config, environment, findings);
-    let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), findings);
+    let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), fetched, findings);
     let agents = findings.take(Agents::new(config.agents.clone()));
     let roots = roots(config.tls.authorities.as_deref(), findings);
     let listener_tls = listener(&config.listen.agent, environment, findings);
@@ -90,7 +100,8 @@ pub(crate) fn prepare(config: &SidecarConfig, environment: &Environment, finding
     let tenants = &config.sidecar.tenants;
     Some(Prepared {
         issuers,
-        kept: Kept::new(policy.revision(), &tools.catalogue, &config.tools, tenants, sources),
+        kept: Kept::new(policy.revision(), &tools.catalogue, &config.tools, tenants, texts(&sources)),
+        sources,
         tools,
         policy,
         agents: agents?,
@@ -292,13 +303,15 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
 fn policy(
     config: &SidecarConfig,
     catalogue: Option<&Catalogue>,
+    fetched: Option<&Opened>,
     findings: &mut Findings,
-) -> Option<(policy::Engine, Vec<Source>)> {
+) -> Option<(policy::Engine, Vec<(Source, Origin)>)> {
     if config.policy.is_empty() {
         findings.problem("policy: there is none, so every call would be refused; name at least one team's directory");
         return None;
     }
-    let sources = sources(&config.policy, findings)?;
+    let opened = opened(&config.policy, fetched, findings)?;
+    let sources = texts(&opened);
     // Without a catalogue nothing can be said about tools and actions that policies name.
     let catalogue = catalogue?;
     // What the trial read is what is loaded here: the text went there from here.
@@ -309,19 +322,60 @@ fn policy(
         ));
     }
     let engine = findings.take(policy::Engine::load(&sources, catalogue))?;
-    Some((engine, sources))
+    Some((engine, opened))
+}
+
+/// The policies alone. Their data is shared and not copied.
+fn texts(opened: &[(Source, Origin)]) -> Vec<Source> {
+    opened.iter().map(|(source, _)| source.clone()).collect()
+}
+
+/// What the sources of policy hold. Those that are fetched are among `fetched`; where nobody asked for them, they are
+/// passed over.
+fn opened(
+    configured: &[PolicySource],
+    fetched: Option<&Opened>,
+    findings: &mut Findings,
+) -> Option<Vec<(Source, Origin)>> {
+    let mut opened = Vec::new();
+    for source in configured {
+        let problems = source.problems();
+        if !problems.is_empty() {
+            problems.into_iter().for_each(|problem| findings.problem(problem));
+            opened.push(None);
+        } else if source.bundle.is_none() {
+            opened.push(read(source, findings));
+        } else if let Some(fetched) = fetched {
+            let missing = || format!("policy.{}: a bundle that is fetched can be added by a restart only", source.name);
+            let one = fetched.get(&source.name).cloned().ok_or_else(missing);
+            // The tools may have changed since it was opened.
+            let bound = |(one, origin): (Source, Origin)| (Source { tools: source.tools.clone(), ..one }, origin);
+            opened.push(findings.take(one).map(bound));
+        } else {
+            findings.take(source.keys(Path::new("/")));
+            findings.warning(format!("policy.{}: the bundle on its server was not looked at", source.name));
+        }
+    }
+    opened.into_iter().collect()
+}
+
+/// What lies at a source's path, which nobody else may write.
+fn read(source: &PolicySource, findings: &mut Findings) -> Option<(Source, Origin)> {
+    if source.path.exists() {
+        findings.take(files::check_tree_not_writable(&source.path));
+    }
+    for key in source.keys.iter().flat_map(|keys| keys.values()).filter(|key| key.file.exists()) {
+        // Whoever can change it signs bundles.
+        findings.take(files::check_not_writable(&key.file));
+    }
+    // The paths are absolute by now.
+    findings.take(source.open(Path::new("/")).map_err(|error| format!("policy: {error}")))
 }
 
 /// What the sources of policy hold, which nobody else may write.
 pub(super) fn sources(configured: &[PolicySource], findings: &mut Findings) -> Option<Vec<Source>> {
-    let mut sources = Vec::new();
-    for source in configured {
-        if source.path.exists() {
-            findings.take(files::check_tree_not_writable(&source.path));
-        }
-        // The paths are absolute by now.
-        sources.push(findings.take(source.read(Path::new("/")).map_err(|error| format!("policy: {error}"))));
-    }
+    let read = |source| read(source, findings).map(|(source, _)| source);
+    let sources: Vec<Option<Source>> = configured.iter().map(read).collect();
     sources.into_iter().collect()
 }
 

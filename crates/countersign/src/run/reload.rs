@@ -1,6 +1,9 @@
 //! What changes while a sidecar runs: configuration and policy are prepared beside those in force, with the code that
 //! start uses, and taken whole or not at all. What cannot be taken leaves everything as it was, and is said.
 
+mod arrival;
+mod bundles;
+mod last_good;
 mod standing;
 mod watch;
 
@@ -14,9 +17,10 @@ use std::{
 use audit::{Event, Ledger};
 use net::{HttpClient, LocalAddress, Roots, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
+use policy::{PolicySource, Source, bundle::Origin, config::BundleConfig};
 use proxy::Sidecar;
 use token::{KeyClients, Verifier};
-use tokio::signal::unix::Signal;
+use tokio::{signal::unix::Signal, sync::mpsc};
 
 use super::{
     apart,
@@ -30,6 +34,8 @@ use crate::{
     environment::Environment,
 };
 
+pub(super) use arrival::activated;
+pub(super) use bundles::{Bundles, Given, Opened};
 pub(super) use standing::{InForce, Standing};
 pub(super) use watch::{Contents, Watched};
 
@@ -93,6 +99,10 @@ pub(super) struct Parts {
     pub(super) standing: Arc<Standing>,
     /// What was on disk before it was read at start.
     pub(super) contents: Contents,
+    /// The policies in force, and where they came from.
+    pub(super) sources: Vec<(Source, Origin)>,
+    /// Those that are fetched.
+    pub(super) bundles: Arc<Bundles>,
 }
 
 /// What became of a try that nothing was wrong with.
@@ -140,15 +150,24 @@ impl Reloader {
     /// Takes changes as they come, and whenever `hangups` asks, until shutdown.
     pub(super) async fn keep_current(mut self, mut hangups: Signal) {
         let stop = self.parts.tasks.shutdown_token();
+        let (sender, mut arrivals) = mpsc::channel(1);
+        let Parts { config, environment, client, tasks, .. } = &self.parts;
+        self.parts.bundles.follow(config, environment, client, &sender, tasks);
+        drop(sender);
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
+                Some(arrival) = arrivals.recv() => {
+                    self.arrived(arrival).await;
+                    continue;
+                }
                 Some(()) = hangups.recv() => true,
                 () = tokio::time::sleep(INTERVAL) => false,
             };
             if asked {
                 tracing::info!("SIGHUP: reading the configuration again");
                 self.stamps.clear();
+                self.parts.bundles.ask_again();
                 self.tried = None;
                 self.said = None;
             }
@@ -216,7 +235,8 @@ impl Reloader {
 
     async fn attempt(&mut self) -> Result<Outcome, Refused> {
         let (path, environment) = (self.parts.path.clone(), self.parts.environment.clone());
-        let reading = self.parts.tasks.spawn_blocking("reload", move || candidate(&path, &environment));
+        let fetched = self.fetched();
+        let reading = self.parts.tasks.spawn_blocking("reload", move || candidate(&path, &environment, &fetched));
         let candidate = reading.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
         if let Some(watched) = candidate.watched {
             self.watched = watched;
@@ -236,8 +256,16 @@ impl Reloader {
         Ok(Outcome::Taken)
     }
 
+    /// The bundles in force that came from servers.
+    fn fetched(&self) -> Opened {
+        let fetched = |source: &&(Source, Origin)| {
+            self.parts.config.policy.iter().any(|one| one.name == source.0.name && one.bundle.is_some())
+        };
+        self.parts.sources.iter().filter(fetched).map(|one| (one.0.name.clone(), one.clone())).collect()
+    }
+
     /// The activation is on record before the first call is decided by it.
-    async fn take(&mut self, document: Document<SidecarConfig>, prepared: Prepared) -> Result<(), Refused> {
+    async fn take(&mut self, document: Document<SidecarConfig>, mut prepared: Prepared) -> Result<(), Refused> {
         let Document { value: config, revision, .. } = document;
         let before = self.parts.sidecar.snapshot();
         // First of all: no key is fetched by the word of an authority that was just taken away.
@@ -256,15 +284,30 @@ impl Reloader {
         }
         if policy != before.policy().revision() {
             let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &self.parts.tasks).await);
-            events.push(Event::PolicyActivated { revision: policy.clone(), packages: packages(&config.policy), kept });
+            let bundles = activated(&prepared.sources);
+            events.push(Event::PolicyActivated {
+                revision: policy.clone(),
+                packages: packages(&config.policy),
+                kept,
+                bundles,
+            });
         }
         events.extend(modes::changes(before.observed(), &prepared.tools.observed));
         for event in events {
             let recorded = self.parts.ledger.event(event).await;
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
         }
+        prepared.policy = prepared.policy.expiring(&self.parts.bundles.freshness());
+        let sources = std::mem::take(&mut prepared.sources);
         self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
-        self.parts.standing.activated(InForce::new(&revision, &config, net::clock::now()));
+        self.parts.standing.activated(InForce::new(&revision, &config, &sources, net::clock::now()));
+        let replaced = std::mem::replace(&mut self.parts.sources, sources);
+        self.let_go(before, replaced);
+        self.parts.bundles.held_to(&config);
+        if config.policy != self.parts.config.policy {
+            // What was refused may be taken under other keys, or as a way back.
+            self.parts.bundles.ask_again();
+        }
         tracing::info!(config = revision, policy, "reloaded");
         self.parts.config = config;
         self.parts.revision = revision;
@@ -294,7 +337,7 @@ fn pem(roots: &Roots) -> Option<&[u8]> {
     }
 }
 
-fn candidate(path: &Path, environment: &Environment) -> Candidate {
+fn candidate(path: &Path, environment: &Environment, fetched: &Opened) -> Candidate {
     let mut document = match Document::<SidecarConfig>::read(path, environment) {
         Ok(document) => document,
         Err(error) => return Candidate { watched: None, prepared: Err(error.problems().join("\n  and: ")) },
@@ -304,7 +347,7 @@ fn candidate(path: &Path, environment: &Environment) -> Candidate {
     let watched = Some(Watched::of(path, &document.value));
     let mut findings = Findings::default();
     apart::look(path, &document.value, &mut findings);
-    let looked = look(document, environment, &mut findings);
+    let looked = look(document, environment, Some(fetched), &mut findings);
     let prepared = match looked {
         Some((document, prepared)) if findings.problems.is_empty() => Ok((document, prepared, findings.warnings)),
         _ => Err(findings.problems.join("\n  and: ")),
@@ -337,6 +380,7 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         ("shutdown", format!("{:?}", config.shutdown)),
         ("authority", followed(config)),
         ("alerts", format!("{:?}", config.alerts)),
+        ("policy[].bundle", followed_bundles(config)),
     ];
     listener
         .map(|(name, value)| (format!("listen.agent.{name}"), value.to_string()))
@@ -349,6 +393,16 @@ async fn warm_up(verifier: &Verifier) {
     if tokio::time::timeout(KEYS, verifier.warm_up()).await.is_err() {
         tracing::warn!("an issuer's keys are not there yet; its tokens are refused until they are");
     }
+}
+
+/// Which bundles are fetched, and how. How old they may be, how far back they may go and who signs them may change.
+fn followed_bundles(config: &SidecarConfig) -> String {
+    let of = |source: &PolicySource| {
+        let bundle = source.bundle.as_ref()?;
+        let BundleConfig { url, credential, poll, long_poll, max_age: _, rollback: _ } = bundle;
+        Some(format!("{} {url} {credential:?} {poll} {long_poll:?}", source.name))
+    };
+    format!("{:?}", config.policy.iter().filter_map(of).collect::<Vec<_>>())
 }
 
 /// Which authority is followed, and as whom. How closely may change.

@@ -26,8 +26,8 @@ use super::{
     apart, descriptors,
     findings::Findings,
     follow, kept, ledger, limits, listen, modes,
-    prepare::{Prepared, prepare},
-    reload::{self, Contents, InForce, Reloader, Standing, Watched},
+    prepare::{Prepared, prepare, roots},
+    reload::{self, Bundles, Contents, Given, InForce, Opened, Reloader, Standing, Watched},
     state::{About, Seen},
     stop::StopSignals,
     uplink,
@@ -53,7 +53,7 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
             if let Err(open) = files::check_config_private(path) {
                 findings.warning(format!("the sidecar would not start: {open}"));
             }
-            drop(look(document, environment, &mut findings));
+            drop(look(document, environment, None, &mut findings));
         }
         Err(error) => findings.problems = error.problems(),
     }
@@ -64,12 +64,13 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
 pub(super) fn look(
     mut document: Document<SidecarConfig>,
     environment: &Environment,
+    fetched: Option<&Opened>,
     findings: &mut Findings,
 ) -> Option<(Document<SidecarConfig>, Prepared)> {
     findings.take(files::check_not_writable(&document.path));
     let directory = document.directory().to_owned();
     document.value.place(&directory);
-    let prepared = prepare(&document.value, environment, findings)?;
+    let prepared = prepare(&document.value, environment, fetched, findings)?;
     Some((document, prepared))
 }
 
@@ -111,12 +112,11 @@ pub(crate) async fn start(
     environment: &Environment,
     metrics: Metrics,
 ) -> Result<Running, Failure> {
-    let mut findings = Findings::default();
     let path = document.path.clone();
     // Before the files are read, so that a change from now on is one.
     let contents = contents(&document);
-    apart::look(&path, &document.value, &mut findings);
-    let looked = look(document, environment, &mut findings);
+    let (bundles, given) = bundles(&document, environment).await?;
+    let (findings, looked) = with_bundles(&document, environment, &bundles, given);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
     }
@@ -134,14 +134,76 @@ pub(crate) async fn start(
     let admin = admin(&config)?;
     let ledger = ledger::open(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await?;
     let origin = Origin { path, environment: environment.clone(), contents };
-    let beginning =
-        Beginning { origin, config, revision, prepared, agent, health, admin, connections, metrics, calls, background };
+    let beginning = Beginning {
+        origin,
+        config,
+        revision,
+        prepared,
+        bundles,
+        agent,
+        health,
+        admin,
+        connections,
+        metrics,
+        calls,
+        background,
+    };
     let begun = Box::pin(begin(beginning, &ledger)).await;
     if begun.is_err() {
         // The ledger says that it started; it has to say that it ended.
         ledger.close().await;
     }
     begun
+}
+
+/// The bundles that come from servers: what is there, or was the last time.
+async fn bundles(
+    document: &Document<SidecarConfig>,
+    environment: &Environment,
+) -> Result<(Arc<Bundles>, Given), Failure> {
+    let mut config = document.value.clone();
+    config.place(document.directory());
+    let client = || {
+        let mut findings = Findings::default();
+        let roots = roots(config.tls.authorities.as_deref(), &mut findings);
+        findings.into_failure()?;
+        client(&roots.unwrap_or(Roots::Platform), UrlTrust::Operator)
+    };
+    Bundles::begin(&config, environment, client).await
+}
+
+/// Prepares everything with the bundles that came, or where that fails, with those that were good the last time.
+fn with_bundles(
+    document: &Document<SidecarConfig>,
+    environment: &Environment,
+    bundles: &Bundles,
+    given: Given,
+) -> (Findings, Option<(Document<SidecarConfig>, Prepared)>) {
+    let with = |given: &Given| {
+        let mut findings = Findings::default();
+        apart::look(&document.path, &document.value, &mut findings);
+        let looked = look(document.clone(), environment, Some(&given.sources), &mut findings);
+        (findings, looked)
+    };
+    let now = net::clock::now();
+    let (findings, looked) = with(&given);
+    if findings.problems.is_empty() {
+        bundles.keep_first(&given, now);
+        return (findings, looked);
+    }
+    let Some(earlier) = given.earlier() else { return (findings, looked) };
+    let (instead, looked_instead) = with(&earlier);
+    if !instead.problems.is_empty() {
+        return (findings, looked);
+    }
+    let why = findings.problems.join("; ");
+    tracing::error!("what the servers of bundles have is not taken, the last good ones decide: {why}");
+    for (name, origin, kept) in given.newer() {
+        bundles.refused(name, Some(origin), &why, now);
+        bundles.fell_back(name, kept.manifest.serial);
+    }
+    bundles.keep_first(&earlier, now);
+    (instead, looked_instead)
 }
 
 /// What the files of the configuration say; its own text is as `document` was read.
@@ -164,6 +226,7 @@ struct Beginning {
     config: SidecarConfig,
     revision: String,
     prepared: Prepared,
+    bundles: Arc<Bundles>,
     agent: Endpoint,
     health: (Endpoint, SocketAddr),
     admin: Option<UnixListener>,
@@ -204,7 +267,12 @@ async fn activated(
     let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, tasks).await);
     let activated = [
         Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
-        Event::PolicyActivated { revision: policy, packages: packages(&config.policy), kept },
+        Event::PolicyActivated {
+            revision: policy,
+            packages: packages(&config.policy),
+            kept,
+            bundles: reload::activated(&prepared.sources),
+        },
     ];
     let modes = modes::changes(&Observations::default(), &prepared.tools.observed);
     for event in activated.into_iter().chain(modes) {
@@ -219,6 +287,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         config,
         revision,
         mut prepared,
+        bundles,
         agent,
         health,
         admin,
@@ -232,6 +301,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
     activated(&config, &revision, &prepared, ledger, &background).await?;
     let roots = prepared.roots.clone();
+    prepared.policy = prepared.policy.expiring(&bundles.freshness());
+    let sources = std::mem::take(&mut prepared.sources);
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
     let told = uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
@@ -247,7 +318,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     });
     gauges(&sidecar);
     sidecar.watch_credentials(&background);
-    let standing = Standing::new(InForce::new(&revision, &config, net::clock::now()));
+    let in_force = InForce::new(&revision, &config, &sources, net::clock::now());
+    let standing = Standing::new(in_force, Arc::clone(&bundles));
     let stopping = Arc::new(AtomicBool::new(false));
     let ((health, health_address), agent_address) = (health, agent.local());
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
@@ -272,6 +344,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         tasks: background.clone(),
         agent: agent_address.clone(),
         standing,
+        sources,
+        bundles,
     });
     Ok(Running {
         agent: agent_address,

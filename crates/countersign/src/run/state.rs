@@ -126,7 +126,7 @@ impl About {
     pub(super) fn status(&self, seen: &Seen) -> Status {
         let now = net::clock::now();
         let snapshot = seen.sidecar.snapshot();
-        let (in_force, refused) = seen.standing.state();
+        let (in_force, refused) = seen.standing.state(now);
         let catalogue = snapshot.catalogue();
         Status {
             version: env!("CARGO_PKG_VERSION"),

@@ -10,9 +10,10 @@ use opentelemetry::{
     KeyValue, global,
     metrics::{Counter, Meter},
 };
-use policy::PolicySource;
+use policy::{PolicySource, Source, bundle::Origin};
 use proxy::config::Bearer;
 
+use super::bundles::Bundles;
 use crate::{
     admin::status::{Bundle, RefusedChange},
     config::sidecar::SidecarConfig,
@@ -23,6 +24,8 @@ use crate::{
 /// What is in force, and whether what is on disk is something else.
 pub(crate) struct Standing {
     inner: Mutex<Inner>,
+    /// The bundles that are fetched, which are looked at each time anew.
+    fetched: Arc<Bundles>,
 }
 
 struct Inner {
@@ -46,31 +49,43 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    /// Of `config` from `now` on.
-    pub(crate) fn new(revision: &str, config: &SidecarConfig, now: Timestamp) -> Self {
+    /// Of `config` from `now` on, with the policies of `sources`.
+    pub(crate) fn new(revision: &str, config: &SidecarConfig, sources: &[(Source, Origin)], now: Timestamp) -> Self {
         Self {
             revision: revision.to_owned(),
             since: now,
             needed: needed(config),
-            bundles: config.policy.iter().map(bundle).collect(),
+            bundles: bundles(config, sources),
             bearer: config.listen.agent.bearer,
         }
     }
 }
 
-fn bundle(source: &PolicySource) -> Bundle {
+fn bundles(config: &SidecarConfig, sources: &[(Source, Origin)]) -> Vec<Bundle> {
+    let origin = |name: &str| sources.iter().find(|(source, _)| source.name == name).map(|(_, origin)| origin);
+    config.policy.iter().map(|source| bundle(source, origin(&source.name))).collect()
+}
+
+fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
+    let manifest = origin.map(|origin| &origin.manifest);
+    let revision = manifest.map(|manifest| manifest.revision.clone()).filter(|revision| !revision.is_empty());
     Bundle {
+        revision,
+        serial: manifest.and_then(|manifest| manifest.serial),
+        sha256: origin.and_then(|origin| origin.digest.clone()),
+        signed_by: origin.and_then(|origin| origin.signer.as_ref()).map(|signer| signer.key.clone()),
+        fetched: None,
         name: source.name.clone(),
         package: package(source),
-        path: source.path.clone(),
+        path: (!source.path.as_os_str().is_empty()).then(|| source.path.clone()),
         tools: source.tools.as_ref().map(|tools| tools.iter().map(ToString::to_string).collect()),
     }
 }
 
 impl Standing {
     /// Of the configuration at start.
-    pub(crate) fn new(in_force: InForce) -> Arc<Self> {
-        let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }) });
+    pub(crate) fn new(in_force: InForce, fetched: Arc<Bundles>) -> Arc<Self> {
+        let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }), fetched });
         gauge(&meter(), Arc::downgrade(&standing));
         standing
     }
@@ -78,6 +93,11 @@ impl Standing {
     /// Another configuration is in force.
     pub(super) fn activated(&self, in_force: InForce) {
         self.inner().in_force = in_force;
+    }
+
+    /// The policies of `config` are those of `sources` now.
+    pub(super) fn comes_from(&self, config: &SidecarConfig, sources: &[(Source, Origin)]) {
+        self.inner().in_force.bundles = bundles(config, sources);
     }
 
     /// What is on disk is in force.
@@ -98,9 +118,15 @@ impl Standing {
     }
 
     /// What is in force, and the last change that is not.
-    pub(crate) fn state(&self) -> (InForce, Option<RefusedChange>) {
-        let inner = self.inner();
-        (inner.in_force.clone(), inner.refused.clone())
+    pub(crate) fn state(&self, now: Timestamp) -> (InForce, Option<RefusedChange>) {
+        let (mut in_force, refused) = {
+            let inner = self.inner();
+            (inner.in_force.clone(), inner.refused.clone())
+        };
+        for bundle in &mut in_force.bundles {
+            bundle.fetched = self.fetched.state(&bundle.name, now);
+        }
+        (in_force, refused)
     }
 
     /// For `/readyz`. A refused change is no reason to take calls away: what was in force still decides them.

@@ -11,7 +11,10 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use net::Stamp;
-use policy::bundle::{FileKind, is_passed_over};
+use policy::{
+    PolicySource,
+    bundle::{FileKind, is_passed_over},
+};
 
 use crate::config::sidecar::SidecarConfig;
 
@@ -27,7 +30,7 @@ const MAX_ENTRIES: usize = 10_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
     config: PathBuf,
-    /// The directories of policies.
+    /// The directories and bundles of policies, and the keys that those are signed with.
     policies: Vec<PathBuf>,
     /// The file of the certificate authorities to believe.
     authorities: Option<PathBuf>,
@@ -52,7 +55,7 @@ impl Watched {
     pub(crate) fn of(path: &Path, config: &SidecarConfig) -> Self {
         Self {
             config: path.to_owned(),
-            policies: config.policy.iter().map(|source| source.path.clone()).collect(),
+            policies: config.policy.iter().filter(|source| source.bundle.is_none()).flat_map(files).collect(),
             authorities: config.tls.authorities.clone(),
         }
     }
@@ -110,11 +113,22 @@ impl Watched {
         let mut files = Vec::new();
         let mut left = MAX_ENTRIES;
         for directory in &self.policies {
+            if !directory.is_dir() {
+                files.push(directory.clone());
+                continue;
+            }
+            files.push(directory.join(".manifest"));
             collect(directory, policy::bundle::MAX_DIRECTORY_DEPTH, &mut left, &mut files);
         }
         files.sort();
         files
     }
+}
+
+/// What a source is made of: its directory or bundle, and its keys.
+fn files(source: &PolicySource) -> Vec<PathBuf> {
+    let keys = source.keys.iter().flat_map(|keys| keys.values());
+    [source.path.clone()].into_iter().chain(keys.map(|key| key.file.clone())).collect()
 }
 
 fn collect(directory: &Path, depth: usize, left: &mut usize, files: &mut Vec<PathBuf>) {

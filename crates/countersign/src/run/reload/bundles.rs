@@ -1,0 +1,499 @@
+//! The bundles that are fetched from servers: what is known of each, the task that asks for it, and what a sidecar
+//! begins with. Whether what came may decide is looked at by the reloader, one after the other.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use net::{HttpClient, Tasks};
+use opentelemetry::{KeyValue, global};
+use policy::{
+    PolicySource, Source,
+    bundle::Origin,
+    config::BundleConfig,
+    refresh::{Answer, AskError, Asker, Freshness, rising},
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::last_good::{LastGood, Note};
+use crate::{
+    admin::status::{FollowedBundle, RefusedBundle},
+    config::sidecar::SidecarConfig,
+    environment::Environment,
+    failure::{Exit, Failure},
+};
+
+/// How long a server is waited for at the start.
+const FIRST: Duration = Duration::from_secs(10);
+
+/// Every bundle that is fetched, by the name of its source.
+pub(crate) struct Bundles {
+    followed: BTreeMap<String, Arc<Followed>>,
+    last_good: LastGood,
+}
+
+/// One of them.
+struct Followed {
+    url: String,
+    freshness: Arc<Freshness>,
+    /// The server is asked at once, for whatever it has.
+    again: Notify,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The ETag of the one that decides.
+    etag: Option<String>,
+    /// The serial that the next one may not fall below.
+    serial: Option<u64>,
+    refused: Option<RefusedBundle>,
+    last_error: Option<String>,
+}
+
+/// The sources that are fetched, as they were opened.
+pub(crate) type Opened = BTreeMap<String, (Source, Origin)>;
+
+/// What a sidecar begins with.
+pub(crate) struct Given {
+    /// What there is of each, the newest first.
+    pub(crate) sources: Opened,
+    /// The last good ones, where something newer came from the server.
+    earlier: Opened,
+    /// The archives of those that came, and what they are called there.
+    came: BTreeMap<String, (Bytes, Option<String>)>,
+}
+
+/// A bundle that came from its server, and whoever waits for what becomes of it.
+pub(super) struct Arrival {
+    pub(super) name: String,
+    pub(super) archive: Bytes,
+    pub(super) etag: Option<String>,
+    pub(super) verdict: oneshot::Sender<Verdict>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It decides.
+    Decides,
+    /// It may not.
+    Refused,
+    /// That could not be told, or be put on record, just now.
+    Later,
+}
+
+impl Bundles {
+    /// Gets what `config` follows: from its server, or else the last good one.
+    ///
+    /// # Errors
+    /// Where there is neither: without a bundle nobody knows what it would deny.
+    pub(crate) async fn begin(
+        config: &SidecarConfig,
+        environment: &Environment,
+        client: impl FnOnce() -> Result<HttpClient, Failure>,
+    ) -> Result<(Arc<Self>, Given), Failure> {
+        let mut bundles = Self { followed: BTreeMap::new(), last_good: LastGood::of(config) };
+        let mut given = Given { sources: Opened::new(), earlier: Opened::new(), came: BTreeMap::new() };
+        let fetched: Vec<(&PolicySource, &BundleConfig)> =
+            config.policy.iter().filter_map(|source| Some((source, source.bundle.as_ref()?))).collect();
+        if !fetched.is_empty() {
+            let client = client()?;
+            for (source, bundle) in fetched {
+                // Everything that is wrong with the settings is said by whoever prepares them.
+                if source.problems().is_empty() {
+                    let followed = first(source, bundle, &bundles.last_good, environment, &client, &mut given).await?;
+                    bundles.followed.insert(source.name.clone(), Arc::new(followed));
+                }
+            }
+        }
+        let bundles = Arc::new(bundles);
+        gauges(&bundles);
+        Ok((bundles, given))
+    }
+
+    /// How fresh each is, for the engine that decides by them.
+    pub(crate) fn freshness(&self) -> BTreeMap<String, Arc<Freshness>> {
+        self.followed.iter().map(|(name, one)| (name.clone(), Arc::clone(&one.freshness))).collect()
+    }
+
+    /// Keeps what came at the start and decides now.
+    pub(crate) fn keep_first(&self, given: &Given, now: Timestamp) {
+        for (name, (archive, etag)) in &given.came {
+            let serial = given.sources.get(name).and_then(|(_, origin)| origin.manifest.serial);
+            if let Some(followed) = self.followed.get(name) {
+                followed.freshness.confirm(now);
+            }
+            if let Err(error) = self.keep(name, archive, etag.as_deref(), serial, now) {
+                tracing::warn!(bundle = name, "not kept for a start without its server: {error}");
+            }
+        }
+    }
+
+    /// Keeps the archive of `name`, which may decide from now on, and its serial.
+    pub(super) fn keep(
+        &self,
+        name: &str,
+        archive: &[u8],
+        etag: Option<&str>,
+        serial: Option<u64>,
+        now: Timestamp,
+    ) -> std::io::Result<()> {
+        let Some(followed) = self.followed.get(name) else { return Ok(()) };
+        let etag = etag.map(str::to_owned);
+        let note = Note { url: followed.url.clone(), etag: etag.clone(), serial, confirmed: now };
+        self.last_good.keep(name, archive, &note)?;
+        let mut known = followed.known();
+        (known.etag, known.serial, known.refused) = (etag, serial, None);
+        Ok(())
+    }
+
+    /// That the bundle of `name` on its server is the one that decides, and what it is called there.
+    pub(super) fn is_the_one(&self, name: &str, etag: Option<&str>) {
+        if let Some(followed) = self.followed.get(name) {
+            let mut known = followed.known();
+            (known.etag, known.refused) = (etag.map(str::to_owned), None);
+        }
+    }
+
+    /// That the last good bundle of `name` decides, with that serial, and not what came.
+    pub(crate) fn fell_back(&self, name: &str, serial: Option<u64>) {
+        if let Some(followed) = self.followed.get(name) {
+            let mut known = followed.known();
+            // What came is asked for again, and looked at again.
+            (known.etag, known.serial) = (None, serial);
+        }
+    }
+
+    /// The serial that the next bundle of `name` may not fall below.
+    pub(super) fn serial(&self, name: &str) -> Option<u64> {
+        self.followed.get(name)?.known().serial
+    }
+
+    /// That what came for `name` was refused at `now`.
+    pub(crate) fn refused(&self, name: &str, origin: Option<&Origin>, why: &str, now: Timestamp) {
+        let Some(followed) = self.followed.get(name) else { return };
+        let mut known = followed.known();
+        let since = known.refused.as_ref().filter(|refused| refused.why == why).map_or(now, |refused| refused.since);
+        known.refused = Some(RefusedBundle {
+            since,
+            why: why.to_owned(),
+            revision: origin.map(|origin| origin.manifest.revision.clone()),
+            serial: origin.and_then(|origin| origin.manifest.serial),
+            sha256: origin.and_then(|origin| origin.digest.clone()),
+        });
+    }
+
+    /// Holds each to the age that `config` gives it.
+    pub(super) fn held_to(&self, config: &SidecarConfig) {
+        for source in &config.policy {
+            if let (Some(followed), Some(bundle)) = (self.followed.get(&source.name), &source.bundle) {
+                followed.freshness.hold_to(bundle.max_age.map(|age| age.0));
+            }
+        }
+    }
+
+    /// Asks every server at once, also for what was refused.
+    pub(super) fn ask_again(&self) {
+        self.followed.values().for_each(|followed| followed.again.notify_one());
+    }
+
+    /// What an operator is told of the bundle `name` at `now`.
+    pub(crate) fn state(&self, name: &str, now: Timestamp) -> Option<FollowedBundle> {
+        let followed = self.followed.get(name)?;
+        let known = followed.known();
+        Some(FollowedBundle {
+            url: followed.url.clone(),
+            confirmed: followed.freshness.confirmed(),
+            stale: followed.freshness.is_stale(now),
+            refused: known.refused.clone(),
+            last_error: known.last_error.clone(),
+        })
+    }
+
+    /// Asks for each of them until shutdown, and hands on what comes.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        config: &SidecarConfig,
+        environment: &Environment,
+        client: &HttpClient,
+        arrivals: &mpsc::Sender<Arrival>,
+        tasks: &Tasks,
+    ) {
+        for source in &config.policy {
+            let (Some(bundle), Some(followed)) = (&source.bundle, self.followed.get(&source.name)) else { continue };
+            let Ok(asker) = Asker::new(client.clone(), bundle) else { continue };
+            let following = Following {
+                name: source.name.clone(),
+                followed: Arc::clone(followed),
+                bundles: Arc::clone(self),
+                asker,
+                environment: environment.clone(),
+                arrivals: arrivals.clone(),
+                tasks: tasks.clone(),
+            };
+            tasks.spawn("policy bundle", following.run());
+        }
+    }
+}
+
+impl Followed {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Given {
+    /// The last good ones in the place of what came, where that makes a difference.
+    pub(crate) fn earlier(&self) -> Option<Self> {
+        let replaced = |(name, opened): (&String, &(Source, Origin))| {
+            (name.clone(), self.earlier.get(name).unwrap_or(opened).clone())
+        };
+        let sources: Opened = self.sources.iter().map(replaced).collect();
+        let came = self.came.iter().filter(|(name, _)| !self.earlier.contains_key(*name));
+        let came = came.map(|(name, came)| (name.clone(), came.clone())).collect();
+        (!self.earlier.is_empty()).then_some(Self { sources, earlier: Opened::new(), came })
+    }
+
+    /// Those that came while there was a good one, and that one.
+    pub(crate) fn newer(&self) -> impl Iterator<Item = (&str, &Origin, &Origin)> {
+        self.earlier.iter().filter_map(|(name, (_, kept))| Some((name.as_str(), &self.sources.get(name)?.1, kept)))
+    }
+}
+
+/// What there is of one bundle at the start.
+async fn first(
+    source: &PolicySource,
+    bundle: &BundleConfig,
+    last_good: &LastGood,
+    environment: &Environment,
+    client: &HttpClient,
+    given: &mut Given,
+) -> Result<Followed, Failure> {
+    let name = source.name.as_str();
+    let unusable = |error: String| Failure::new(Exit::Configuration, format!("policy.{name}: {error}"));
+    let keys = source.keys(Path::new("/")).map_err(|error| unusable(error.to_string()))?;
+    let open = |archive: &[u8]| {
+        source.opened(archive, keys.as_ref(), Path::new(&bundle.url)).map_err(|error| error.to_string())
+    };
+    let kept = last_good.read(name).filter(|(_, note)| note.url == bundle.url);
+    let serial = kept.as_ref().and_then(|(_, note)| note.serial);
+    let kept = kept.and_then(|(archive, note)| match open(&archive) {
+        Ok(opened) => Some((opened, note)),
+        Err(error) => {
+            tracing::warn!(bundle = name, "the last good bundle is none any more: {error}");
+            None
+        }
+    });
+    let mut known = Known { serial, ..Known::default() };
+    let mut asker = Asker::new(client.clone(), bundle).map_err(|error| unusable(error.to_string()))?;
+    let etag = kept.as_ref().and_then(|(_, note)| note.etag.clone());
+    let now = net::clock::now();
+    let answer = ask(&mut asker, etag.as_deref(), environment).await;
+    let came = match answer {
+        Ok(Answer::Same) => Ok(None),
+        Ok(Answer::Bundle { archive, etag }) => open(&archive).and_then(|(opened, origin)| {
+            // Where the last good one is none any more, the one with its serial may be another.
+            let same = kept.as_ref().is_none_or(|((_, before), _)| before.digest == origin.digest);
+            let rolled_back = rising(&origin.manifest, serial, same, bundle.rollback)?;
+            Ok(Some((opened, Origin { rolled_back, ..origin }, archive, etag)))
+        }),
+        Err(error) => Err(error),
+    };
+    let mut confirmed = now;
+    match (came, kept) {
+        (Ok(Some((opened, origin, archive, etag))), kept) => {
+            (known.etag, known.serial) = (etag.clone(), origin.manifest.serial);
+            given.sources.insert(name.to_owned(), (opened, origin));
+            given.came.insert(name.to_owned(), (archive, etag));
+            if let Some((kept, note)) = kept {
+                // Until what came may decide.
+                confirmed = note.confirmed;
+                given.earlier.insert(name.to_owned(), kept);
+            }
+        }
+        (came, Some((kept, note))) => {
+            if let Err(error) = came {
+                tracing::warn!(bundle = name, "the last good bundle decides, its server gave none: {error}");
+                known.last_error = Some(error);
+                confirmed = note.confirmed;
+            }
+            known.etag = note.etag;
+            given.sources.insert(name.to_owned(), kept);
+        }
+        (came, None) => {
+            let why =
+                came.err().unwrap_or_else(|| "the server says that nothing changed, and nothing is here".to_owned());
+            let line = format!("policy.{name}: there is no bundle, neither on its server nor from before: {why}");
+            return Err(Failure::new(Exit::Unavailable, line));
+        }
+    }
+    let freshness = Arc::new(Freshness::new(confirmed, bundle.max_age.map(|age| age.0)));
+    Ok(Followed { url: bundle.url.clone(), freshness, again: Notify::new(), known: Mutex::new(known) })
+}
+
+async fn ask(asker: &mut Asker, etag: Option<&str>, environment: &Environment) -> Result<Answer, String> {
+    let env = |name: &str| environment.value(name).map(str::to_owned);
+    match tokio::time::timeout(FIRST, asker.ask_now(etag, &env)).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", FIRST.as_secs())),
+    }
+}
+
+/// The task that asks for one bundle.
+struct Following {
+    name: String,
+    followed: Arc<Followed>,
+    bundles: Arc<Bundles>,
+    asker: Asker,
+    environment: Environment,
+    arrivals: mpsc::Sender<Arrival>,
+    tasks: Tasks,
+}
+
+impl Following {
+    async fn run(mut self) {
+        let stop = self.tasks.shutdown_token();
+        let followed = Arc::clone(&self.followed);
+        let mut seen = followed.known().etag.clone();
+        let mut failures = 0;
+        loop {
+            let pause = self.asker.pause(failures);
+            let anew = tokio::select! {
+                () = stop.cancelled() => return,
+                () = followed.again.notified() => true,
+                () = tokio::time::sleep(pause) => false,
+            };
+            if anew {
+                // Whatever was refused may be taken now.
+                seen = None;
+            }
+            let asked_at = net::clock::now();
+            let answer = tokio::select! {
+                () = stop.cancelled() => return,
+                answer = self.ask(seen.as_deref()) => answer,
+                () = followed.again.notified() => {
+                    // It is asked at once, and held back no longer.
+                    followed.again.notify_one();
+                    continue;
+                }
+            };
+            failures = match answer {
+                Ok(Answer::Same) => {
+                    self.heard(None);
+                    if seen == followed.known().etag {
+                        self.confirm(asked_at).await;
+                    }
+                    0
+                }
+                Ok(Answer::Bundle { archive, etag }) => {
+                    self.heard(None);
+                    match self.hand_on(archive, etag.clone()).await {
+                        Verdict::Decides => {
+                            followed.freshness.confirm(asked_at);
+                            seen = etag;
+                            0
+                        }
+                        Verdict::Refused => {
+                            seen = etag;
+                            0
+                        }
+                        Verdict::Later => failures.saturating_add(1),
+                    }
+                }
+                Err(error) => {
+                    self.heard(Some(error.to_string()));
+                    failures.saturating_add(1)
+                }
+            };
+        }
+    }
+
+    async fn ask(&mut self, etag: Option<&str>) -> Result<Answer, AskError> {
+        let environment = &self.environment;
+        self.asker.ask(etag, &|name: &str| environment.value(name).map(str::to_owned)).await
+    }
+
+    /// What the last question came to, which is said where it is new.
+    fn heard(&self, error: Option<String>) {
+        let mut known = self.followed.known();
+        if known.last_error != error {
+            match &error {
+                Some(error) => tracing::warn!(bundle = self.name, "the bundle's server gives none: {error}"),
+                None => tracing::info!(bundle = self.name, "the bundle's server answers again"),
+            }
+            known.last_error = error;
+        }
+    }
+
+    /// The server says that what decides is the one.
+    async fn confirm(&self, at: Timestamp) {
+        self.followed.freshness.confirm(at);
+        let note = {
+            let known = self.followed.known();
+            Note { url: self.followed.url.clone(), etag: known.etag.clone(), serial: known.serial, confirmed: at }
+        };
+        let (name, bundles) = (self.name.clone(), Arc::clone(&self.bundles));
+        let keeping = self.tasks.spawn_blocking("policy bundle", move || bundles.last_good.confirm(&name, &note));
+        if let Ok(Err(error)) = keeping.join().await {
+            tracing::warn!(bundle = self.name, "that it is the newest bundle is not kept: {error}");
+        }
+    }
+
+    async fn hand_on(&self, archive: Bytes, etag: Option<String>) -> Verdict {
+        let (verdict, answer) = oneshot::channel();
+        let arrival = Arrival { name: self.name.clone(), archive, etag, verdict };
+        if self.arrivals.send(arrival).await.is_err() {
+            return Verdict::Later;
+        }
+        answer.await.unwrap_or(Verdict::Later)
+    }
+}
+
+fn gauges(bundles: &Arc<Bundles>) {
+    if bundles.followed.is_empty() {
+        return;
+    }
+    let meter = global::meter("countersign");
+    let label = |name: &str| [KeyValue::new("bundle", name.to_owned())];
+    let seen: Weak<Bundles> = Arc::downgrade(bundles);
+    let _refused = meter
+        .u64_observable_gauge("countersign_policy_bundle_refused")
+        .with_description("1 while what a bundle's server has was refused and an earlier one decides")
+        .with_callback(move |observer| {
+            for (name, followed) in seen.upgrade().iter().flat_map(|bundles| &bundles.followed) {
+                observer.observe(u64::from(followed.known().refused.is_some()), &label(name));
+            }
+        })
+        .build();
+    let seen = Arc::downgrade(bundles);
+    let _serial = meter
+        .u64_observable_gauge("countersign_policy_bundle_serial")
+        .with_description("The serial of the bundle that decides")
+        .with_callback(move |observer| {
+            for (name, followed) in seen.upgrade().iter().flat_map(|bundles| &bundles.followed) {
+                if let Some(serial) = followed.known().serial {
+                    observer.observe(serial, &label(name));
+                }
+            }
+        })
+        .build();
+    let seen = Arc::downgrade(bundles);
+    let _age = meter
+        .f64_observable_gauge("countersign_policy_bundle_age")
+        .with_unit("s")
+        .with_description("How long ago its server last confirmed the bundle that decides")
+        .with_callback(move |observer| {
+            let now = net::clock::now();
+            for (name, followed) in seen.upgrade().iter().flat_map(|bundles| &bundles.followed) {
+                let age = now.duration_since(followed.freshness.confirmed()).as_secs_f64();
+                observer.observe(age.max(0.0), &label(name));
+            }
+        })
+        .build();
+}

@@ -1,0 +1,113 @@
+//! The last good bundle of each source that is fetched, on disk beside the ledger: what a sidecar starts with while the
+//! server is away, and how far its serial may not fall. For the sidecar's own user alone.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use policy::bundle::MAX_ARCHIVE_BYTES;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{files, sidecar::SidecarConfig};
+
+/// The largest note that is read, in bytes.
+const MAX_NOTE: u64 = 16 * 1024;
+
+/// Where they lie.
+#[derive(Debug, Clone)]
+pub(super) struct LastGood {
+    directory: PathBuf,
+}
+
+/// What is known of a bundle beside itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Note {
+    /// Where it came from; its ETag means something there alone.
+    pub(super) url: String,
+    /// What the server calls it.
+    pub(super) etag: Option<String>,
+    /// Its serial, below which the next one may not fall.
+    pub(super) serial: Option<u64>,
+    /// When the server last said that it is the one.
+    pub(super) confirmed: Timestamp,
+}
+
+impl LastGood {
+    /// Beside the ledger of `config`.
+    pub(super) fn of(config: &SidecarConfig) -> Self {
+        let mut name = config.ledger.dir.file_name().unwrap_or_default().to_owned();
+        name.push("-bundles");
+        Self { directory: config.ledger.dir.with_file_name(name) }
+    }
+
+    /// The bundle of `name` and what is known of it, where both are there and nobody else could write them.
+    pub(super) fn read(&self, name: &str) -> Option<(Vec<u8>, Note)> {
+        let (archive, note) = (self.archive(name), self.note(name));
+        if !archive.exists() {
+            return None;
+        }
+        let read = || -> Result<(Vec<u8>, Note), String> {
+            for path in [&self.directory, &archive, &note] {
+                files::check_private(path).map_err(|error| error.to_string())?;
+            }
+            let most = u64::try_from(MAX_ARCHIVE_BYTES).unwrap_or(u64::MAX);
+            let unreadable = |error: io::Error| error.to_string();
+            let bytes = bounded(&archive, most).map_err(unreadable)?;
+            let note = serde_json::from_slice(&bounded(&note, MAX_NOTE).map_err(unreadable)?);
+            Ok((bytes, note.map_err(|error| error.to_string())?))
+        };
+        match read() {
+            Ok(kept) => Some(kept),
+            Err(error) => {
+                tracing::warn!(bundle = name, "the last good bundle cannot be used: {error}");
+                None
+            }
+        }
+    }
+
+    /// Keeps `bytes` as the last good bundle of `name`. The note is written first: between the two, the earlier bundle
+    /// is there with a serial that it may not fall below, and none is there with a lower one.
+    pub(super) fn keep(&self, name: &str, bytes: &[u8], note: &Note) -> io::Result<()> {
+        match DirBuilder::new().mode(0o700).create(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        // Until the archive is there, its ETag is nobody's.
+        let without = Note { etag: None, ..note.clone() };
+        self.write(&self.note(name), &serde_json::to_vec(&without)?)?;
+        self.write(&self.archive(name), bytes)?;
+        self.write(&self.note(name), &serde_json::to_vec(note)?)
+    }
+
+    /// Keeps what is known of the bundle of `name`, which is as it was.
+    pub(super) fn confirm(&self, name: &str, note: &Note) -> io::Result<()> {
+        self.write(&self.note(name), &serde_json::to_vec(note)?)
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let next = path.with_extension("next");
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&next, path)?;
+        File::open(&self.directory)?.sync_all()
+    }
+
+    fn archive(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.tar.gz"))
+    }
+
+    fn note(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}.json"))
+    }
+}
+
+fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
