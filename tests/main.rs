@@ -42,6 +42,7 @@ mod openapi;
 mod overload;
 mod path;
 mod policy;
+mod policy_check;
 mod policy_misbehaves;
 mod policy_test;
 mod policy_replay;

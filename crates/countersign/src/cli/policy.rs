@@ -7,6 +7,7 @@ mod check;
 mod eval;
 mod inspect;
 mod replay;
+mod schema;
 mod sign;
 pub(crate) mod sources;
 mod test;
@@ -34,6 +35,7 @@ enum Command {
     Eval(eval::Args),
     Inspect(inspect::Args),
     Replay(replay::Args),
+    Schema(schema::Args),
     Sign(sign::Args),
     Test(test::Args),
 }
@@ -46,6 +48,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Command::Eval(args) => eval::run(args, environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Replay(args) => replay::run(args, environment),
+        Command::Schema(args) => schema::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Test(args) => test::run(args, environment),
     }

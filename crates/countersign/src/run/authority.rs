@@ -124,7 +124,9 @@ fn steering(configured: &[PolicySource], findings: &mut Findings) -> Option<Stee
         return None;
     }
     findings.take(trial::run_for_authority(&sources))?;
-    findings.take(Steering::load(&sources))
+    let steering = findings.take(Steering::load(&sources))?;
+    prepare::unsaid(&sources, None, findings);
+    Some(steering)
 }
 
 /// What the file of declarations says, if there is one.

@@ -61,6 +61,8 @@ pub(crate) struct Prepared {
 /// How long a slice of a limit may be used, and how long the authority may take to lease one.
 const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=store::remote::limits::MAX_LEASE;
 const LEASE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(30);
+/// The most that is said of policies which load and do not do what they say.
+const MOST_UNSAID: usize = 20;
 /// The shortest age that a view of the authority may be held to: a question and its answer take a part of it.
 const SHORTEST_BOUND: Duration = Duration::from_millis(500);
 
@@ -322,6 +324,7 @@ fn policy(
         ));
     }
     let engine = findings.take(policy::Engine::load(&sources, catalogue))?;
+    unsaid(&sources, Some(catalogue), findings);
     Some((engine, opened))
 }
 
@@ -370,6 +373,18 @@ fn read(source: &PolicySource, findings: &mut Findings) -> Option<(Source, Origi
     }
     // The paths are absolute by now.
     findings.take(source.open(Path::new("/")).map_err(|error| format!("policy: {error}")))
+}
+
+/// Warns of what loads and does not do what it says. It may have decided for months: the sidecar starts.
+pub(super) fn unsaid(sources: &[Source], catalogue: Option<&Catalogue>, findings: &mut Findings) {
+    let found = policy::check(sources, catalogue).unwrap_or_default();
+    let errors: Vec<_> = found.iter().filter(|problem| problem.severity == policy::Severity::Error).collect();
+    for problem in errors.iter().take(MOST_UNSAID) {
+        findings.warning(format!("policy: {problem}"));
+    }
+    if let Some(more @ 1..) = errors.len().checked_sub(MOST_UNSAID) {
+        findings.warning(format!("policy: and {more} more, which `countersign policy check` lists"));
+    }
 }
 
 /// What the sources of policy hold, which nobody else may write.
