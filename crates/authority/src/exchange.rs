@@ -137,7 +137,7 @@ impl Authority {
             expires_at: user.token.expires_at,
         };
         let issuance = first::first(&subject, client, &registered, &asked)?;
-        let issuance = ruled::ruled(self.policy.as_deref(), issuance, client.agent(), &registered, &asked)?;
+        let issuance = ruled::ruled(self.policy().as_deref(), issuance, client.agent(), &registered, &asked)?;
         self.user_seen(user, at).await;
         self.sign(issuance, client, audience, &asked.requested, Some(user.token.digest.clone()))
     }
@@ -171,7 +171,7 @@ impl Authority {
         let actor = self.registered_agent(&self.settings.issuer, &actor).await?.ok_or_else(unknown)?;
         let registered = self.later(form, parent, actor.clone()).await?;
         let issuance = next::hand_over(&parent.delegation, client, &actor, &registered, &asked)?;
-        let issuance = ruled::ruled(self.policy.as_deref(), issuance, &actor, &registered, &asked)?;
+        let issuance = ruled::ruled(self.policy().as_deref(), issuance, &actor, &registered, &asked)?;
         let issuer = &self.settings.issuer;
         let claims = claims::claims(&issuance, issuer, issuer, client.id());
         let ends = parent.delegation.token.expires_at.as_second();
@@ -199,7 +199,7 @@ impl Authority {
         let ends = parent_end(compact)?;
         let parent = &delegated.delegation;
         let issuance = next::take_over(parent, may_act, client, &registered, &asked, ends)?;
-        let issuance = ruled::ruled(self.policy.as_deref(), issuance, client.agent(), &registered, &asked)?;
+        let issuance = ruled::ruled(self.policy().as_deref(), issuance, client.agent(), &registered, &asked)?;
         self.use_once(client, parent, at.now).await?;
         self.sign(issuance, client, audience, &asked.requested, Some(parent.token.digest.clone()))
     }

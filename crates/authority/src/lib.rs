@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwapOption;
 use audit::{Ledger, ship::Shelf};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -87,7 +88,7 @@ pub struct Authority {
     /// Copies of sidecars' ledgers.
     shelf: Shelf,
     /// What decides about tokens and about who manages, beside everything else; nothing, where none is configured.
-    policy: Option<Arc<Steering>>,
+    policy: ArcSwapOption<Steering>,
     /// Of the tokens that workloads of Kubernetes join with.
     clusters: Verifier,
     /// Of security events.
@@ -196,7 +197,7 @@ impl Authority {
             noted: Noted::default(),
             tool_keys: ToolKeys::default(),
             shelf,
-            policy: policy.map(Arc::new),
+            policy: ArcSwapOption::new(policy.map(Arc::new)),
             clusters: enrolment::clusters(&settings.enrolments, clients, tasks)?,
             transmitters: events::transmitters(&settings, clients, tasks)?,
             events: events::counter(),
@@ -209,6 +210,16 @@ impl Authority {
             keys,
             ledger,
         })
+    }
+
+    /// Other policies decide from now on; what is being decided goes on by those that it began with.
+    pub fn steer(&self, policy: Steering) {
+        self.policy.store(Some(Arc::new(policy)));
+    }
+
+    /// What decides now.
+    fn policy(&self) -> Option<Arc<Steering>> {
+        self.policy.load_full()
     }
 
     /// Answers one request.

@@ -140,8 +140,8 @@ impl Authority {
 
     /// Policy says who manages; where none does, the groups that are configured.
     fn role(&self, user: &UserSubject, management: &Management, operation: &'static str, now: Timestamp) -> Role {
-        if let Some(steering) = self.policy.as_ref().filter(|steering| steering.says_who_manages()) {
-            return Role::Policy { steering: Arc::clone(steering), operation, now };
+        if let Some(steering) = self.policy().filter(|steering| steering.says_who_manages()) {
+            return Role::Policy { steering, operation, now };
         }
         let administers = management.administrators.as_ref().is_some_and(|administrators| {
             let AdministratorsConfig { issuer, groups } = administrators;

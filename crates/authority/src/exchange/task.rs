@@ -41,7 +41,7 @@ impl Authority {
         }
         let subject = self.last_known(&registered.grant, &registered.task).await?;
         let issuance = first::first(&subject, client, &registered, &asked)?;
-        let issuance = ruled::ruled(self.policy.as_deref(), issuance, client.agent(), &registered, &asked)?;
+        let issuance = ruled::ruled(self.policy().as_deref(), issuance, client.agent(), &registered, &asked)?;
         self.sign(issuance, client, audience, &asked.requested, None)
     }
 

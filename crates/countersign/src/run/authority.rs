@@ -1,5 +1,7 @@
 //! The life of an authority: prepared, opened, serving, drained, closed.
 
+mod steer;
+
 use std::{net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use audit::{Event, Ledger, record::Component};
@@ -11,6 +13,7 @@ use net::{Body, Roots, ServeLimits, ServerTls, Tasks, UrlTrust};
 use policy::{PolicySource, Steering};
 use store::{Declarations, Store, Writer};
 use token::{Issuer, config::Role};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Process,
@@ -39,6 +42,8 @@ struct Prepared {
     issuers: Vec<Issuer>,
     /// What decides about tokens and who manages, where it is configured.
     policy: Option<Steering>,
+    /// What was on disk of that before it was read.
+    found: steer::Found,
     webhook: Option<Webhook>,
     roots: Roots,
     /// What its listener shows and believes, where it speaks TLS.
@@ -101,6 +106,7 @@ fn look(
         prepare::private(&database, findings);
     }
     prepare::private(&config.authority.keys.dir, findings);
+    let found = steer::find(&config.authority.policy);
     let policy = steering(&config.authority.policy, findings);
     let webhook = alerts::webhook(&config.alerts, environment, findings);
     prepare::ledger(&config.ledger, findings);
@@ -113,8 +119,23 @@ fn look(
     if !findings.problems.is_empty() {
         return None;
     }
-    let prepared = Prepared { settings: settings?, issuers, policy, webhook, roots: roots?, tls, health_tls };
+    let prepared = Prepared { settings: settings?, issuers, policy, found, webhook, roots: roots?, tls, health_tls };
     Some((document, prepared))
+}
+
+/// The configuration and the parts that it names, or everything that is wrong with it beside `findings`.
+fn prepared(
+    document: Document<AuthorityConfig>,
+    environment: &Environment,
+    mut findings: Findings,
+) -> Result<(Document<AuthorityConfig>, Prepared), Failure> {
+    let looked = look(document, environment, &mut findings);
+    for warning in &findings.warnings {
+        tracing::warn!("{warning}");
+    }
+    findings.into_failure()?;
+    // Without a problem there are parts.
+    looked.ok_or_else(|| Failure::new(Exit::Configuration, "the configuration could not be prepared"))
 }
 
 /// What is asked before a token is issued, tried in a process of its own first.
@@ -127,6 +148,16 @@ fn steering(configured: &[PolicySource], findings: &mut Findings) -> Option<Stee
     let steering = findings.take(Steering::load(&sources))?;
     prepare::unsaid(&sources, None, findings);
     Some(steering)
+}
+
+/// That `policy`, of the sources that are `configured`, decides.
+fn activated(policy: &Steering, configured: &[PolicySource]) -> Event {
+    Event::PolicyActivated {
+        revision: policy.revision().to_owned(),
+        packages: packages(configured),
+        kept: None,
+        bundles: Vec::new(),
+    }
 }
 
 /// What the file of declarations says, if there is one.
@@ -165,12 +196,7 @@ pub(crate) async fn restored(
     by: &str,
     reason: &str,
 ) -> Result<store::Head, Failure> {
-    let mut findings = Findings::default();
-    let looked = look(document, &process.environment, &mut findings);
-    findings.into_failure()?;
-    let Some((Document { value: config, .. }, _)) = looked else {
-        return Err(Failure::new(Exit::Configuration, "the configuration could not be prepared"));
-    };
+    let (Document { value: config, .. }, _) = prepared(document, &process.environment, Findings::default())?;
     let store = opened(&config.authority, &process.environment, &process.tasks).await?;
     let (by, reason) = (by.to_owned(), Some(reason.to_owned()));
     let writer = Writer { by, reason, now: net::clock::now(), idempotency: None };
@@ -193,12 +219,7 @@ pub(crate) struct Keys {
 impl Keys {
     /// Opens what the configuration names.
     pub(crate) async fn open(document: Document<AuthorityConfig>, process: Process) -> Result<Self, Failure> {
-        let mut findings = Findings::default();
-        let looked = look(document, &process.environment, &mut findings);
-        findings.into_failure()?;
-        let Some((Document { value: config, .. }, _)) = looked else {
-            return Err(Failure::new(Exit::Configuration, "the configuration could not be prepared"));
-        };
+        let (Document { value: config, .. }, _) = prepared(document, &process.environment, Findings::default())?;
         let section = &config.authority;
         let store = opened(section, &process.environment, &process.tasks).await?;
         let signing = SigningKeys::open(&section.keys, section.token_lifetime.0).map_err(Failure::configuration)?;
@@ -216,8 +237,11 @@ impl Keys {
 pub(crate) async fn run(document: Document<AuthorityConfig>, process: Process) -> Result<ExitCode, Failure> {
     let mut signals =
         StopSignals::new().map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
+    let hangups = signal(SignalKind::hangup())
+        .map_err(|error| Failure::because(Exit::Unavailable, "cannot take signals", error))?;
     let drain = document.value.shutdown.drain.0;
-    let running = Box::pin(start(document, &process.environment, process.metrics)).await?;
+    let mut running = Box::pin(start(document, &process.environment, process.metrics)).await?;
+    running.keep_current(hangups);
     tracing::info!(address = %running.address, "ready");
     let signal = signals.next().await;
     tracing::info!(signal, "stopping");
@@ -233,9 +257,18 @@ pub(crate) struct Running {
     ledger: Ledger,
     requests: Tasks,
     background: Tasks,
+    /// What takes changes of policy, where there is any.
+    reloader: Option<steer::Reloader>,
 }
 
 impl Running {
+    /// Takes changes of the policies from now on, and whenever `hangups` asks.
+    fn keep_current(&mut self, hangups: Signal) {
+        if let Some(reloader) = self.reloader.take() {
+            self.background.spawn("reload", reloader.keep_current(hangups));
+        }
+    }
+
     /// Stops accepting, lets requests end, closes the ledger and ends the rest.
     pub(crate) async fn stop_within(self, deadline: Duration) {
         let drained = self.requests.drain(deadline).await;
@@ -273,15 +306,7 @@ pub(crate) async fn start(
 ) -> Result<Running, Failure> {
     let mut findings = Findings::default();
     apart::configuration(&document.path, &mut findings);
-    let looked = look(document, environment, &mut findings);
-    for warning in &findings.warnings {
-        tracing::warn!("{warning}");
-    }
-    findings.into_failure()?;
-    // Without a problem there are parts.
-    let Some((Document { value: config, revision, .. }, prepared)) = looked else {
-        return Err(Failure::new(Exit::Configuration, "the configuration could not be prepared"));
-    };
+    let (Document { value: config, revision, .. }, prepared) = prepared(document, environment, findings)?;
     let (requests, background) = (Tasks::new(), Tasks::new());
     let section = &config.authority;
     let store = store(section, environment, &background).await?;
@@ -293,16 +318,12 @@ pub(crate) async fn start(
         None => None,
     };
     let ledger = ledger::open(config.ledger.clone(), Component::Authority, &section.issuer, &background).await?;
-    let Prepared { settings, issuers, policy, webhook, roots, .. } = prepared;
+    let Prepared { settings, issuers, policy, found, webhook, roots, .. } = prepared;
+    let standing = policy.as_ref().map(|policy| steer::Standing::new(policy.revision()));
     let ledger_dir = config.ledger.dir.clone();
     let parts = Parts { settings, issuers, store, keys, policy, ledger: ledger.clone(), ledger_dir };
     let begun = async {
-        let policy = parts.policy.as_ref().map(|policy| Event::PolicyActivated {
-            revision: policy.revision().to_owned(),
-            packages: packages(&section.policy),
-            kept: None,
-            bundles: Vec::new(),
-        });
+        let policy = parts.policy.as_ref().map(|policy| activated(policy, &section.policy));
         for event in [Event::ConfigActivated { revision, catalogue: None }].into_iter().chain(policy) {
             ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
         }
@@ -323,9 +344,20 @@ pub(crate) async fn start(
     };
     authority.ask_transmitters(&key_clients(&roots)?.operator, &background);
     if let Some(health) = health {
-        let seen = ledger.clone();
-        health::serve(health, &background, metrics, move || Readiness::of([("ledger", Check::of(seen.healthy()))]));
+        let (seen, policy) = (ledger.clone(), standing.clone());
+        health::serve(health, &background, metrics, move || {
+            let policy = policy.as_ref().map(|standing| ("policy", standing.check()));
+            Readiness::of([("ledger", Check::of(seen.healthy()))].into_iter().chain(policy))
+        });
     }
+    let reloader = standing.map(|standing| steer::Reloader {
+        authority: Arc::clone(&authority),
+        configured: section.policy.clone(),
+        ledger: ledger.clone(),
+        standing,
+        tried: Some(found),
+        tasks: background.clone(),
+    });
     let hosts = hosts(address, &section.issuer);
     let serving = net::serve(listener, limits, requests.clone(), move |peer, request| {
         let served = hosts.serve(&request).then(|| Arc::clone(&authority).handle(peer, request));
@@ -337,5 +369,5 @@ pub(crate) async fn start(
         }
     });
     requests.spawn("authority listener", serving);
-    Ok(Running { address, ledger, requests, background })
+    Ok(Running { address, ledger, requests, background, reloader })
 }
