@@ -55,8 +55,9 @@ impl Postgres {
         config["authority"]["database"] = json!({"postgres": {"url": {"file": "url"}}});
     }
 
-    /// `crash` (as by a power cut, and up again), `stop`, `start`, `pause` (there, and silent) or `resume`; it is done
-    /// when this returns.
+    /// `crash` (as by a power cut, and up again), `stop`, `start`, `pause` (there, and silent), `resume`, `standby` (a second
+    /// server that has whatever is acknowledged), `late` (it gets nothing more) or `failover` (it takes the first one's place);
+    /// it is done when this returns.
     pub(crate) fn tell(&mut self, word: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{word}").unwrap();
         let mut line = String::new();
