@@ -212,6 +212,70 @@ fn an_agent_is_registered_rotated_and_decommissioned_from_the_command_line() {
 }
 
 #[test]
+fn an_agent_with_a_certificate_is_registered_changed_and_loses_a_credential_from_the_command_line() {
+    let Some(world) = world() else { return };
+    let managed = managed(world);
+    let spiffe: &'static str = "spiffe://acme.example/agent/report";
+    let what = ["--owner", "dana@acme.example", "--actions", "orders.read,orders.list", "--tenants", "acme"];
+    let register = |more: &[&'static str]| [&["agents", "register", "report-v1"][..], &what, more].concat();
+    // Nobody is registered who could not show who they are, or by what names nobody.
+    let none = managed.run(&managed.root, &register(&[]));
+    assert!(none.code == Some(2) && none.stderr.contains("--spiffe"), "{}", none.stderr);
+    let wrong = managed.run(&managed.root, &register(&["--spiffe", "https://acme.example"]));
+    assert!(wrong.code == Some(1) && wrong.stderr.contains("spiffe://TRUST-DOMAIN/PATH"), "{}", wrong.stderr);
+    let agent = managed.json(&managed.root, &register(&["--spiffe", spiffe, "--subject", "CN=report, O=acme"]));
+    let kinds: Vec<_> = agent["credentials"].as_array().unwrap().iter().map(|it| &it["kind"]).collect();
+    assert_eq!(kinds, ["spiffe", "subject"]);
+
+    let change = ["agents", "change", "report-v1", "--reason", "reads one order only"];
+    let nothing = managed.run(&managed.root, &change);
+    assert!(nothing.code == Some(2) && nothing.stderr.contains("--actions"), "{}", nothing.stderr);
+    let changed = managed.json(&managed.root, &[&change[..], &["--actions", "orders.read"]].concat());
+    assert_eq!((&changed["actions"], &changed["owner"]), (&json!(["orders.read"]), &json!("dana@acme.example")));
+    let named = format!("{}#report-v1", managed.authority.issuer());
+    let rotate = ["agents", "rotate", &named, "--subject", "CN=report-2, O=acme", "--reason", "the next"];
+    managed.json(&managed.root, &rotate);
+    let remove = ["agents", "remove-credential", "report-v1"];
+    let id = agent["credentials"][0]["id"].as_str().unwrap();
+    managed.json(&managed.root, &[&remove[..], &[id, "--reason", "copied"]].concat());
+    let gone = managed.run(&managed.root, &[&remove[..], &[id, "--reason", "copied"]].concat());
+    assert!(gone.code == Some(1) && gone.stderr.contains("nothing of that name"), "{}", gone.stderr);
+    let shown = managed.run(&managed.root, &["agents", "show", "report-v1"]).well();
+    assert!(shown.contains("CN=report-2, O=acme") && !shown.contains(spiffe), "{shown}");
+    let elsewhere = managed.run(&managed.root, &["agents", "show", "https://elsewhere.example#report-v1"]);
+    assert_eq!(elsewhere.code, Some(1), "{}", elsewhere.stdout);
+    let listed = managed.run(&managed.root, &["agents", "list", "--tenant", "acme", "--json"]).lines();
+    assert!(listed.iter().any(|agent| agent["id"] == "report-v1"), "{listed:?}");
+}
+
+#[test]
+fn what_was_taken_back_is_listed_to_whose_it_was_and_to_administrators() {
+    let Some(world) = world() else { return };
+    let managed = managed(world);
+    managed.json(&managed.alice, &["revoke", "task", "ticket-1", "--reason", "a test"]);
+    let own = managed.run(&managed.alice, &["revoke", "--list", "--target", "task:ticket-1"]).well();
+    assert!(own.starts_with("POSITION") && own.contains("task:ticket-1") && own.contains("a test"), "{own}");
+    let all = managed.run(&managed.alice, &["revoke", "--list"]);
+    assert!(all.code == Some(1) && all.stderr.contains("target"), "{}", all.stderr);
+    let everybodys = managed.run(&managed.root, &["revoke", "--list", "task", "--in-force", "--json"]).lines();
+    assert_eq!(everybodys.len(), 1, "{everybodys:?}");
+    for unclear in [&["revoke"][..], &["revoke", "task"], &["revoke", "--list", "task", "ticket-1"]] {
+        assert_eq!(managed.run(&managed.alice, unclear).code, Some(2), "{unclear:?}");
+    }
+    // A grant is shown with what it lets an agent do, and loses what its user takes from it.
+    let shown = managed.run(&managed.alice, &["grant", "show", "grant-alice"]).well();
+    assert!(shown.contains("refunds.create") && shown.contains("order.placed_by"), "{shown}");
+    let change = ["grant", "change", "grant-alice", "--reason", "a test", "--presence"];
+    let wider = managed.json(&managed.alice, &[&change[..], &["detached"]].concat());
+    assert_eq!(wider["presence"], json!(["detached"]));
+    managed.json(&managed.alice, &[&change[..], &["present"]].concat());
+    let start = ["task", "start", "--grant", "grant-alice", "--presence", "detached", "--expires", "1h"];
+    assert_eq!(managed.run(&managed.alice, &start).code, Some(1));
+    let listed = managed.run(&managed.alice, &["task", "list", "--tenant", "acme", "--json"]).lines();
+    assert!(!listed.is_empty());
+}
+
+#[test]
 fn a_sidecar_is_invited_enrols_itself_and_follows_until_it_is_removed() {
     let Some(world) = world() else { return };
     let managed = managed(world);
@@ -246,6 +310,8 @@ fn a_sidecar_is_invited_enrols_itself_and_follows_until_it_is_removed() {
     assert_eq!(heard["changes"][0]["withdrawal"]["target"], json!({"kind": "task", "id": "ticket-1"}), "{heard}");
     let table = managed.run(&managed.root, &["sidecars", "list"]).well();
     assert!(table.contains(id) && table.contains("enrolled"), "{table}");
+    let shown = managed.run(&managed.root, &["sidecars", "show", id]).well();
+    assert!(shown.contains(id) && shown.contains("enrolled by") && shown.contains("acme"), "{shown}");
     managed.json(&managed.root, &["sidecars", "remove", id, "--reason", "replaced"]);
     assert_eq!(managed.ask("GET", CHANGES, &assertion(), &Value::Null).status, 401);
 }
