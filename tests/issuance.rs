@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     authority::{Authority, Client},
+    eventually, free_port, http,
     openid::{AUDIENCE, claims},
     process,
     sidecar::{Setup, audit},
@@ -150,4 +151,43 @@ fn a_policy_that_fails_lets_nothing_be_issued_and_says_no_more_than_its_name() {
     let told = answer.text();
     assert!(told.contains("countersign.org: policy_error"), "{told}");
     assert!(!told.contains("parse_rfc3339"), "{told}");
+}
+
+#[test]
+fn policy_that_changes_decides_without_a_restart_and_one_that_may_not_leaves_the_last_good_one() {
+    let Some(world) = world() else { return };
+    let agent = Client::new("support-v9");
+    let reads = r#"delegate contains {"code": "reads_only"} if {
+        every action in input.exchange.requested.scope { action == "orders.read" }
+    }"#;
+    let all = r#"delegate contains {"code": "all"} if input.exchange.requested"#;
+    let health = free_port();
+    let authority = Authority::start_with(&world.openid, &[&agent], |directory, config| {
+        org(directory, config, all);
+        config["listen"]["health"] = json!({ "tcp": format!("127.0.0.1:{health}") });
+    });
+    let file = authority.directory().join("policies/org.rego");
+    let write = |body: &str| fs::write(&file, format!("package countersign.org\n\n{body}\n")).unwrap();
+    let user = world.openid.user("alice");
+    let asked = [("task_id", "ticket-1"), ("audience", AUDIENCE)];
+    let issues = || authority.exchange(&agent, &user, &asked).status;
+    let on_disk = || http::request(health, "GET", "/readyz", &[], b"").json()["checks"]["policy"]["on_disk"].clone();
+    assert_eq!((issues(), on_disk()), (200, json!("in_force")));
+
+    write(reads);
+    eventually("the new policy to decide", || (issues() == 400).then_some(()));
+    // Broken, and good again by what it says.
+    write("delegate contains {");
+    eventually("it to be refused", || (on_disk() == "refused").then_some(()));
+    assert_eq!(issues(), 400, "the last good one decides");
+    let metrics = http::request(health, "GET", "/metrics", &[], b"").text();
+    assert!(metrics.contains("countersign_reload_refused") && metrics.contains("outcome=\"refused\""), "{metrics}");
+    write(all);
+    authority.daemon.signal("HUP");
+    eventually("the last policy to decide", || (issues() == 200).then_some(()));
+    assert_eq!(on_disk(), "in_force");
+    let records =
+        audit(&authority.directory().join("ledger"), "query", &["--kind", "policy.activated", "--json"]).lines();
+    assert_eq!(records.len(), 3, "{records:?}");
+    assert!(records[0]["revision"] == records[2]["revision"] && records[0]["revision"] != records[1]["revision"]);
 }

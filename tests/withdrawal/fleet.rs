@@ -18,7 +18,7 @@ use crate::{
         eventually,
         front::{Fleet, exchange},
         postgres::Postgres,
-        world,
+        process, world,
     },
 };
 
@@ -162,4 +162,71 @@ fn a_wall_clock_that_steps_makes_no_view_fresh_and_none_old() {
         });
         read(&sidecar, &other).went(200);
     }
+}
+
+#[test]
+fn a_standby_takes_over_the_database_and_nobody_is_restarted_and_nothing_is_lost() {
+    let Some(world) = world() else { return };
+    let Some(mut postgres) = Postgres::start() else { return };
+    postgres.tell("standby");
+    let client = Client::new("support-v9");
+    let Some(fleet) = Fleet::start(world, &postgres, &client, |_, _| ()) else { return };
+    let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
+    let issue = || fleet.exchange(world, &client);
+    let goes = || {
+        let answer = issue();
+        (answer.status == 200 && planes::refund(&sidecar, &authority::token(&answer)).status == 201).then_some(())
+    };
+    eventually("refunds to go", goes);
+    let before = planes::withdraw(world, &fleet.replicas[0], &["platform"], "user:https://sso.example#somebody");
+    postgres.tell("failover");
+    eventually("refunds to go again", goes);
+    let token = authority::token(&issue());
+    planes::read(&sidecar, &token).went(200);
+    let after = planes::withdraw(world, &fleet.replicas[1], &["platform"], "task:ticket-1");
+    assert!(after["position"].as_u64() > before["position"].as_u64(), "{before}, then {after}");
+    eventually("the task's end to be known", || (planes::read(&sidecar, &token).status != 200).then_some(()));
+    planes::read(&sidecar, &token).refused(401, "withdrawn");
+}
+
+#[test]
+fn a_standby_that_lost_the_last_withdrawal_makes_nothing_good_again_until_a_person_begins_a_generation() {
+    let Some(world) = world() else { return };
+    let Some(mut postgres) = Postgres::start() else { return };
+    postgres.tell("standby");
+    let client = Client::new("support-v9");
+    let Some(fleet) = Fleet::start(world, &postgres, &client, |_, _| ()) else { return };
+    let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
+    let token = authority::token(&fleet.exchange(world, &client));
+    planes::read(&sidecar, &token).went(200);
+    postgres.tell("late");
+    planes::withdraw(world, &fleet.replicas[0], &["platform"], "task:ticket-1");
+    eventually("the task's end to be known", || (planes::read(&sidecar, &token).status != 200).then_some(()));
+    postgres.tell("failover");
+    // The database says that the task goes on. Nobody believes it.
+    eventually("the loss to be noticed", || {
+        let answer = fleet.exchange(world, &client);
+        assert_ne!(answer.status, 200, "{}", answer.text());
+        fleet.replicas.iter().any(|replica| replica.daemon.output().contains("and was at")).then_some(())
+    });
+    for _ in 0..4 {
+        assert_eq!(fleet.exchange(world, &client).status, 503);
+    }
+    planes::read(&sidecar, &token).refused(401, "withdrawn");
+    let config = fleet.replicas[0].directory().join("authority.yaml");
+    let restored = ["authority", "restored", "--by", "dana@acme.example", "--reason", "failover", "--config"];
+    let said = process::countersign().args(restored).arg(&config).output().unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let mut anew = None;
+    eventually("tokens to be issued", || {
+        let answer = fleet.exchange(world, &client);
+        anew = (answer.status == 200).then(|| authority::token(&answer));
+        anew.is_some().then_some(())
+    });
+    // What the sidecar knew holds for new tokens too.
+    eventually("the sidecar to follow", || {
+        let answer = planes::read(&sidecar, anew.as_ref().unwrap());
+        assert_ne!(answer.status, 200, "{}", answer.text());
+        (answer.status == 401).then_some(())
+    });
 }
