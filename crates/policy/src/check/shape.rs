@@ -181,7 +181,7 @@ impl Shape {
     fn or_within(self, other: Self, left: &mut u32) -> Self {
         let (Self::Known(one), Self::Known(two)) = (&self, &other) else { return Self::Any };
         if Rc::ptr_eq(one, two) {
-            return self;
+            return other;
         }
         if *left == 0 {
             return Self::Any;

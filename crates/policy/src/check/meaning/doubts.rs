@@ -66,7 +66,7 @@ impl<'a> Doubts<'a> {
     /// What has to be said of them.
     pub(super) fn problems(&self, program: &Program<'a>) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (&path, _) in &program.definitions {
+        for &path in program.definitions.keys() {
             let Some(answer) = path.last().and_then(|name| Answer::named(name)) else { continue };
             // A restriction is lost where its rule is not true; a permission is won where it is.
             let restricts = matches!(answer, Answer::Deny | Answer::Approval | Answer::Obligations);

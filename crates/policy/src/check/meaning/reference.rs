@@ -45,7 +45,7 @@ impl<'a> Walk<'a> {
             Expr::RefDot { refr, field: (span, name), .. } => {
                 let base = self.reference(refr, scope);
                 match name.as_string() {
-                    Ok(name) => self.member(&base, &name, (refr, span, expression), scope),
+                    Ok(name) => self.member(&base, name, (refr, span, expression), scope),
                     Err(_) => Shape::Any,
                 }
             }
