@@ -449,9 +449,10 @@ fn who_is_erased_at_the_authoritys_word_is_gone_from_the_copy_of_a_sidecar_that_
     kept.sidecar.stop();
     let about: Value = serde_json::from_slice(&fs::read(kept.sidecar.ledger().join("ledger.json")).unwrap()).unwrap();
     let (id, key) = (about["id"].as_str().unwrap(), about["verifying_key"].as_str().unwrap());
+    let copied = copy(&kept);
     fs::remove_dir_all(kept.sidecar.ledger()).unwrap();
-    let users = || calls(&copy(&kept)).iter().filter(|record| record["user"]["id"].is_string()).count();
-    let user = calls(&copy(&kept))[0]["user"]["id"].as_str().unwrap().to_owned();
+    let users = || calls(&copied).iter().filter(|record| record["user"]["id"].is_string()).count();
+    let user = calls(&copied)[0]["user"]["id"].as_str().unwrap().to_owned();
     assert!(users() > 0);
     let erase = ["audit", "erase", "--user", user.as_str(), "--from", "authority", "--json"];
     let dry = kept.run(world, &[&erase[..], &["--dry-run"]].concat()).lines();

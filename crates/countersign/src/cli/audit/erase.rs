@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "WHO")]
     by: Option<String>,
     /// Why: a ticket, a paragraph. On record for good, so it must not name the person.
-    #[arg(long, value_name = "WHY", required_unless_present = "dry_run")]
+    #[arg(long, value_name = "WHY")]
     reason: Option<String>,
     /// Only say what there is.
     #[arg(long)]
@@ -75,9 +75,11 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Whence::Authority(remote) => return elsewhere(args, &remote),
         Whence::Directory(_) => args.place.ledger(environment)?,
     };
-    if !args.only.is_empty() || (args.by.is_none() && !args.dry_run) {
-        let line = "of a directory, say who asks for it (--by), and no --only";
-        return Err(Failure::new(Exit::Usage, line));
+    if !args.only.is_empty() {
+        return Err(Failure::new(Exit::Usage, "--only is for an authority's copies (--from authority)"));
+    }
+    if !args.dry_run && (args.by.is_none() || args.reason.is_none()) {
+        return Err(Failure::new(Exit::Usage, "say who asks for it (--by) and why (--reason)"));
     }
     let person = Person { user: args.user.clone(), issuer: args.issuer.clone(), tenant: args.tenant.clone() };
     if args.dry_run {
@@ -108,6 +110,9 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
 fn elsewhere(args: &Args, remote: &Remote) -> Result<ExitCode, Failure> {
     if args.by.is_some() {
         return Err(Failure::new(Exit::Usage, "the authority knows who asks: leave --by away"));
+    }
+    if !args.dry_run && args.reason.is_none() {
+        return Err(Failure::new(Exit::Usage, "say why (--reason)"));
     }
     let ledgers = if args.only.is_empty() { remote.ledgers()? } else { args.only.clone() };
     let asked = json!({
