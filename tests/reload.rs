@@ -41,10 +41,13 @@ fn change_config(sidecar: &Sidecar, change: impl FnOnce(&mut Value)) {
 
 /// How often a reload came out so.
 fn reloads(sidecar: &Sidecar, outcome: &str) -> u64 {
-    let metrics = sidecar.metrics();
     let wanted = format!("countersign_reload_total{{outcome=\"{outcome}\"}} ");
-    let line = metrics.lines().find_map(|line| line.strip_prefix(&wanted));
-    line.unwrap_or_else(|| panic!("no {wanted}in {metrics}")).parse().unwrap()
+    // They are counted a moment after the sidecar says that it is ready.
+    let count = eventually(&wanted, || {
+        let metrics = sidecar.metrics();
+        metrics.lines().find_map(|line| line.strip_prefix(&wanted)).map(str::to_owned)
+    });
+    count.parse().unwrap()
 }
 
 /// Does `change`, asks for a reload and waits until one came out as `outcome`.
