@@ -134,7 +134,11 @@ impl<'a> Walk<'a> {
             },
             Members::Open(_) => {
                 let shape = below(base, name);
-                self.doubt(whole, &shape, Missing::Absent, false, scope);
+                // What tools and actions declare is there; without a catalogue nobody knows what that is.
+                let declared = |at: &str| at == "input.action.parameters" || at.starts_with("input.facts");
+                if !known.at.as_deref().is_some_and(declared) {
+                    self.doubt(whole, &shape, Missing::Absent, false, scope);
+                }
                 shape
             }
         }
