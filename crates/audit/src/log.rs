@@ -37,7 +37,7 @@ use crate::{
 /// The file that says which ledger a directory holds.
 pub(crate) const ABOUT_FILE: &str = "ledger.json";
 const LOCK_FILE: &str = "lock";
-const RESERVE_FILE: &str = "reserve";
+pub(crate) const RESERVE_FILE: &str = "reserve";
 
 /// Random bytes of a ledger's id.
 const ID_BYTES: usize = 8;
@@ -218,8 +218,7 @@ impl Ledger {
         let (id, key, dir, signer, lock) = opened.await.map_err(|_| LedgerError::Closed)??;
         let slots = Arc::new(Semaphore::new(queue));
         let (chores, given) = mpsc::channel();
-        let inner =
-            Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared });
+        let inner = Arc::new(Inner { id, key, signer, dir, requests, chores, slots, queue, shared });
         let (pen, dir, shared) = (Pen(Arc::downgrade(&inner)), inner.dir.clone(), Arc::clone(&inner.shared));
         let keeper = Keeper { dir, pen, shared, interval, compress_after, retention };
         drop(tasks.spawn_blocking("ledger keeper", move || {
@@ -466,8 +465,7 @@ fn begin(settings: LedgerSettings, shared: Arc<Shared>, beside: Beside) -> Resul
     reserve(&dir.join(RESERVE_FILE), settings.reserve_bytes);
     let home = Home { dir: dir.clone(), origin: about.origin, key };
     let recovered = recovery::recover(&home)?;
-    let reserve = dir.join(RESERVE_FILE);
-    let writer = Writer::begin(home, settings, &about.id, recovered, reserve, shared, beside)?;
+    let writer = Writer::begin(home, settings, &about.id, recovered, shared, beside)?;
     Ok((writer, lock, about.id, dir, signer))
 }
 

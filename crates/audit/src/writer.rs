@@ -28,7 +28,7 @@ use crate::{
     beside::{Beside, Heading},
     canonical::Unrecordable,
     journal::Journal,
-    log::Shared,
+    log::{RESERVE_FILE, Shared},
     read::MAX_LINE_BYTES,
     record::{self, Subject},
     recovery::Recovered,
@@ -108,11 +108,11 @@ impl Writer {
         settings: LedgerSettings,
         id: &str,
         recovered: Recovered,
-        reserve: PathBuf,
         shared: Arc<Shared>,
         beside: Beside,
     ) -> Result<Self, LedgerError> {
         let journal = Journal::open(&home.dir).map_err(LedgerError::io(&home.dir))?;
+        let reserve = home.dir.join(RESERVE_FILE);
         let mut drafts = vec![Append::event(record::started(&settings.started, id, &recovered.previous)?)];
         for id in &recovered.open {
             drafts.push(Append::end(record::settled_unknown(id)?, id.clone()));

@@ -157,6 +157,7 @@ impl Written {
 }
 
 #[test]
+#[expect(clippy::string_slice, reason = "the test's own text is ASCII")]
 fn two_laps_that_the_files_lack_are_given_back() {
     let (desk, mut written) = (Desk::new(), Written::default());
     let mut journal = desk.journal();
@@ -192,6 +193,7 @@ fn two_laps_that_the_files_lack_are_given_back() {
 }
 
 #[test]
+#[expect(clippy::string_slice, reason = "the test's own text is ASCII")]
 fn the_first_entry_of_a_third_lap_torn_at_any_byte_takes_nothing_of_the_two_before() {
     let (desk, mut written) = (Desk::new(), Written::default());
     let mut journal = desk.journal();
