@@ -5,8 +5,8 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use crate::support::{
-    mark,
-    process::{self, Ran, countersign},
+    eventually, mark,
+    process::{self, Daemon, Ran, countersign},
     root, world,
 };
 
@@ -215,6 +215,27 @@ fn a_whole_input_is_put_as_it_is() {
     assert_eq!(policy("eval", suite.path(), &["--input", input]).code, Some(2));
     fs::write(&path, "[[[").unwrap();
     assert_eq!(policy("eval", suite.path(), &["--input", input]).code, Some(2));
+}
+
+#[test]
+fn watched_policies_are_tested_again_when_a_file_changes() {
+    let suite = suite(GOOD, CASE);
+    let logs = tempfile::tempdir().unwrap();
+    let source = format!("support={}:orders", suite.path().display());
+    let mut command = countersign();
+    let watching = Daemon::start(command.args(["policy", "test", &source, "--watch"]), &logs.path().join("log"));
+    let said = |part: &str| watching.output().contains(part).then_some(());
+    eventually("the first run", || said("1 cases passed, 0 failed\nwatching\n"));
+    fs::write(suite.path().join("support_cases.yaml"), CASE.replace("permit", "deny")).unwrap();
+    eventually("the case to fail", || said("expected deny, it is permit"));
+    // What cannot be read ends nothing.
+    fs::write(suite.path().join("support.rego"), "package").unwrap();
+    eventually("the broken file", || said("support.rego:"));
+    fs::write(suite.path().join("support.rego"), POLICY).unwrap();
+    fs::write(suite.path().join("support_cases.yaml"), CASE).unwrap();
+    eventually("everything to pass", || {
+        (watching.output().matches("1 cases passed, 0 failed").count() > 1).then_some(())
+    });
 }
 
 #[test]
