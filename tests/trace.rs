@@ -49,8 +49,8 @@ fn events(text: &str) -> Vec<Value> {
 }
 
 fn socket(sidecar: &Sidecar) -> std::path::PathBuf {
-    let found = std::fs::read_dir(sidecar.directory()).unwrap().map(|entry| entry.unwrap().path());
-    found.filter(|path| path.extension().is_some_and(|extension| extension == "sock")).next().unwrap()
+    let mut found = std::fs::read_dir(sidecar.directory()).unwrap().map(|entry| entry.unwrap().path());
+    found.find(|path| path.extension().is_some_and(|extension| extension == "sock")).unwrap()
 }
 
 fn sidecar(world: &World) -> Sidecar {

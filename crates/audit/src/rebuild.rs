@@ -43,9 +43,8 @@ impl Token {
     /// What `token_seen` says.
     pub fn of(token_seen: &Entry) -> Self {
         let held = if token_seen.erased.is_empty() {
-            record::delegation(&token_seen.fields).and_then(|delegation| {
-                Ok((Arc::new(delegation), Arc::new(record::registration(&token_seen.fields)?)))
-            })
+            record::delegation(&token_seen.fields)
+                .and_then(|delegation| Ok((Arc::new(delegation), Arc::new(record::registration(&token_seen.fields)?))))
         } else {
             // What is left of it is never asked for.
             Err("values of it were erased".to_owned())

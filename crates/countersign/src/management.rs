@@ -197,7 +197,7 @@ impl Client {
             let outcome = self.runtime.block_on(self.once(method, path, body.as_ref(), &key));
             match (outcome, waits.next()) {
                 (Err(Attempt::Passing(_)), Some(wait)) => {
-                    self.runtime.block_on(async { tokio::time::sleep(*wait).await })
+                    self.runtime.block_on(async { tokio::time::sleep(*wait).await });
                 }
                 (Err(Attempt::Passing(failure) | Attempt::Final(failure)), _) => return Err(failure),
                 (Ok(value), _) => return Ok(value),

@@ -1,5 +1,5 @@
 //! What the engine evaluated: which rules were true, and where the others stopped. For people who ask why, and for
-//! tests; never for a call. Policies are parsed a second time with every expression on a line of its own ([`spread`]),
+//! tests; never for a call. Policies are parsed a second time with every expression on a line of its own (`spread`),
 //! and the engine that decides has nothing of it.
 
 mod order;

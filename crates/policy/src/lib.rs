@@ -11,8 +11,8 @@ pub mod config;
 pub mod coverage;
 pub mod engine;
 pub mod input;
-pub mod refresh;
 pub mod library;
+pub mod refresh;
 pub mod replay;
 pub mod test;
 

@@ -15,9 +15,7 @@ use audit::{
 };
 use model::{Code, Id, id::DecisionMark};
 
-use crate::{
-    live::Told, overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail,
-};
+use crate::{live::Told, overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail};
 
 /// A permitted call whose end is not known yet.
 pub(crate) struct Settlement {

@@ -187,9 +187,7 @@ impl From<StoreError> for Problem {
             StoreError::Unavailable { .. }
             | StoreError::WentBack { .. }
             | StoreError::Damaged(_)
-            | StoreError::Keys { .. } => {
-                Self::unavailable("the store", &error)
-            }
+            | StoreError::Keys { .. } => Self::unavailable("the store", &error),
         }
     }
 }

@@ -54,22 +54,11 @@ impl SigningKeys {
         let listed = store.signing_keys().await?.keys;
         for key in listed.iter().filter(|key| self.is_over(key, now)) {
             let Some(path) = self.path_of(&key.id) else { continue };
-            if !said.contains(&key.id) {
-                let because = if key.withdrawn.is_some() { "withdrawn" } else { "retired" };
-                let record = Event::KeyDeleted { key_id: key.id.clone(), because };
-                if let Err(error) = ledger.event(record).await {
-                    tracing::warn!(%error, "the file of a key stays: that it is deleted could not be recorded");
-                    continue;
-                }
+            if said.contains(&key.id) || on_record(key, ledger).await {
                 said.insert(key.id.clone());
+                deleted(&key.id, &path);
+                self.held().remove(&key.id);
             }
-            match delete(&path) {
-                Ok(()) => tracing::info!(id = key.id, path = %path.display(), "the file of a key is deleted"),
-                Err(error) => {
-                    tracing::error!(id = key.id, path = %path.display(), %error, "the file of a key cannot be deleted");
-                }
-            }
-            self.held().remove(&key.id);
         }
         Ok(())
     }
@@ -90,6 +79,23 @@ impl SigningKeys {
         // The first of an algorithm is not called after itself: it has to be looked at.
         let first = |path: &PathBuf| path.exists() && SigningKey::load(path).is_ok_and(|key| key.id() == id);
         [file(dir, id)].into_iter().filter(|path| path.exists()).chain(firsts.filter(first)).next()
+    }
+}
+
+/// Puts on record that the file of `key` goes. Without that it stays.
+async fn on_record(key: &PublishedKey, ledger: &Ledger) -> bool {
+    let because = if key.withdrawn.is_some() { "withdrawn" } else { "retired" };
+    let recorded = ledger.event(Event::KeyDeleted { key_id: key.id.clone(), because }).await;
+    if let Err(error) = &recorded {
+        tracing::warn!(%error, "the file of a key stays: that it is deleted could not be recorded");
+    }
+    recorded.is_ok()
+}
+
+fn deleted(id: &str, path: &Path) {
+    match delete(path) {
+        Ok(()) => tracing::info!(id, path = %path.display(), "the file of a key is deleted"),
+        Err(error) => tracing::error!(id, path = %path.display(), %error, "the file of a key cannot be deleted"),
     }
 }
 

@@ -20,8 +20,10 @@ use crate::{environment::Environment, failure::Failure};
 
 /// Work on policy with the engine that decides.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  countersign policy check\n  countersign policy check --config countersign.yaml\n  \
-                        countersign policy check org=policies/org support=policies/orders:orders")]
+#[command(
+    after_help = "Examples:\n  countersign policy check\n  countersign policy check --config countersign.yaml\n  \
+                        countersign policy check org=policies/org support=policies/orders:orders"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,

@@ -112,11 +112,20 @@ pub(crate) async fn start(
     environment: &Environment,
     metrics: Metrics,
 ) -> Result<Running, Failure> {
+    // It is large, and waited for once.
+    Box::pin(started(document, environment, metrics)).await
+}
+
+async fn started(
+    document: Document<SidecarConfig>,
+    environment: &Environment,
+    metrics: Metrics,
+) -> Result<Running, Failure> {
     let path = document.path.clone();
     // Before the files are read, so that a change from now on is one.
     let contents = contents(&document);
     let (bundles, given) = bundles(&document, environment).await?;
-    let (findings, looked) = with_bundles(&document, environment, &bundles, given);
+    let (findings, looked) = with_bundles(&document, environment, &bundles, &given);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
     }
@@ -177,7 +186,7 @@ fn with_bundles(
     document: &Document<SidecarConfig>,
     environment: &Environment,
     bundles: &Bundles,
-    given: Given,
+    given: &Given,
 ) -> (Findings, Option<(Document<SidecarConfig>, Prepared)>) {
     let with = |given: &Given| {
         let mut findings = Findings::default();
@@ -186,9 +195,9 @@ fn with_bundles(
         (findings, looked)
     };
     let now = net::clock::now();
-    let (findings, looked) = with(&given);
+    let (findings, looked) = with(given);
     if findings.problems.is_empty() {
-        bundles.keep_first(&given, now);
+        bundles.keep_first(given, now);
         return (findings, looked);
     }
     let Some(earlier) = given.earlier() else { return (findings, looked) };
@@ -282,20 +291,7 @@ async fn activated(
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning {
-        origin,
-        config,
-        revision,
-        mut prepared,
-        bundles,
-        agent,
-        health,
-        admin,
-        connections,
-        metrics,
-        calls,
-        background,
-    } = beginning;
+    let Beginning { origin, config, revision, mut prepared, bundles, agent, calls, background, .. } = beginning;
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
@@ -321,15 +317,15 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let in_force = InForce::new(&revision, &config, &sources, net::clock::now());
     let standing = Standing::new(in_force, Arc::clone(&bundles));
     let stopping = Arc::new(AtomicBool::new(false));
-    let ((health, health_address), agent_address) = (health, agent.local());
+    let ((health, health_address), agent_address) = (beginning.health, agent.local());
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
-    if let Some(admin) = admin {
+    if let Some(admin) = beginning.admin {
         let about = About::new(&origin.path, &config, &agent_address, health_address, admin.path(), told);
         let (seen, traces) = (seen.clone(), Traces::new(Arc::clone(sidecar.live()), background.clone()));
         admin::serve(admin, &background, traces, move || about.status(&seen));
     }
-    health::serve(health, &background, metrics, move || seen.readiness());
-    take_calls(agent, &config, connections, &sidecar, &calls);
+    health::serve(health, &background, beginning.metrics, move || seen.readiness());
+    take_calls(agent, &config, beginning.connections, &sidecar, &calls);
     let reloader = Reloader::new(reload::Parts {
         path: origin.path,
         environment: origin.environment,

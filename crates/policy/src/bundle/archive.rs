@@ -14,7 +14,7 @@ use super::tar;
 pub const MAX_ARCHIVE_BYTES: usize = 32 * 1024 * 1024;
 /// The most that one unpacks to, in bytes.
 pub const MAX_UNPACKED_BYTES: usize = 64 * 1024 * 1024;
-/// How many times its own size it may unpack to, once that is more than [`FREE_BYTES`]. Rego and data come to ten or
+/// How many times its own size it may unpack to, once that is more than `FREE_BYTES`. Rego and data come to ten or
 /// twenty, and what is made to fill memory to a thousand.
 pub const MAX_RATIO: usize = 200;
 /// What any archive may unpack to, in bytes.

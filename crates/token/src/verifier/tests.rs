@@ -247,7 +247,7 @@ async fn of_a_subject_that_was_verified_only_the_signature_is_remembered_and_onl
     let [old, new] = &keys;
     let people = issuer(&format!("{{issuer: '{SSO}', role: subject, tenants: [acme], types: [JWT]}}"));
     let verifier =
-        Verifier::new(settings(vec![people.with_keys(public(&[old]))]), &clients(), &net::Tasks::new()).unwrap();
+        Verifier::new(settings(vec![people.with_keys(public(&[old]))]), &clients(), &Tasks::new()).unwrap();
     let claims =
         json!({ "iss": SSO, "sub": "alice", "aud": "here", "iat": at(0).as_second(), "exp": at(200).as_second() });
     let compact = forge(old, &header(old, json!({ "typ": "JWT" })), claims.to_string().as_bytes());
@@ -261,8 +261,8 @@ async fn of_a_subject_that_was_verified_only_the_signature_is_remembered_and_onl
         assert_eq!(code(&compact, "elsewhere", 1).await, Err(Code::WrongAudience));
         assert_eq!(code(&compact, "here", 300).await, Err(Code::Expired));
         // The same with a signature that is none is another token.
-        let cut = compact.rfind('.').unwrap() + 1;
-        let forged = format!("{}{}", &compact[..cut], "A".repeat(compact.len() - cut));
+        let (signed, signature) = compact.rsplit_once('.').unwrap();
+        let forged = format!("{signed}.{}", "A".repeat(signature.len()));
         assert_eq!(code(&forged, "here", 1).await, Err(Code::InvalidToken));
     }
     let digest = Digest::of(&compact);

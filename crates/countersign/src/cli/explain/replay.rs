@@ -77,6 +77,22 @@ pub(super) struct Again {
     rules: Vec<RuleTrace>,
 }
 
+impl Again {
+    fn to_json(&self) -> Value {
+        json!({
+            "decision": self.decision.verdict.as_str(),
+            "code": self.decision.code,
+            "reasons": self.decision.reasons,
+            "same": self.same,
+            "policy_revision": self.revision,
+            "same_policy": self.same_revision,
+            "policy_from": self.from,
+            "binary": self.binary,
+            "rules": self.rules,
+        })
+    }
+}
+
 /// Policies to decide by again.
 struct Loaded {
     sources: Vec<Source>,
@@ -89,24 +105,11 @@ impl Replay {
     pub(super) fn to_json(&self) -> Value {
         match self {
             Self::Rebuilt { same_input, again } => {
-                let mut told = json!({ "rebuilt": true, "same_input": same_input, "again": null });
-                match again {
-                    Ok(again) => {
-                        told["again"] = json!({
-                            "decision": again.decision.verdict.as_str(),
-                            "code": again.decision.code,
-                            "reasons": again.decision.reasons,
-                            "same": again.same,
-                            "policy_revision": again.revision,
-                            "same_policy": again.same_revision,
-                            "policy_from": again.from,
-                            "binary": again.binary,
-                            "rules": again.rules,
-                        });
-                    }
-                    Err(NoPolicy(why)) => told["no_policy"] = why.as_str().into(),
-                }
-                told
+                let (again, why) = match again {
+                    Ok(again) => (Some(again.to_json()), None),
+                    Err(NoPolicy(why)) => (None, Some(why)),
+                };
+                json!({ "rebuilt": true, "same_input": same_input, "again": again, "no_policy": why })
             }
             Self::Unasked { stage } => json!({ "rebuilt": false, "refused_before_policy_at": stage }),
             Self::NotReplayable { paths, why } => json!({ "rebuilt": false, "not_replayable": paths, "why": why }),

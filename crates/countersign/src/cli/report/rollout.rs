@@ -130,7 +130,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             }
         }
     } else {
-        let _ = output.write(&text(&rows))?;
+        let _reader = output.write(&text(&rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }

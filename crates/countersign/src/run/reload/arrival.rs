@@ -51,7 +51,7 @@ struct Tried {
 
 /// Why it may not, and what it says of itself where it could be opened.
 struct Untaken {
-    origin: Option<Origin>,
+    origin: Option<Box<Origin>>,
     why: String,
 }
 
@@ -66,7 +66,7 @@ impl Reloader {
                 Ok(Verdict::Decides)
             }
             Ok(Err(Untaken { origin, why })) => {
-                self.parts.bundles.refused(&name, origin.as_ref(), &why, net::clock::now());
+                self.parts.bundles.refused(&name, origin.as_deref(), &why, net::clock::now());
                 tracing::error!(bundle = name, "not taken, the bundle before it decides: {why}");
                 Ok(Verdict::Refused)
             }
@@ -161,7 +161,7 @@ impl Try {
         let url = self.source.bundle.as_ref().map(|bundle| bundle.url.clone()).unwrap_or_default();
         let opened = self.source.opened(&self.archive, keys.as_ref(), Path::new(&url));
         let (source, origin) = opened.map_err(|error| unopened(error.to_string()))?;
-        let refused = |why: String| Untaken { origin: Some(origin.clone()), why };
+        let refused = |why: String| Untaken { origin: Some(Box::new(origin.clone())), why };
         if self.before.iter().any(|(source, before)| source.name == name && before.digest == origin.digest) {
             return Ok(None);
         }
