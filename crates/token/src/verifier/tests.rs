@@ -246,8 +246,7 @@ async fn of_a_subject_that_was_verified_only_the_signature_is_remembered_and_onl
     let keys = [Algorithm::Es256, Algorithm::Es256].map(|algorithm| SigningKey::generate(algorithm).unwrap());
     let [old, new] = &keys;
     let people = issuer(&format!("{{issuer: '{SSO}', role: subject, tenants: [acme], types: [JWT]}}"));
-    let verifier =
-        Verifier::new(settings(vec![people.with_keys(public(&[old]))]), &clients(), &Tasks::new()).unwrap();
+    let verifier = Verifier::new(settings(vec![people.with_keys(public(&[old]))]), &clients(), &Tasks::new()).unwrap();
     let claims =
         json!({ "iss": SSO, "sub": "alice", "aud": "here", "iat": at(0).as_second(), "exp": at(200).as_second() });
     let compact = forge(old, &header(old, json!({ "typ": "JWT" })), claims.to_string().as_bytes());
