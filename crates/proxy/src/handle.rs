@@ -179,6 +179,8 @@ impl Sidecar {
             End::Refused => {
                 trail.leave();
                 trail.seen = seen;
+                // What stops an observed call is enforced.
+                trail.observed = None;
                 match self.folding.fate(&trail, refusal.code, net::clock::monotonic()) {
                     Fate::Recorded => record::refusal(self, &refusal, decision, snapshot, &trail).await,
                     Fate::Folded => self.metrics.folded(),

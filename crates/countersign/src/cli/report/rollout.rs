@@ -183,12 +183,19 @@ mod tests {
 
     fn entry(mode: &str, code: Option<&str>) -> Entry {
         let waived: Vec<_> = code.iter().map(|code| json!({"stage": "decide", "code": code})).collect();
-        serde_json::from_value(json!({
-            "seq": 1, "time": "2026-11-22T10:00:00Z", "kind": "call.decided", "mode": mode, "decision_id": "L.1",
-            "agent": {"kind": "agent", "id": "support-v2"}, "tool": "orders", "action": "refunds.create",
+        let fields = json!({
+            "mode": mode, "decision_id": "L.1", "agent": {"kind": "agent", "id": "support-v2"}, "tool": "orders",
+            "action": "refunds.create",
             "observed": {"rung": 4, "until": "2026-12-01T00:00:00Z", "waived": waived},
-        }))
-        .unwrap()
+        });
+        Entry {
+            segment: 1,
+            seq: 1,
+            time: "2026-11-22T10:00:00Z".parse().unwrap(),
+            kind: kind::CALL_DECIDED.to_owned(),
+            fields: fields.as_object().unwrap().clone(),
+            erased: Vec::new(),
+        }
     }
 
     #[test]
