@@ -62,7 +62,7 @@ mod tests {
             ("abc", "acb", 1),
             ("ab", "b", 1),
             ("ca", "abc", 3),
-            ("größe", "grosse", 2),
+            ("größe", "grosse", 3),
         ] {
             assert_eq!(distance(a, b), changes, "{a} {b}");
         }

@@ -161,7 +161,7 @@ impl Sidecar {
         trail.enter("forward");
         self.note(trail, trace, Verdict::Permit, would, mode);
         if let Some(mut told) = trail.told.take() {
-            told.decided(Verdict::Permit, None, &permit.decision().reasons, None);
+            told.decided(Verdict::Permit, would, &permit.decision().reasons, would.map(|_| "only observed"));
             settlement.tell(told);
         }
 

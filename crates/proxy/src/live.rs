@@ -1,5 +1,6 @@
 //! Calls as they happen, for whoever listens at the operator's socket: stage by stage, with whom and what they are about,
-//! and nothing of tokens, bodies or the values of parameters. Where nobody listens, a call costs one look at a number.
+//! the path, the resource and what the agent was told; nothing of tokens, queries, header fields or bodies. Where nobody
+//! listens, a call costs one look at a number.
 
 mod told;
 

@@ -28,8 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show the next calls that match, stage by stage as they happen.
 ///
-/// Asks a running sidecar over its admin socket, which serves its own user and root. Neither tokens nor bodies nor the
-/// values of parameters are shown; `countersign explain` says the rest of a call that is on record.
+/// Asks a running sidecar over its admin socket, which serves its own user and root. Of a call its path,
+/// its resource and what the agent was told are shown, and no token, query, header field or body; `countersign explain`
+/// says the rest of a call that is on record.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign trace --config countersign.yaml\n  \
                         countersign trace --action refunds.create --user alice -n 5 --timeout 1m\n  \

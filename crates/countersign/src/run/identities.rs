@@ -81,6 +81,9 @@ fn identity(
     }
     if *connects == Connects::Anybody {
         findings.warning(format!("listen.agent.entry: whoever reaches the listener is taken for {id}"));
+        if config.listen.agent.tls.as_ref().is_some_and(|tls| tls.self_signed) {
+            findings.warning(format!("listen.agent.tls.self_signed: any certificate at all is enough to be {id}"));
+        }
     }
     if key.exists() {
         findings.take(files::check_not_writable(key));

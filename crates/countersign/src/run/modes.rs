@@ -10,13 +10,15 @@ use proxy::{Observation, Observations};
 
 use crate::admin::status::ObservedStatus;
 
-/// What changes with `after`, where `before` was in force.
-pub(super) fn changes(before: &Observations, after: &Observations) -> Vec<Event> {
+/// What changes with `after` at the moment `now`, where `before` was in force.
+pub(super) fn changes(before: &Observations, after: &Observations, now: jiff::Timestamp) -> Vec<Event> {
     let known = |all: &Observations, action: &Id<Action>| all.iter().any(|(name, _)| name == action);
     let is_new = |(action, observation): &(&Id<Action>, &Observation)| {
         !before.iter().any(|(name, known)| name == *action && known == *observation)
     };
-    let begun = after.iter().filter(is_new).map(|(action, observation)| changed(action, observation, Mode::Observe));
+    let mode = |observation: &Observation| if now < observation.until { Mode::Observe } else { Mode::Enforce };
+    let begun = after.iter().filter(is_new);
+    let begun = begun.map(|(action, observation)| changed(action, observation, mode(observation)));
     let ended = before.iter().filter(|(action, _)| !known(after, action));
     let ended = ended.map(|(action, observation)| changed(action, observation, Mode::Enforce));
     begun.chain(ended).map(Event::ModeChanged).collect()

@@ -429,7 +429,7 @@ fn warnings(config: &SidecarConfig, findings: &mut Findings) {
         Bearer::All => findings.warning("listen.agent.bearer: all; whoever obtains a token can write with it"),
         Bearer::Reads => findings.warning("listen.agent.bearer: reads; whoever obtains a token can read with it"),
         Bearer::Refuse if listener.tls.as_ref().is_none_or(|tls| !tls.asks_clients()) => findings.warning(
-            "listen.agent.bearer: refuse; without `tls.client_authorities` or `tls.trust_domains` no token can be bound to a certificate, so every call is refused `wrong_sender`",
+            "listen.agent.bearer: refuse; without `tls.client_authorities`, `tls.trust_domains` or `tls.self_signed` no token can be bound to a certificate, so every call is refused `wrong_sender`",
         ),
         Bearer::Refuse => {}
     }
@@ -467,7 +467,8 @@ fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, findings: &mut Findings) {
         findings.warning(format!("tools.{id}: has no actions, so every call is refused `unmapped_action`"));
     }
     for (name, action) in &tool.actions {
-        if let Some(observe) = action.observe.as_ref().or(tool.observe.as_ref()) {
+        let observe = action.observe.as_ref().or(tool.observe.as_ref());
+        if let Some(observe) = observe.filter(|observe| net::clock::now() < observe.until) {
             findings.warning(format!(
                 "tools.{id}.actions.{name}: is only observed until {}, by {}: what policy, scope, limits or stage \
                  would refuse goes",

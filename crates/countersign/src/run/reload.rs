@@ -292,7 +292,7 @@ impl Reloader {
                 bundles,
             });
         }
-        events.extend(modes::changes(before.observed(), &prepared.tools.observed));
+        events.extend(modes::changes(before.observed(), &prepared.tools.observed, net::clock::now()));
         for event in events {
             let recorded = self.parts.ledger.event(event).await;
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;

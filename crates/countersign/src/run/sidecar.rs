@@ -283,7 +283,7 @@ async fn activated(
             bundles: reload::activated(&prepared.sources),
         },
     ];
-    let modes = modes::changes(&Observations::default(), &prepared.tools.observed);
+    let modes = modes::changes(&Observations::default(), &prepared.tools.observed, net::clock::now());
     for event in activated.into_iter().chain(modes) {
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
     }

@@ -77,6 +77,12 @@ pub enum ToolsError {
         /// The tool.
         tool: Id<Tool>,
     },
+    /// Nobody answers for what is only observed.
+    #[error("tools.{tool}: `observe.owner` has to name who answers for it")]
+    Unowned {
+        /// The tool.
+        tool: Id<Tool>,
+    },
     /// The credential cannot be used.
     #[error("tools.{tool}.{key}: {cause}")]
     Credential {
@@ -196,6 +202,9 @@ pub fn resolve(
         resolved.push(tool(id, config)?);
     }
     let observed = Observations::of(tools);
+    if let Some((_, unowned)) = observed.iter().find(|(_, observation)| observation.owner.trim().is_empty()) {
+        return Err(ToolsError::Unowned { tool: unowned.tool.clone() });
+    }
     Ok(ResolvedTools { catalogue: Catalogue::new(resolved, revision)?, upstreams, observed })
 }
 

@@ -102,7 +102,7 @@ async fn by_another(sidecar: &Sidecar, code: Code, trail: &Trail) {
         return;
     }
     sidecar.by_another.uses.add(1, &[KeyValue::new("code", code.as_str())]);
-    if !sidecar.by_another.is_due((&seen.digest, presented), net::clock::monotonic()) {
+    if !sidecar.by_another.is_due((&seen.digest, apart(trail)), net::clock::monotonic()) {
         return;
     }
     let text = |certificate: [u8; 32]| URL_SAFE_NO_PAD.encode(certificate);
@@ -116,6 +116,14 @@ async fn raise(sidecar: &Sidecar, alert: Event) {
     if let Err(error) = sidecar.ledger.event(alert).await {
         tracing::warn!(%error, "an alert could not be recorded");
     }
+}
+
+/// Whom an alert tells from others. Whoever signs certificates themselves makes as many as they like: together they are one.
+fn apart(trail: &Trail) -> Option<[u8; 32]> {
+    trail.arrival.peer.certificate.as_ref().map(|shown| match shown.identity {
+        net::PeerIdentity::SelfSigned => [0; 32],
+        net::PeerIdentity::Spiffe(_) | net::PeerIdentity::Subject(_) => shown.x5t_s256,
+    })
 }
 
 /// The certificate that the call's connection showed.

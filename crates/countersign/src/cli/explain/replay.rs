@@ -157,6 +157,9 @@ fn loaded(
     let why = match kept {
         Some(Ok(kept)) => return from_ledger(kept).map(Ok),
         Some(Err(error)) => error.to_string(),
+        None if policies.ledger.is_none() => {
+            "the policies lie beside the sidecar's own ledger, and are not shipped: say --policy or --config".to_owned()
+        }
         None => "the policies that decided are not kept with the ledger".to_owned(),
     };
     match policies.config {

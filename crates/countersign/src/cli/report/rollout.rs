@@ -63,6 +63,10 @@ impl Calls {
         self.last = self.last.max(Some(entry.time));
         if entry.text("mode") != Some("observe") {
             self.enforced += 1;
+            // What is never waived is refused in either mode; what goes by enforcing shows that observing ended.
+            if entry.text("decision") == Some("permit") {
+                self.until = None;
+            }
             return;
         }
         self.observed += 1;
@@ -184,7 +188,7 @@ mod tests {
     fn entry(mode: &str, code: Option<&str>) -> Entry {
         let waived: Vec<_> = code.iter().map(|code| json!({"stage": "decide", "code": code})).collect();
         let fields = json!({
-            "mode": mode, "decision_id": "L.1", "agent": {"kind": "agent", "id": "support-v2"}, "tool": "orders",
+            "mode": mode, "decision": "permit", "decision_id": "L.1", "agent": {"kind": "agent", "id": "support-v2"}, "tool": "orders",
             "action": "refunds.create",
             "observed": {"rung": 4, "until": "2026-12-01T00:00:00Z", "waived": waived},
         });
@@ -210,5 +214,7 @@ mod tests {
         assert_eq!((&row["rung"], &row["refused"][0]["agents"]), (&json!(4), &json!(["support-v2"])));
         assert!(text(&[row]).contains("refunds.create  policy_denied"));
         assert_eq!(calls.rung("2026-12-01T00:00:00Z".parse().unwrap()), 5);
+        calls.add(&entry("enforce", None));
+        assert_eq!(calls.rung(now), 5, "its last call was enforced");
     }
 }
