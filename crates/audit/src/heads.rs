@@ -101,8 +101,11 @@ impl Head {
         if good { Ok(head) } else { Err(InvalidHead::Signature(key.to_string())) }
     }
 
-    /// What `note` says, whoever signed it.
-    pub(crate) fn unverified(note: &str) -> Result<Self, InvalidHead> {
+    /// What `note` says, whoever signed it: nothing of it is to be believed.
+    ///
+    /// # Errors
+    /// When it does not have the shape of a head.
+    pub fn unverified(note: &str) -> Result<Self, InvalidHead> {
         let (text, _) = note.split_once("\n\n").ok_or(InvalidHead::Shape)?;
         let mut lines = text.split('\n');
         let (Some(origin), Some(size), Some(root), None) = (lines.next(), lines.next(), lines.next(), lines.next())

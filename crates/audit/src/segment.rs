@@ -302,17 +302,20 @@ impl OpenSegment {
         Batch { lines: Vec::new(), values: Vec::new(), position: self.position.clone(), extent: self.extent.clone() }
     }
 
-    /// Makes `batch` durable.
+    /// Makes `batch` durable. Where a lap of the journal is handed over for that, and a head is `due` to be signed at
+    /// home, it is signed over what the segment held before; whether it is.
     pub(crate) fn commit(
         &mut self,
         batch: Batch,
         journal: &mut Journal,
         beside: &mut Beside,
+        due: Option<&Arc<Home>>,
         observer: Option<&FsyncObserver>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         // A write to a file that nobody can find any more succeeds, and records nothing.
         self.lines.identity.still_at(&self.paths.lines)?;
         self.values.identity.still_at(&self.paths.values)?;
+        let mut signs = false;
         let mut entry = Entry {
             segment: self.index,
             lines_at: self.extent.line_bytes,
@@ -333,7 +336,10 @@ impl OpenSegment {
             (entry.values_at, entry.values) = (batch.extent.value_bytes, &[]);
         } else {
             if !journal.has_room(&entry) {
-                self.hand_over(journal, beside, None)?;
+                // With the lap: on a slow disk one follows on the other, and a head that waited for a pause would never be.
+                let head = due.filter(|_| self.extent.records > 0).map(|home| self.heading(home));
+                signs = head.is_some();
+                self.hand_over(journal, beside, head)?;
             }
             self.values.write(entry.values)?;
             self.lines.write(entry.lines)?;
@@ -342,7 +348,12 @@ impl OpenSegment {
         self.position = batch.position;
         self.extent = batch.extent;
         self.hand_on();
-        Ok(())
+        Ok(signs)
+    }
+
+    /// A head over everything in it so far.
+    pub(crate) fn heading(&self, home: &Arc<Home>) -> Heading {
+        Heading { home: Arc::clone(home), segment: self.index, position: self.position.clone() }
     }
 
     fn hand_on(&mut self) {
@@ -472,7 +483,7 @@ mod tests {
             batch.values = vec![b'y'; bytes];
             batch.extent.line_bytes += bytes as u64;
             batch.extent.value_bytes += bytes as u64;
-            segment.commit(batch, &mut journal, &mut beside, None).unwrap();
+            segment.commit(batch, &mut journal, &mut beside, None, None).unwrap();
             let durable = || crate::journal::restore(dir.path(), 1, &segment.paths).unwrap();
             assert_eq!(durable(), Some(segment.extent.line_bytes));
             if end > 0 {

@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     LedgerError, LedgerSettings, VerifyingKey,
-    beside::{Beside, Heading},
+    beside::Beside,
     canonical::Unrecordable,
     journal::Journal,
     log::{RESERVE_FILE, Shared},
@@ -214,9 +214,7 @@ impl Writer {
     fn sign_beside(&mut self) -> io::Result<()> {
         self.head_due = None;
         let Some(segment) = &self.segment else { return Ok(()) };
-        let (home, position) = (Arc::clone(&self.home), segment.position.clone());
-        let heading = Heading { home, segment: segment.index, position };
-        segment.hand_over(&mut self.journal, &mut self.beside, Some(heading))
+        segment.hand_over(&mut self.journal, &mut self.beside, Some(segment.heading(&self.home)))
     }
 
     /// Returns once a head is signed over everything so far, and nothing goes on beside.
@@ -284,10 +282,14 @@ impl Writer {
         }
         let records = batch.extent.records - segment.extent.records;
         let observer = self.settings.fsync_observer.as_ref();
-        let result = segment.commit(batch, &mut self.journal, &mut self.beside, observer);
+        let is_due = self.head_due.is_some_and(|at| at <= net::clock::monotonic());
+        let due = is_due.then_some(&self.home);
+        let result = segment.commit(batch, &mut self.journal, &mut self.beside, due, observer);
         self.position = segment.position.clone();
         self.segment = Some(segment);
-        result?;
+        if result? {
+            self.head_due = None;
+        }
         for (append, outcome) in appends.iter().zip(&outcomes) {
             match &append.mark {
                 Mark::Opens(id) if outcome.is_ok() => self.open.insert(id.clone()),

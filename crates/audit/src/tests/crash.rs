@@ -395,6 +395,22 @@ async fn nothing_of_a_call_is_left_in_the_journal_once_somebody_was_erased_or_th
 }
 
 #[tokio::test]
+async fn a_journal_that_is_lost_when_no_segment_is_open_is_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let delegation = Arc::new(testing::delegation());
+    let kept = try_open(LedgerSettings { segment_max_bytes: 1, ..settings(dir.path()) }).await.unwrap();
+    kept.call(1, &delegation).await;
+    fs::remove_file(dir.path().join("ledger/journal")).unwrap();
+    // The full segment is sealed, and it is the next that cannot be begun.
+    let refused = kept.ledger.decided(permitted(kept.question(2, &delegation))).await;
+    assert!(matches!(refused, Err(LedgerError::Unavailable(_))), "{refused:?}");
+    recovered(&kept.ledger).await;
+    kept.call(3, &delegation).await;
+    kept.close().await;
+    assert_eq!(verified(dir.path()).open_calls, 0);
+}
+
+#[tokio::test]
 async fn an_outage_is_told_once_as_it_begins() {
     let dir = tempfile::tempdir().unwrap();
     let delegation = Arc::new(testing::delegation());

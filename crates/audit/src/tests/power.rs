@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    beside::{self, Beside, Heading, Worker},
+    beside::{self, Beside, Worker},
     heads::Head,
     journal::{Entry, Journal},
     recovery,
@@ -86,7 +86,7 @@ impl Desk {
 
     fn head(&mut self) {
         self.done();
-        let heading = Heading { home: Arc::clone(&self.home), segment: 1, position: self.segment.position.clone() };
+        let heading = self.segment.heading(&self.home);
         self.segment.hand_over(&mut self.journal, &mut self.beside, Some(heading)).unwrap();
         self.under_way = Some(self.written());
     }
@@ -113,7 +113,8 @@ impl Desk {
             self.done();
         }
         let before = self.written();
-        self.segment.commit(batch, &mut self.journal, &mut self.beside, None).unwrap();
+        // A head is always due: it comes with each lap that is full.
+        self.segment.commit(batch, &mut self.journal, &mut self.beside, Some(&self.home), None).unwrap();
         if large {
             self.durable = self.written();
         } else if turns {
@@ -231,7 +232,7 @@ fn a_third_lap_waits_until_the_first_is_synced() {
         let mut batch = segment.batch();
         batch.lines = vec![b'x'; 3_000_000];
         batch.extent.line_bytes += 3_000_000;
-        segment.commit(batch, &mut journal, &mut beside, None).unwrap();
+        segment.commit(batch, &mut journal, &mut beside, None, None).unwrap();
         assert!(may.load(Ordering::Acquire), "it did not wait");
         (segment, journal, beside)
     });
@@ -240,6 +241,20 @@ fn a_third_lap_waits_until_the_first_is_synced() {
     begun.store(true, Ordering::Release);
     assert!(worker.next());
     drop(third.join().unwrap());
+}
+
+#[test]
+fn under_load_a_head_that_is_due_is_signed_with_each_lap_that_is_full() {
+    let mut desk = Desk::new();
+    for lap in 0..3 {
+        desk.write(3_000_000);
+        let newest = fs::read_to_string(desk.dir.path().join("head")).ok();
+        let signed = newest.map(|note| Head::verify(&note, &desk.home.verifying_key()).unwrap().size);
+        assert_eq!(signed, (lap > 1).then_some(1), "what was written before the lap was full, once that is synced");
+    }
+    desk.done();
+    let newest = fs::read_to_string(desk.dir.path().join("head")).unwrap();
+    assert_eq!(Head::verify(&newest, &desk.home.verifying_key()).unwrap().size, 2);
 }
 
 /// Holds up what goes on beside the writer.

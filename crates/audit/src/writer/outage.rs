@@ -100,12 +100,21 @@ impl Writer {
         }
     }
 
-    /// Cuts the failed segment back to what was acknowledged, reads it again, and seals it.
+    /// Leaves nothing that failed: the segment is sealed, and the journal is a new one.
     fn mend(&mut self) -> Result<(), LedgerError> {
         // What goes on beside is about files that are mended here; how it ended no longer matters.
         if let Err(error) = self.beside.settle() {
             tracing::warn!(%error, "the files of the failed segment could not be synced");
         }
+        self.mend_segment()?;
+        // In each try: it may be another file by now, or wiped by half, and recovery would see nothing of what is added to
+        // that. What it held is of no use any more.
+        self.journal = Journal::open(&self.home.dir).map_err(LedgerError::io(&self.home.dir))?;
+        Ok(())
+    }
+
+    /// Cuts the failed segment back to what was acknowledged, reads it again, and seals it.
+    fn mend_segment(&mut self) -> Result<(), LedgerError> {
         let Some(broken) = &self.broken else { return Ok(()) };
         let paths = &broken.paths;
         let (extent, position) = (&broken.extent, &broken.position);
@@ -128,8 +137,6 @@ impl Writer {
             self.home.seal(broken.index, extent, position, &self.open).map_err(LedgerError::io(&paths.seal))?;
         }
         self.broken = None;
-        // It may be another file by now, and what it holds is of no use any more.
-        self.journal = Journal::open(&self.home.dir).map_err(LedgerError::io(&self.home.dir))?;
         Ok(())
     }
 
