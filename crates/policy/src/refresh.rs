@@ -38,8 +38,12 @@ pub struct Asker {
     url: Uri,
     credential: Option<SecretSource>,
     poll: Duration,
-    /// How long the server may hold an answer back; `None` where it is not asked to, or showed that it cannot.
+    /// How long the server may hold an answer back where it can, as configured.
+    long_poll: Option<Duration>,
+    /// The same; `None` where its last answer showed that it cannot.
     wait: Option<Duration>,
+    /// Its last answer, that nothing changed, came at once although it could have been held back.
+    at_once: bool,
 }
 
 /// What a server said.
@@ -86,7 +90,9 @@ impl Asker {
             url: check_operator_url(&config.url, Plaintext::LoopbackOnly)?,
             credential: config.credential.as_ref().map(|BundleCredential::Bearer(secret)| secret.clone()),
             poll: config.poll.0,
+            long_poll: config.long_poll.map(|wait| wait.0),
             wait: config.long_poll.map(|wait| wait.0),
+            at_once: false,
         })
     }
 
@@ -102,10 +108,12 @@ impl Asker {
         let wait = self.wait.filter(|_| etag.is_some());
         let begun = net::clock::monotonic();
         let answer = self.asked(etag, wait, env).await?;
-        // A server that answers at once that nothing changed does not hold back, and would be asked without end.
-        if answer == Answer::Same && net::clock::monotonic().duration_since(begun) < BREATH {
-            self.wait = None;
-        }
+        let unchanged = match &answer {
+            Answer::Same => true,
+            Answer::Bundle { etag: named, .. } => named.as_deref() == etag,
+        };
+        // A server that says so at once does not hold back, this time, and would be asked without end.
+        self.at_once = wait.is_some() && unchanged && net::clock::monotonic().duration_since(begun) < BREATH;
         Ok(answer)
     }
 
@@ -131,14 +139,21 @@ impl Asker {
         let deadline = PATIENCE + wait.unwrap_or_default();
         let request = FetchRequest { url: self.url.clone(), headers, deadline, max_bytes: MAX_ARCHIVE_BYTES };
         let fetched = fetch(&self.client, request).await?;
+        let kind = fetched.headers.get(header::CONTENT_TYPE);
         match fetched.status {
-            StatusCode::NOT_MODIFIED if etag.is_some() => Ok(Answer::Same),
-            StatusCode::OK => {
-                if fetched.headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != HOLDS_BACK) {
-                    self.wait = None;
+            StatusCode::NOT_MODIFIED if etag.is_some() => {
+                // Without a body there need not be a type, and then it says nothing.
+                if let Some(kind) = kind {
+                    self.wait = self.long_poll.filter(|_| kind == HOLDS_BACK);
                 }
+                Ok(Answer::Same)
+            }
+            StatusCode::OK => {
                 let etag = fetched.headers.get(header::ETAG).and_then(|etag| etag.to_str().ok());
                 let etag = etag.filter(|etag| etag.len() <= MAX_ETAG).map(str::to_owned);
+                // One odd answer counts until the next: what stands between may have given it.
+                let holds_back = kind.is_some_and(|kind| kind == HOLDS_BACK) && etag.is_some();
+                self.wait = self.long_poll.filter(|_| holds_back);
                 Ok(Answer::Bundle { archive: fetched.body, etag })
             }
             status => Err(AskError::Status { url: net::url::redacted(&self.url), status }),
@@ -167,14 +182,17 @@ impl Asker {
         Ok(headers)
     }
 
-    /// How long to wait before the next question, after so many in a row that failed. Never twice the same, so that many
-    /// sidecars do not come at one moment.
+    /// How long to wait before the next question, after so many in a row that failed. Where the last of them brought
+    /// what was `refused`, not shorter than after one that went well. Never twice the same, so that many sidecars do not
+    /// come at one moment.
     #[must_use]
-    pub fn pause(&self, failures: u32) -> Duration {
+    pub fn pause(&self, failures: u32, refused: bool) -> Duration {
+        let usual = if self.wait.is_some() && !self.at_once { BREATH } else { self.poll };
+        let longer = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_PAUSE);
         let pause = match failures {
-            0 if self.wait.is_some() => BREATH,
-            0 => self.poll,
-            _ => FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures.min(16))).min(LONGEST_PAUSE),
+            0 => usual,
+            _ if refused => usual.max(longer),
+            _ => longer,
         };
         // Keyed anew by the system's randomness each time.
         let part = u32::try_from(RandomState::new().build_hasher().finish() % 1024).unwrap_or_default();
@@ -234,9 +252,12 @@ impl Freshness {
         freshness
     }
 
-    /// The server confirmed it at `now`.
+    /// The server confirmed it at `now`. What a clock said that was ahead by then does not count.
     pub fn confirm(&self, now: Timestamp) {
-        self.confirmed.fetch_max(now.as_millisecond(), Ordering::Relaxed);
+        let now = now.as_millisecond();
+        let later = |before: i64| (before < now || before.saturating_sub(now) > MAX_SKEW_MS).then_some(now);
+        // Where nothing is later, what stands there stays.
+        self.confirmed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, later).ok();
     }
 
     /// From now on that is enough for `max_age`.

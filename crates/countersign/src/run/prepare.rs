@@ -348,14 +348,23 @@ fn opened(
             opened.push(None);
         } else if source.bundle.is_none() {
             opened.push(read(source, findings));
+        } else if keys(source, findings).is_none() {
+            opened.push(None);
         } else if let Some(fetched) = fetched {
             let missing = || format!("policy.{}: a bundle that is fetched can be added by a restart only", source.name);
             let one = fetched.get(&source.name).cloned().ok_or_else(missing);
             // The tools may have changed since it was opened.
             let bound = |(one, origin): (Source, Origin)| (Source { tools: source.tools.clone(), ..one }, origin);
-            opened.push(findings.take(one).map(bound));
+            let one = findings.take(one);
+            if let Some(signer) = one.as_ref().and_then(|(_, origin)| withdrawn(source, origin)) {
+                findings.problem(format!(
+                    "policy.{}: what decides is signed by the key `{signer}`, which is no longer in `keys`; publish it \
+                     under another first",
+                    source.name
+                ));
+            }
+            opened.push(one.map(bound));
         } else {
-            findings.take(source.keys(Path::new("/")));
             findings.warning(format!("policy.{}: the bundle on its server was not looked at", source.name));
         }
     }
@@ -367,12 +376,24 @@ fn read(source: &PolicySource, findings: &mut Findings) -> Option<(Source, Origi
     if source.path.exists() {
         findings.take(files::check_tree_not_writable(&source.path));
     }
+    keys(source, findings)?;
+    // The paths are absolute by now.
+    findings.take(source.open(Path::new("/")).map_err(|error| format!("policy: {error}")))
+}
+
+/// Whose signatures count for a source: nobody else may write their keys, and all of them can be used.
+fn keys(source: &PolicySource, findings: &mut Findings) -> Option<()> {
     for key in source.keys.iter().flat_map(|keys| keys.values()).filter(|key| key.file.exists()) {
         // Whoever can change it signs bundles.
         findings.take(files::check_not_writable(&key.file));
     }
-    // The paths are absolute by now.
-    findings.take(source.open(Path::new("/")).map_err(|error| format!("policy: {error}")))
+    findings.take(source.keys(Path::new("/")).map_err(|error| format!("policy: {error}"))).map(drop)
+}
+
+/// The key that signed what decides, where its word does not count any more.
+fn withdrawn<'o>(source: &PolicySource, origin: &'o Origin) -> Option<&'o str> {
+    let signer = origin.signer.as_ref().map(|signer| signer.key.as_str());
+    signer.filter(|signer| source.keys.as_ref().is_none_or(|keys| !keys.contains_key(*signer)))
 }
 
 /// Warns of what loads and does not do what it says. It may have decided for months: the sidecar starts.

@@ -247,6 +247,9 @@ impl Reloader {
         let same_config = document.revision == self.parts.revision;
         let same_roots = pem(&prepared.roots) == pem(&self.parts.roots);
         if same_config && same_roots && prepared.policy.revision() == before.policy().revision() {
+            // The same rules may be in another bundle now, with another serial or signature.
+            self.parts.sources = prepared.sources;
+            self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
             return Ok(Outcome::Unchanged);
         }
         for warning in warnings {

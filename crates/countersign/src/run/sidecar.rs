@@ -125,7 +125,7 @@ async fn started(
     // Before the files are read, so that a change from now on is one.
     let contents = contents(&document);
     let (bundles, given) = bundles(&document, environment).await?;
-    let (findings, looked) = with_bundles(&document, environment, &bundles, &given);
+    let (findings, looked, given) = with_bundles(&document, environment, &bundles, given);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
     }
@@ -149,6 +149,7 @@ async fn started(
         revision,
         prepared,
         bundles,
+        given,
         agent,
         health,
         admin,
@@ -181,38 +182,35 @@ async fn bundles(
     Bundles::begin(&config, environment, client).await
 }
 
-/// Prepares everything with the bundles that came, or where that fails, with those that were good the last time.
+/// Prepares everything with the bundles that came, or where that fails, with those that were good the last time; and
+/// says which.
 fn with_bundles(
     document: &Document<SidecarConfig>,
     environment: &Environment,
     bundles: &Bundles,
-    given: &Given,
-) -> (Findings, Option<(Document<SidecarConfig>, Prepared)>) {
+    given: Given,
+) -> (Findings, Option<(Document<SidecarConfig>, Prepared)>, Given) {
     let with = |given: &Given| {
         let mut findings = Findings::default();
         apart::look(&document.path, &document.value, &mut findings);
         let looked = look(document.clone(), environment, Some(&given.sources), &mut findings);
         (findings, looked)
     };
-    let now = net::clock::now();
-    let (findings, looked) = with(given);
+    let (findings, looked) = with(&given);
     if findings.problems.is_empty() {
-        bundles.keep_first(given, now);
-        return (findings, looked);
+        return (findings, looked, given);
     }
-    let Some(earlier) = given.earlier() else { return (findings, looked) };
+    let Some(earlier) = given.earlier() else { return (findings, looked, given) };
     let (instead, looked_instead) = with(&earlier);
     if !instead.problems.is_empty() {
-        return (findings, looked);
+        return (findings, looked, given);
     }
-    let why = findings.problems.join("; ");
+    let (why, now) = (findings.problems.join("; "), net::clock::now());
     tracing::error!("what the servers of bundles have is not taken, the last good ones decide: {why}");
-    for (name, origin, kept) in given.newer() {
+    for (name, origin) in given.newer() {
         bundles.refused(name, Some(origin), &why, now);
-        bundles.fell_back(name, kept.manifest.serial);
     }
-    bundles.keep_first(&earlier, now);
-    (instead, looked_instead)
+    (instead, looked_instead, earlier)
 }
 
 /// What the files of the configuration say; its own text is as `document` was read.
@@ -236,6 +234,8 @@ struct Beginning {
     revision: String,
     prepared: Prepared,
     bundles: Arc<Bundles>,
+    /// What the bundles among `prepared` came as.
+    given: Given,
     agent: Endpoint,
     health: (Endpoint, SocketAddr),
     admin: Option<UnixListener>,
@@ -296,6 +296,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
     activated(&config, &revision, &prepared, ledger, &background).await?;
+    // No serial counts before it is on record.
+    bundles.keep_first(&beginning.given, net::clock::now());
     let roots = prepared.roots.clone();
     prepared.policy = prepared.policy.expiring(&bundles.freshness());
     let sources = std::mem::take(&mut prepared.sources);

@@ -14,8 +14,8 @@ use policy::{
 use proxy::Snapshot;
 
 use super::{
-    Reloader,
-    bundles::{Arrival, Verdict},
+    Parts, Reloader,
+    bundles::{Arrival, Taken, Verdict},
 };
 use crate::{
     config::sidecar::SidecarConfig,
@@ -36,7 +36,7 @@ struct Try {
     archive: Bytes,
     /// The sources that decide, in order.
     before: Vec<(Source, Origin)>,
-    serial: Option<u64>,
+    taken: Taken,
     config: SidecarConfig,
     catalogue: Catalogue,
     freshness: BTreeMap<String, Arc<Freshness>>,
@@ -46,7 +46,7 @@ struct Try {
 struct Tried {
     engine: Engine,
     sources: Vec<(Source, Origin)>,
-    serial: Option<u64>,
+    taken: Taken,
 }
 
 /// Why it may not, and what it says of itself where it could be opened.
@@ -87,7 +87,7 @@ impl Reloader {
             source: source.ok_or("nobody asked for it")?,
             archive,
             before: self.parts.sources.clone(),
-            serial: self.parts.bundles.serial(name),
+            taken: self.parts.bundles.taken(name),
             config: self.parts.config.clone(),
             catalogue: self.parts.sidecar.snapshot().catalogue().clone(),
             freshness: self.parts.bundles.freshness(),
@@ -95,7 +95,8 @@ impl Reloader {
         self.parts.tasks.spawn_blocking("policy bundle", move || one.run()).join().await.map_err(|e| e.to_string())
     }
 
-    /// The activation is on record before the first call is decided by it.
+    /// The activation is on record before the first call is decided by it, and before its serial counts: what could not
+    /// be recorded may come again.
     async fn decide_by(
         &mut self,
         name: &str,
@@ -103,39 +104,47 @@ impl Reloader {
         archive: Bytes,
         etag: Option<&str>,
     ) -> Result<Verdict, String> {
-        let Tried { engine, sources, serial } = tried;
+        let Tried { engine, sources, taken } = tried;
+        let before = self.parts.sidecar.snapshot();
+        let changes = engine.revision() != before.policy().revision();
+        // A way back is on record also where it changes no rule.
+        let back = sources.iter().any(|(source, origin)| source.name == name && origin.rolled_back.is_some());
+        if changes || back {
+            self.record(engine.revision(), &sources, before.catalogue()).await?;
+        }
         let (bundles, tasks) = (Arc::clone(&self.parts.bundles), self.parts.tasks.clone());
         let (named, etag, now) = (name.to_owned(), etag.map(str::to_owned), net::clock::now());
         let keeping =
-            tasks.spawn_blocking("policy bundle", move || bundles.keep(&named, &archive, etag.as_deref(), serial, now));
+            tasks.spawn_blocking("policy bundle", move || bundles.keep(&named, &archive, etag.as_deref(), taken, now));
         match keeping.join().await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(format!("it cannot be kept: {error}")),
             Err(error) => return Err(error.to_string()),
         }
-        let before = self.parts.sidecar.snapshot();
-        // A way back is on record also where it changes no rule.
-        let back = sources.iter().any(|(source, origin)| source.name == name && origin.rolled_back.is_some());
-        if engine.revision() == before.policy().revision() && !back {
-            self.parts.sources = sources;
-            self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
-            return Ok(Verdict::Decides);
-        }
-        let config = &self.parts.config;
-        let revision = engine.revision().to_owned();
-        let texts = sources.iter().map(|(source, _)| source.clone()).collect();
-        let policies = Kept::new(&revision, before.catalogue(), &config.tools, &config.sidecar.tenants, texts);
-        let kept = Some(kept::keep(&policies, &config.ledger.dir, &tasks).await);
-        let bundles = activated(&sources);
-        let event =
-            Event::PolicyActivated { revision: revision.clone(), packages: packages(&config.policy), kept, bundles };
-        self.parts.ledger.event(event).await.map_err(|error| format!("the ledger cannot record it: {error}"))?;
-        self.parts.sidecar.swap(before.deciding_by(Arc::new(engine)));
         let replaced = std::mem::replace(&mut self.parts.sources, sources);
         self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
-        tracing::info!(bundle = name, policy = revision, "taken");
-        self.let_go(before, replaced);
+        if changes || back {
+            let policy = engine.revision().to_owned();
+            self.parts.sidecar.swap(before.deciding_by(Arc::new(engine)));
+            tracing::info!(bundle = name, policy, "taken");
+            self.let_go(before, replaced);
+        }
         Ok(Verdict::Decides)
+    }
+
+    /// Puts on record that `sources` decide from now on.
+    async fn record(&self, revision: &str, sources: &[(Source, Origin)], catalogue: &Catalogue) -> Result<(), String> {
+        let Parts { config, ledger, tasks, .. } = &self.parts;
+        let texts = sources.iter().map(|(source, _)| source.clone()).collect();
+        let policies = Kept::new(revision, catalogue, &config.tools, &config.sidecar.tenants, texts);
+        let kept = Some(kept::keep(&policies, &config.ledger.dir, tasks).await);
+        let event = Event::PolicyActivated {
+            revision: revision.to_owned(),
+            packages: packages(&config.policy),
+            kept,
+            bundles: activated(sources),
+        };
+        ledger.event(event).await.map_err(|error| format!("the ledger cannot record it: {error}"))
     }
 
     /// What was replaced is freed where nobody waits: a large data document takes a while, and the last call that uses
@@ -166,8 +175,9 @@ impl Try {
             return Ok(None);
         }
         let rollback = self.source.bundle.as_ref().and_then(|bundle| bundle.rollback);
-        let rolled_back = rising(&origin.manifest, self.serial, false, rollback).map_err(refused)?;
-        let serial = origin.manifest.serial;
+        let rolled_back =
+            rising(&origin.manifest, self.taken.serial, self.taken.is(&origin), rollback).map_err(refused)?;
+        let taken = Taken::of(&origin);
         let mut sources = self.before;
         for one in sources.iter_mut().filter(|(before, _)| before.name == name) {
             *one = (source.clone(), Origin { rolled_back, ..origin.clone() });
@@ -179,7 +189,7 @@ impl Try {
             tracing::warn!(bundle = name, "a sample call of `{action}` spends the whole time budget");
         }
         let engine = Engine::load(&texts, &self.catalogue).map_err(|error| refused(error.to_string()))?;
-        Ok(Some(Tried { engine: engine.expiring(&self.freshness), sources, serial }))
+        Ok(Some(Tried { engine: engine.expiring(&self.freshness), sources, taken }))
     }
 }
 

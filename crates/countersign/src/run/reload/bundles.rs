@@ -50,10 +50,30 @@ struct Followed {
 struct Known {
     /// The ETag of the one that decides.
     etag: Option<String>,
-    /// The serial that the next one may not fall below.
-    serial: Option<u64>,
+    /// The serial that the next one may not fall below, and the bundle that has it.
+    taken: Taken,
     refused: Option<RefusedBundle>,
     last_error: Option<String>,
+}
+
+/// A bundle that was taken: no other may have its serial, nor a lower one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) serial: Option<u64>,
+    /// The SHA-256 of its archive.
+    pub(super) sha256: Option<String>,
+}
+
+impl Taken {
+    /// The one that `origin` describes.
+    pub(super) fn of(origin: &Origin) -> Self {
+        Self { serial: origin.manifest.serial, sha256: origin.digest.clone() }
+    }
+
+    /// Whether it is the one that `origin` describes.
+    pub(super) fn is(&self, origin: &Origin) -> bool {
+        self.sha256.is_some() && self.sha256 == origin.digest
+    }
 }
 
 /// The sources that are fetched, as they were opened.
@@ -122,15 +142,15 @@ impl Bundles {
         self.followed.iter().map(|(name, one)| (name.clone(), Arc::clone(&one.freshness))).collect()
     }
 
-    /// Keeps what came at the start and decides now.
+    /// Keeps what came at the start and decides now, as is on record.
     pub(crate) fn keep_first(&self, given: &Given, now: Timestamp) {
         for (name, (archive, etag)) in &given.came {
-            let serial = given.sources.get(name).and_then(|(_, origin)| origin.manifest.serial);
-            if let Some(followed) = self.followed.get(name) {
-                followed.freshness.confirm(now);
-            }
-            if let Err(error) = self.keep(name, archive, etag.as_deref(), serial, now) {
+            let Some(followed) = self.followed.get(name) else { continue };
+            followed.freshness.confirm(now);
+            let taken = given.sources.get(name).map(|(_, origin)| Taken::of(origin)).unwrap_or_default();
+            if let Err(error) = self.keep(name, archive, etag.as_deref(), taken.clone(), now) {
                 tracing::warn!(bundle = name, "not kept for a start without its server: {error}");
+                followed.decides(etag.as_deref(), taken);
             }
         }
     }
@@ -141,15 +161,14 @@ impl Bundles {
         name: &str,
         archive: &[u8],
         etag: Option<&str>,
-        serial: Option<u64>,
+        taken: Taken,
         now: Timestamp,
     ) -> std::io::Result<()> {
         let Some(followed) = self.followed.get(name) else { return Ok(()) };
-        let etag = etag.map(str::to_owned);
-        let note = Note { url: followed.url.clone(), etag: etag.clone(), serial, confirmed: now };
+        let Taken { serial, sha256 } = taken.clone();
+        let note = Note { url: followed.url.clone(), etag: etag.map(str::to_owned), serial, sha256, confirmed: now };
         self.last_good.keep(name, archive, &note)?;
-        let mut known = followed.known();
-        (known.etag, known.serial, known.refused) = (etag, serial, None);
+        followed.decides(etag, taken);
         Ok(())
     }
 
@@ -161,24 +180,17 @@ impl Bundles {
         }
     }
 
-    /// That the last good bundle of `name` decides, with that serial, and not what came.
-    pub(crate) fn fell_back(&self, name: &str, serial: Option<u64>) {
-        if let Some(followed) = self.followed.get(name) {
-            let mut known = followed.known();
-            // What came is asked for again, and looked at again.
-            (known.etag, known.serial) = (None, serial);
-        }
-    }
-
-    /// The serial that the next bundle of `name` may not fall below.
-    pub(super) fn serial(&self, name: &str) -> Option<u64> {
-        self.followed.get(name)?.known().serial
+    /// The one of `name` that was taken last.
+    pub(super) fn taken(&self, name: &str) -> Taken {
+        self.followed.get(name).map(|followed| followed.known().taken.clone()).unwrap_or_default()
     }
 
     /// That what came for `name` was refused at `now`.
     pub(crate) fn refused(&self, name: &str, origin: Option<&Origin>, why: &str, now: Timestamp) {
         let Some(followed) = self.followed.get(name) else { return };
         let mut known = followed.known();
+        // That nothing changed is said of what was refused from now on, also where a server calls both the same.
+        known.etag = None;
         let since = known.refused.as_ref().filter(|refused| refused.why == why).map_or(now, |refused| refused.since);
         known.refused = Some(RefusedBundle {
             since,
@@ -243,6 +255,12 @@ impl Bundles {
 }
 
 impl Followed {
+    /// That `taken` decides, which its server calls `etag`.
+    fn decides(&self, etag: Option<&str>, taken: Taken) {
+        let mut known = self.known();
+        (known.etag, known.taken, known.refused) = (etag.map(str::to_owned), taken, None);
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,9 +278,47 @@ impl Given {
         (!self.earlier.is_empty()).then_some(Self { sources, earlier: Opened::new(), came })
     }
 
-    /// Those that came while there was a good one, and that one.
-    pub(crate) fn newer(&self) -> impl Iterator<Item = (&str, &Origin, &Origin)> {
-        self.earlier.iter().filter_map(|(name, (_, kept))| Some((name.as_str(), &self.sources.get(name)?.1, kept)))
+    /// Those that came while there was a good one.
+    pub(crate) fn newer(&self) -> impl Iterator<Item = (&str, &Origin)> {
+        self.earlier.keys().filter_map(|name| Some((name.as_str(), &self.sources.get(name)?.1)))
+    }
+}
+
+/// What is here of a bundle from before.
+struct Last {
+    taken: Taken,
+    kept: Option<((Source, Origin), Note)>,
+    /// Its archive is none any more.
+    gone: bool,
+}
+
+impl Last {
+    fn of(
+        name: &str,
+        url: &str,
+        last_good: &LastGood,
+        open: impl Fn(&[u8]) -> Result<(Source, Origin), String>,
+    ) -> Self {
+        let note = last_good.note(name);
+        // A serial means the same wherever the bundle lies; what a server calls it does not.
+        let mut taken = note.as_ref().map(Note::taken).unwrap_or_default();
+        let note = note.filter(|note| note.url == url);
+        let opened = note.as_ref().and_then(|_| last_good.archive(name)).map(|archive| open(&archive));
+        if let Some(Err(error)) = &opened {
+            tracing::warn!(bundle = name, "the last good bundle is none any more: {error}");
+        }
+        let gone = matches!(opened, Some(Err(_)));
+        let kept = opened.and_then(Result::ok).zip(note);
+        if let (Some(((_, origin), _)), None) = (&kept, &taken.sha256) {
+            taken.sha256.clone_from(&origin.digest);
+        }
+        Self { taken, kept, gone }
+    }
+
+    /// Whether `origin` describes what was taken, as far as anybody knows. Where the archive is none any more, that may
+    /// have been signed anew.
+    fn may_be(&self, origin: &Origin) -> bool {
+        self.gone || self.taken.sha256.is_none() || self.taken.is(origin)
     }
 }
 
@@ -281,34 +337,24 @@ async fn first(
     let open = |archive: &[u8]| {
         source.opened(archive, keys.as_ref(), Path::new(&bundle.url)).map_err(|error| error.to_string())
     };
-    let kept = last_good.read(name).filter(|(_, note)| note.url == bundle.url);
-    let serial = kept.as_ref().and_then(|(_, note)| note.serial);
-    let kept = kept.and_then(|(archive, note)| match open(&archive) {
-        Ok(opened) => Some((opened, note)),
-        Err(error) => {
-            tracing::warn!(bundle = name, "the last good bundle is none any more: {error}");
-            None
-        }
-    });
-    let mut known = Known { serial, ..Known::default() };
+    let last = Last::of(name, &bundle.url, last_good, open);
+    let mut known = Known { taken: last.taken.clone(), ..Known::default() };
     let mut asker = Asker::new(client.clone(), bundle).map_err(|error| unusable(error.to_string()))?;
-    let etag = kept.as_ref().and_then(|(_, note)| note.etag.clone());
+    let etag = last.kept.as_ref().and_then(|(_, note)| note.etag.clone());
     let now = net::clock::now();
     let answer = ask(&mut asker, etag.as_deref(), environment).await;
+    let answered = answer.is_ok();
     let came = match answer {
         Ok(Answer::Same) => Ok(None),
         Ok(Answer::Bundle { archive, etag }) => open(&archive).and_then(|(opened, origin)| {
-            // Where the last good one is none any more, the one with its serial may be another.
-            let same = kept.as_ref().is_none_or(|((_, before), _)| before.digest == origin.digest);
-            let rolled_back = rising(&origin.manifest, serial, same, bundle.rollback)?;
+            let rolled_back = rising(&origin.manifest, last.taken.serial, last.may_be(&origin), bundle.rollback)?;
             Ok(Some((opened, Origin { rolled_back, ..origin }, archive, etag)))
         }),
         Err(error) => Err(error),
     };
     let mut confirmed = now;
-    match (came, kept) {
+    match (came, last.kept) {
         (Ok(Some((opened, origin, archive, etag))), kept) => {
-            (known.etag, known.serial) = (etag.clone(), origin.manifest.serial);
             given.sources.insert(name.to_owned(), (opened, origin));
             given.came.insert(name.to_owned(), (archive, etag));
             if let Some((kept, note)) = kept {
@@ -318,12 +364,14 @@ async fn first(
             }
         }
         (came, Some((kept, note))) => {
+            known.etag = note.etag;
             if let Err(error) = came {
                 tracing::warn!(bundle = name, "the last good bundle decides, its server gave none: {error}");
                 known.last_error = Some(error);
                 confirmed = note.confirmed;
+                // What cannot be taken is asked for and looked at again.
+                known.etag = known.etag.filter(|_| !answered);
             }
-            known.etag = note.etag;
             given.sources.insert(name.to_owned(), kept);
         }
         (came, None) => {
@@ -361,9 +409,9 @@ impl Following {
         let stop = self.tasks.shutdown_token();
         let followed = Arc::clone(&self.followed);
         let mut seen = followed.known().etag.clone();
-        let mut failures = 0;
+        let (mut failures, mut refused) = (0_u32, false);
         loop {
-            let pause = self.asker.pause(failures);
+            let pause = self.asker.pause(failures, refused);
             let anew = tokio::select! {
                 () = stop.cancelled() => return,
                 () = followed.again.notified() => true,
@@ -383,13 +431,13 @@ impl Following {
                     continue;
                 }
             };
-            failures = match answer {
+            (failures, refused) = match answer {
                 Ok(Answer::Same) => {
                     self.heard(None);
                     if seen == followed.known().etag {
                         self.confirm(asked_at).await;
                     }
-                    0
+                    (0, false)
                 }
                 Ok(Answer::Bundle { archive, etag }) => {
                     self.heard(None);
@@ -397,18 +445,18 @@ impl Following {
                         Verdict::Decides => {
                             followed.freshness.confirm(asked_at);
                             seen = etag;
-                            0
+                            (0, false)
                         }
                         Verdict::Refused => {
                             seen = etag;
-                            0
+                            (failures.saturating_add(1), true)
                         }
-                        Verdict::Later => failures.saturating_add(1),
+                        Verdict::Later => (failures.saturating_add(1), false),
                     }
                 }
                 Err(error) => {
                     self.heard(Some(error.to_string()));
-                    failures.saturating_add(1)
+                    (failures.saturating_add(1), false)
                 }
             };
         }
@@ -436,7 +484,8 @@ impl Following {
         self.followed.freshness.confirm(at);
         let note = {
             let known = self.followed.known();
-            Note { url: self.followed.url.clone(), etag: known.etag.clone(), serial: known.serial, confirmed: at }
+            let Taken { serial, sha256 } = known.taken.clone();
+            Note { url: self.followed.url.clone(), etag: known.etag.clone(), serial, sha256, confirmed: at }
         };
         let (name, bundles) = (self.name.clone(), Arc::clone(&self.bundles));
         let keeping = self.tasks.spawn_blocking("policy bundle", move || bundles.last_good.confirm(&name, &note));
@@ -477,7 +526,7 @@ fn gauges(bundles: &Arc<Bundles>) {
         .with_description("The serial of the bundle that decides")
         .with_callback(move |observer| {
             for (name, followed) in seen.upgrade().iter().flat_map(|bundles| &bundles.followed) {
-                if let Some(serial) = followed.known().serial {
+                if let Some(serial) = followed.known().taken.serial {
                     observer.observe(serial, &label(name));
                 }
             }
@@ -497,3 +546,6 @@ fn gauges(bundles: &Arc<Bundles>) {
         })
         .build();
 }
+
+#[cfg(test)]
+mod tests;

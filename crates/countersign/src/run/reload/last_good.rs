@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use policy::bundle::MAX_ARCHIVE_BYTES;
 use serde::{Deserialize, Serialize};
 
+use super::bundles::Taken;
 use crate::config::{files, sidecar::SidecarConfig};
 
 /// The largest note that is read, in bytes.
@@ -32,8 +33,18 @@ pub(super) struct Note {
     pub(super) etag: Option<String>,
     /// Its serial, below which the next one may not fall.
     pub(super) serial: Option<u64>,
+    /// The SHA-256 of the bundle with that serial, which may lie on its server alone so far.
+    #[serde(default)]
+    pub(super) sha256: Option<String>,
     /// When the server last said that it is the one.
     pub(super) confirmed: Timestamp,
+}
+
+impl Note {
+    /// The bundle that it names.
+    pub(super) fn taken(&self) -> Taken {
+        Taken { serial: self.serial, sha256: self.sha256.clone() }
+    }
 }
 
 impl LastGood {
@@ -44,29 +55,26 @@ impl LastGood {
         Self { directory: config.ledger.dir.with_file_name(name) }
     }
 
-    /// The bundle of `name` and what is known of it, where both are there and nobody else could write them.
-    pub(super) fn read(&self, name: &str) -> Option<(Vec<u8>, Note)> {
-        let (archive, note) = (self.archive(name), self.note(name));
-        if !archive.exists() {
+    /// What is known of the bundle of `name`, where that is there and nobody else could write it.
+    pub(super) fn note(&self, name: &str) -> Option<Note> {
+        let note = self.read(name, &self.note_path(name), MAX_NOTE)?;
+        let note = serde_json::from_slice(&note);
+        note.inspect_err(|error| tracing::warn!(bundle = name, "what is known of the last good bundle: {error}")).ok()
+    }
+
+    /// The last good bundle of `name`, where it is there and nobody else could write it.
+    pub(super) fn archive(&self, name: &str) -> Option<Vec<u8>> {
+        self.read(name, &self.archive_path(name), u64::try_from(MAX_ARCHIVE_BYTES).unwrap_or(u64::MAX))
+    }
+
+    fn read(&self, name: &str, path: &Path, most: u64) -> Option<Vec<u8>> {
+        if !path.exists() {
             return None;
         }
-        let read = || -> Result<(Vec<u8>, Note), String> {
-            for path in [&self.directory, &archive, &note] {
-                files::check_private(path).map_err(|error| error.to_string())?;
-            }
-            let most = u64::try_from(MAX_ARCHIVE_BYTES).unwrap_or(u64::MAX);
-            let unreadable = |error: io::Error| error.to_string();
-            let bytes = bounded(&archive, most).map_err(unreadable)?;
-            let note = serde_json::from_slice(&bounded(&note, MAX_NOTE).map_err(unreadable)?);
-            Ok((bytes, note.map_err(|error| error.to_string())?))
-        };
-        match read() {
-            Ok(kept) => Some(kept),
-            Err(error) => {
-                tracing::warn!(bundle = name, "the last good bundle cannot be used: {error}");
-                None
-            }
-        }
+        let private = [&self.directory, path].into_iter().try_for_each(files::check_private);
+        let read = private.map_err(|error| error.to_string());
+        let read = read.and_then(|()| bounded(path, most).map_err(|error| error.to_string()));
+        read.inspect_err(|error| tracing::warn!(bundle = name, "the last good bundle cannot be used: {error}")).ok()
     }
 
     /// Keeps `bytes` as the last good bundle of `name`. The note is written first: between the two, the earlier bundle
@@ -78,14 +86,14 @@ impl LastGood {
         }
         // Until the archive is there, its ETag is nobody's.
         let without = Note { etag: None, ..note.clone() };
-        self.write(&self.note(name), &serde_json::to_vec(&without)?)?;
-        self.write(&self.archive(name), bytes)?;
-        self.write(&self.note(name), &serde_json::to_vec(note)?)
+        self.write(&self.note_path(name), &serde_json::to_vec(&without)?)?;
+        self.write(&self.archive_path(name), bytes)?;
+        self.write(&self.note_path(name), &serde_json::to_vec(note)?)
     }
 
     /// Keeps what is known of the bundle of `name`, which is as it was.
     pub(super) fn confirm(&self, name: &str, note: &Note) -> io::Result<()> {
-        self.write(&self.note(name), &serde_json::to_vec(note)?)
+        self.write(&self.note_path(name), &serde_json::to_vec(note)?)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -97,11 +105,11 @@ impl LastGood {
         File::open(&self.directory)?.sync_all()
     }
 
-    fn archive(&self, name: &str) -> PathBuf {
+    fn archive_path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.tar.gz"))
     }
 
-    fn note(&self, name: &str) -> PathBuf {
+    fn note_path(&self, name: &str) -> PathBuf {
         self.directory.join(format!("{name}.json"))
     }
 }
