@@ -148,6 +148,11 @@ fn refused_as(sidecar: &Sidecar, token: &str, code: &str) {
     eventually(code, || sidecar.get(ORDER, token).send().text().contains(code).then_some(()));
 }
 
+/// Waits until what is on disk is refused, and says why.
+fn not_reloaded(sidecar: &Sidecar) -> String {
+    eventually("it to be refused", || status(sidecar)["configuration"]["refused"]["why"].as_str().map(str::to_owned))
+}
+
 fn put_config(sidecar: &Sidecar, change: impl FnOnce(&mut Value)) {
     let path = sidecar.directory().join("countersign.yaml");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
@@ -217,13 +222,17 @@ fn a_sidecar_decides_by_a_bundle_in_a_file_and_by_the_next_one_in_its_place() {
         fs::rename(sidecar.directory().join("next"), sidecar.directory().join("support.tar.gz")).unwrap();
     };
     put(&workshop.bundle(&closed("by_a_stranger"), 2, Some("stranger")));
-    eventually("it to be refused", || sidecar.metrics().contains("countersign_reload_refused 1").then_some(()));
+    let why = not_reloaded(&sidecar);
+    assert!(why.contains("not its key's"), "{why}");
     sidecar.get(ORDER, &token).send().went(200);
     put(&workshop.bundle(&closed("by_the_platform"), 3, Some("platform")));
     refused_as(&sidecar, &token, "by_the_platform");
     let records = activated(&sidecar);
     let bundles = &records.last().unwrap()["bundles"];
     assert_eq!((&bundles[0]["revision"], &bundles[0]["signed_by"]), (&json!("r3"), &json!("k")), "{bundles}");
+    // The same rules in another bundle are nothing to reload, and what is told of them is of that bundle.
+    put(&workshop.bundle(&closed("by_the_platform"), 4, Some("platform")));
+    eventually("it to be told of", || (bundle(&sidecar)["serial"] == 4).then_some(()));
 }
 
 #[test]
@@ -339,6 +348,54 @@ fn without_its_server_a_sidecar_starts_with_the_last_good_bundle_until_that_is_t
 }
 
 #[test]
+fn a_bundle_whose_serial_was_noted_before_it_was_kept_is_taken_after_a_crash() {
+    let Some(world) = world() else { return };
+    let workshop = Workshop::new();
+    let Some(server) = Server::start(&[]) else { return };
+    let earlier = workshop.bundle(&closed("since_four"), 4, Some("platform"));
+    server.offer(&earlier);
+    let mut sidecar = setup(world, &workshop, &server, &json!({})).start();
+    let token = world.openid.delegated("alice");
+    refused_as(&sidecar, &token, "since_four");
+    server.offer(&workshop.bundle(&closed("since_five"), 5, Some("platform")));
+    refused_as(&sidecar, &token, "since_five");
+    sidecar.stop();
+    // As it lies there where the end came between the two.
+    let kept = sidecar.directory().join("ledger-bundles");
+    fs::write(kept.join("support.tar.gz"), &earlier).unwrap();
+    let mut note: Value = serde_json::from_slice(&fs::read(kept.join("support.json")).unwrap()).unwrap();
+    assert_eq!(note["serial"], 5);
+    note["etag"] = Value::Null;
+    fs::write(kept.join("support.json"), note.to_string()).unwrap();
+    server.put("mode", b"away");
+    sidecar.restart();
+    refused_as(&sidecar, &token, "since_four");
+    // Neither the one that it is nor a running sidecar's own word makes another one of it.
+    server.put("mode", b"");
+    refused_as(&sidecar, &token, "since_five");
+    assert_eq!(bundle(&sidecar)["fetched"]["refused"], Value::Null);
+}
+
+#[test]
+fn a_key_that_signed_what_decides_is_not_taken_away_under_it() {
+    let Some(world) = world() else { return };
+    let workshop = Workshop::new();
+    let Some(server) = Server::start(&[]) else { return };
+    server.offer(&workshop.bundle(&closed("since_one"), 1, Some("platform")));
+    let sidecar = setup(world, &workshop, &server, &json!({})).start();
+    let token = world.openid.delegated("alice");
+    refused_as(&sidecar, &token, "since_one");
+    put_config(&sidecar, |config| {
+        let keys = config["policy"][1]["keys"].as_object_mut().unwrap();
+        let key = keys.remove("k").unwrap();
+        keys.insert("other".to_owned(), key);
+    });
+    let why = not_reloaded(&sidecar);
+    assert!(why.contains("no longer in `keys`"), "{why}");
+    refused_as(&sidecar, &token, "since_one");
+}
+
+#[test]
 fn settings_of_bundles_that_do_not_go_together_are_refused_by_name() {
     let workshop = Workshop::new();
     let check = |source: Value| {
@@ -357,6 +414,14 @@ fn settings_of_bundles_that_do_not_go_together_are_refused_by_name() {
     assert!(said.contains("has to be signed"), "{said}");
     let said = check(json!({"name": "org", "keys": keys, "bundle": {"url": "http://bundles.example/x"}}));
     assert!(said.contains("https"), "{said}");
+    let fetched = || json!({"name": "org", "keys": keys, "bundle": {"url": "https://bundles.example/x"}});
+    let public = workshop.path("platform.pub.pem");
+    fs::set_permissions(&public, fs::Permissions::from_mode(0o666)).unwrap();
+    let said = check(fetched());
+    assert!(said.contains("platform.pub.pem") && said.contains("changed by others"), "{said}");
+    fs::remove_file(&public).unwrap();
+    let said = check(fetched());
+    assert!(said.contains("policy: ") && said.contains("platform.pub.pem"), "{said}");
     let said = check(json!({"name": "org"}));
     assert!(said.contains("`path` or `bundle`"), "{said}");
 }
