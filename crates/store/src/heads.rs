@@ -36,7 +36,8 @@ pub struct KnownLedger {
     pub id: Id<Self>,
     /// The sidecar that speaks for it.
     pub sidecar: Id<Sidecar>,
-    /// The tenants which that serves.
+    /// The tenants whose records it may hold: all that a sidecar served which spoke for it, also once it serves them no
+    /// more. What is written stays theirs.
     pub tenants: BTreeSet<Id<Tenant>>,
     /// The key that signs its heads.
     pub verifying_key: String,
@@ -79,10 +80,12 @@ impl Store {
         };
         let rows = writing.rows(format!("SELECT {LEDGER} FROM ledgers WHERE id = $1"), vec![id.into()]).await?;
         let known = rows.first().map(ledger).transpose()?;
+        // What was recorded for a tenant stays in it, whomever the sidecar serves by now.
+        let before = known.iter().flat_map(|known| &known.tenants);
         let ledger = KnownLedger {
             id: id.clone(),
             sidecar: sidecar.id.clone(),
-            tenants: sidecar.serves.tenants.clone(),
+            tenants: before.chain(&sidecar.serves.tenants).cloned().collect(),
             verifying_key: verifying_key.to_owned(),
             enrolled: writer.now,
             head: known.as_ref().and_then(|known| known.head.clone()),

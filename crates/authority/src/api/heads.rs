@@ -129,7 +129,7 @@ impl Authority {
     }
 
     /// The ledger of the key `text`, for which the teller speaks: from now on where it is new, or where another sidecar
-    /// did before.
+    /// did before, or this one for fewer tenants.
     pub(super) async fn spoken_for(
         &self,
         Teller { sidecar, now, .. }: &Teller,
@@ -142,7 +142,8 @@ impl Authority {
         let text = key.to_string();
         let known = self.store.ledger(&id).await?;
         if let Some(known) = known.filter(|known| {
-            (&known.sidecar, &known.tenants, &known.verifying_key) == (&sidecar.id, &sidecar.serves.tenants, &text)
+            let same = (&known.sidecar, &known.verifying_key) == (&sidecar.id, &text);
+            same && known.tenants.is_superset(&sidecar.serves.tenants)
         }) {
             return Ok((key, known));
         }

@@ -59,6 +59,7 @@ both! {
         a_join_token_that_is_not_good_always_gets_the_same_answer,
         a_sidecars_keys_overlap_while_one_replaces_the_other,
         a_ledger_has_one_key_and_one_sidecar_that_speaks_for_it,
+        a_ledger_stays_every_tenants_whose_records_it_may_hold,
         a_head_takes_the_place_of_the_one_it_continues_and_of_no_other,
         of_earlier_heads_one_a_minute_is_kept_and_not_for_ever,
         what_lessens_an_agent_withdraws_it_and_what_widens_does_not,

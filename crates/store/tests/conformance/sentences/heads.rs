@@ -41,6 +41,22 @@ pub(crate) async fn a_ledger_has_one_key_and_one_sidecar_that_speaks_for_it(plac
     );
 }
 
+pub(crate) async fn a_ledger_stays_every_tenants_whose_records_it_may_hold(place: &Place) {
+    let store = place.open().await;
+    let of = |tenants: &[&str], sidecar: &Sidecar| {
+        let serves = Serves { tenants: ids(tenants), ..sidecar.serves.clone() };
+        Sidecar { serves, ..sidecar.clone() }
+    };
+    let (one, other) = (sidecar(&store, "one").await, sidecar(&store, "other").await);
+    let ledger = id("0123456789abcdef");
+    let enrolled = store.enrol_ledger(&writer(), &ledger, &of(&["acme", "beta"], &one), "the key").await.unwrap();
+    let fewer = store.enrol_ledger(&later(5), &ledger, &of(&["acme"], &one), "the key").await.unwrap();
+    assert_eq!((fewer.position, fewer.value.tenants), (enrolled.position, ids(&["acme", "beta"])), "nothing changed");
+    let taken = store.enrol_ledger(&later(6), &ledger, &of(&["gamma"], &other), "the key").await.unwrap();
+    assert_eq!(taken.value.tenants, ids(&["acme", "beta", "gamma"]));
+    assert_eq!(store.ledger(&ledger).await.unwrap().unwrap().tenants, ids(&["acme", "beta", "gamma"]));
+}
+
 pub(crate) async fn a_head_takes_the_place_of_the_one_it_continues_and_of_no_other(place: &Place) {
     let (store, replica) = (place.open().await, place.open().await);
     let one = sidecar(&store, "one").await;
