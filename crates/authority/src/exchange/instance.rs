@@ -4,6 +4,7 @@
 use audit::{Event, record::ShownByAnother};
 use jiff::{SignedDuration, Timestamp};
 use model::{Code, Delegation, withdrawal::Passage};
+use store::NotUsable;
 
 use super::principal;
 use crate::{Authority, client::Client, refused::Refused};
@@ -45,16 +46,31 @@ impl Authority {
         Err(Refused::request("the subject token was issued to another instance of the agent").denied(Code::WrongSender))
     }
 
-    /// Once a while for the same two, at one of the replicas.
     async fn raise(&self, alert: ShownByAnother, now: Timestamp) {
-        let once = format!("{}#{}", alert.token, alert.presented);
-        let until = now.checked_add(QUIET).unwrap_or(Timestamp::MAX);
-        if self.store.use_once("used by another", &once, until, now).await.is_err() {
+        if !self.is_news(&alert, now).await {
             return;
         }
         tracing::warn!(agent = %alert.agent.id, "a token was shown by another instance than it was issued to");
         if let Err(error) = self.ledger.event(Event::ShownByAnother(Box::new(alert))).await {
             tracing::warn!(%error, "an alert could not be recorded");
+        }
+    }
+
+    /// Once a while for the same token, at one of the replicas; where another is proved to have shown it, for each such.
+    async fn is_news(&self, alert: &ShownByAnother, now: Timestamp) -> bool {
+        // What it merely says of itself is another each time: it would grow the ledger as fast as it asks.
+        let once = if alert.proved { format!("{}#{}", alert.token, alert.presented) } else { alert.token.clone() };
+        let until = now.checked_add(QUIET).unwrap_or(Timestamp::MAX);
+        // Room of its own, so that one agent's alerts take none of another's.
+        let space = format!("used by another: {}", alert.agent.id);
+        match self.store.use_once(&space, &once, until, now).await {
+            Ok(()) => true,
+            Err(NotUsable::Used | NotUsable::Ended) => false,
+            Err(error @ (NotUsable::Full | NotUsable::Unavailable(_))) => {
+                let agent = &alert.agent.id;
+                tracing::warn!(%agent, %error, "that a token was shown by another instance is not recorded");
+                false
+            }
         }
     }
 }

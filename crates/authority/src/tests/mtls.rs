@@ -176,6 +176,21 @@ async fn an_agent_without_a_certificate_says_itself_which_instance_it_is() {
     };
     assert_eq!(payload(&asked(json!({ "instance": "pod-1" })).await.token())["act"]["instance"], "pod-1");
     assert!(payload(&asked(json!({})).await.token())["act"].get("instance").is_none());
+    // What it says when it shows another's token may be another word each time: that is one alert all the same.
+    let token = asked(json!({ "instance": "pod-1" })).await.token();
+    for number in 2..5 {
+        let assertion = world.assertion("support", json!({ "instance": format!("pod-{number}") }));
+        let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let parameters = [
+            ("client_assertion_type", kind),
+            ("client_assertion", &assertion),
+            ("subject_token", &token),
+            ("requested_actor", "researcher"),
+        ];
+        let other = exchange(&world, Peer::tcp(([127, 0, 0, 1], 1).into()), &parameters).await;
+        assert_eq!(other.body["code"], "wrong_sender");
+    }
+    assert_eq!(world.records("alert.raised").len(), 1);
     // Only a certificate says what looks like the name in one.
     for hostile in [
         json!(""),
