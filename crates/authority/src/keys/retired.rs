@@ -53,11 +53,12 @@ impl SigningKeys {
     ) -> Result<(), StoreError> {
         let listed = store.signing_keys().await?.keys;
         for key in listed.iter().filter(|key| self.is_over(key, now)) {
+            // Also where another replica deleted the file: nothing here needs what is in memory any more.
+            self.held().remove(&key.id);
             let Some(path) = self.path_of(&key.id) else { continue };
             if said.contains(&key.id) || on_record(key, ledger).await {
                 said.insert(key.id.clone());
                 deleted(&key.id, &path);
-                self.held().remove(&key.id);
             }
         }
         Ok(())
@@ -99,8 +100,11 @@ fn deleted(id: &str, path: &Path) {
     }
 }
 
-/// Deletes a file so that it stays so when power fails.
+/// Deletes a file so that it stays so when power fails. One that another replica deleted meanwhile is deleted.
 fn delete(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
 }

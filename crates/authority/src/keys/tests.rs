@@ -201,6 +201,9 @@ async fn the_file_of_a_key_is_deleted_when_nothing_that_it_signed_can_be_good_an
         assert_eq!(files("keys"), left.iter().map(|name| (*name).clone()).collect(), "{second}");
         assert_eq!(files("other"), [first.clone()].into(), "the one that signs is there");
     }
+    for replica in [&keys, &shares] {
+        assert!(!replica.held().contains_key(&old), "in memory it is gone too, whoever deleted the file");
+    }
     assert_eq!(said, [old].into());
     for replica in [&keys, &other] {
         assert_eq!(place.published(replica, 9_999).await.len(), 2, "the keys that sign");
