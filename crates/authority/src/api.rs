@@ -83,9 +83,9 @@ pub(crate) struct Api {
     uplinks: Shares<Id<Sidecar>>,
     forks: heads::Forks,
     /// Chunks of ledgers that may be in memory at once.
-    chunks: Semaphore,
+    chunks: Arc<Semaphore>,
     /// Searches of what was shipped: those under way, and those that can go on.
-    searching: Semaphore,
+    searching: Arc<Semaphore>,
     searches: records::Searches,
     /// Questions for slices of limits, which take room of their own.
     leasing: Shares<Id<Sidecar>>,
@@ -104,8 +104,8 @@ impl Api {
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
             uplinks: Shares::new(UPLINKS_AT_ONCE, EACH_UPLINKS),
             forks: heads::Forks::new(),
-            chunks: Semaphore::new(CHUNKS_AT_ONCE),
-            searching: Semaphore::new(records::AT_ONCE),
+            chunks: Arc::new(Semaphore::new(CHUNKS_AT_ONCE)),
+            searching: Arc::new(Semaphore::new(records::AT_ONCE)),
             searches: records::Searches::default(),
             leasing: Shares::new(limits::AT_ONCE, limits::EACH_AT_ONCE),
             leases: Quotas::new(limits::PER_SECOND),

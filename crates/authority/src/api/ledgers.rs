@@ -20,7 +20,7 @@ use super::{
     page::{answer, page},
     problem::Problem,
     records::unreadable,
-    shipped::{blocking, changed},
+    shipped::{blocking, changed, within},
 };
 use crate::Authority;
 
@@ -83,9 +83,9 @@ impl Authority {
         let from = call.query.value("offset").map_or(Ok(0), str::parse);
         let from = from.map_err(|_| Problem::invalid("`offset` has to be a number of bytes"))?;
         let ledger = self.copied_ledger(id, call).await?;
-        let _room = self.searching()?;
+        let room = self.searching()?;
         let (shelf, name) = (self.shelf.clone(), name.to_owned());
-        let found = blocking(move || shelf.piece(ledger.id.as_str(), &name, from)).await?;
+        let found = within(room, move || shelf.piece(ledger.id.as_str(), &name, from)).await?;
         let piece = found.map_err(|error| unreadable(&error))?.ok_or_else(Problem::not_found)?;
         Ok(Answer::ok(serde_json::to_value(&piece).unwrap_or_default()))
     }
@@ -99,8 +99,8 @@ impl Authority {
         let key: VerifyingKey = ledger.verifying_key.parse().map_err(|_| Problem::not_found())?;
         let shelf = self.shelf.clone();
         if dry_run {
-            let _room = self.searching()?;
-            let found = blocking(move || shelf.look(&key, &person)).await?.map_err(|error| unreadable(&error))?;
+            let found = within(self.searching()?, move || shelf.look(&key, &person)).await?;
+            let found = found.map_err(|error| unreadable(&error))?;
             let (sealed, unsealed) = found.records();
             return Ok(Answer::ok(json!({
                 "ledger": ledger.id, "principals": found.principals, "records": sealed + unsealed,
@@ -110,7 +110,7 @@ impl Authority {
         call.caller.must_be_fresh(call.now)?;
         let (by, reason) = (call.caller.name(), body::text("reason", &reason.unwrap_or_default())?);
         let erasure = Erasure::new(person, &by, &reason).map_err(|error| not_erased(&error))?;
-        let _room = self.searching()?;
+        let room = self.searching()?;
         let (own, runtime) = (self.ledger.clone(), Handle::current());
         let erase = move || {
             shelf.erase(&key, &erasure, |taken| {
@@ -118,7 +118,7 @@ impl Authority {
                 runtime.block_on(own.event(Event::CopyChanged(Box::new(changed))))
             })
         };
-        let erased = blocking(erase).await?.map_err(|error| not_erased(&error))?;
+        let erased = within(room, erase).await?.map_err(|error| not_erased(&error))?;
         let shown = |taken: &Taken| json!({ "segment": taken.segment, "records": taken.records });
         let records: u64 = erased.iter().map(|taken| taken.records).sum();
         let segments: Vec<_> = erased.iter().rev().map(shown).collect();

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,13 +16,14 @@ use jiff::Timestamp;
 use model::Verdict;
 use serde_json::Value;
 use store::{Listed, Page};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Answer, Call,
     page::{answer, page},
     problem::{Code, Problem},
     query::Query,
-    shipped::blocking,
+    shipped::within,
 };
 use crate::Authority;
 
@@ -79,18 +80,18 @@ impl Authority {
             // It is anchored here, and nothing of it was shipped.
             return Ok(Answer::ok(answer("records", &Listed { items: Vec::new(), next: None }, Value::clone)));
         };
-        let _room = self.searching()?;
+        let room = self.searching()?;
         if let Some(last) = call.query.value("last") {
             let count = last.parse().ok().filter(|count| (1..=MOST_NEWEST).contains(count));
             let count = count.ok_or_else(|| Problem::invalid("`last` has to be a number from 1 to 200"))?;
-            let items = blocking(move || newest(&dir, count, &filter)).await?.map_err(|error| unreadable(&error))?;
+            let found = within(room, move || newest(&dir, count, &filter)).await?;
+            let items = found.map_err(|error| unreadable(&error))?;
             return Ok(Answer::ok(answer("records", &Listed { items, next: None }, Clone::clone)));
         }
         let name = format!("{} {} {:?}", call.caller.key(), ledger.id, filter);
         let known = self.api.searches.take(&name, after);
-        let found =
-            blocking(move || search(known, &dir, filter, after, limit)).await?.map_err(|error| unreadable(&error))?;
-        let (items, rest) = found;
+        let found = within(room, move || search(known, &dir, filter, after, limit)).await?;
+        let (items, rest) = found.map_err(|error| unreadable(&error))?;
         let next = rest.as_ref().map(|(next, _)| *next);
         if let Some((next, matches)) = rest {
             self.api.searches.keep(name, next, matches);
@@ -103,10 +104,10 @@ impl Authority {
         call.query.only(&[])?;
         let (ledger, tenants) = self.readable_ledger(id, call).await?;
         let dir = self.shelf.directory(ledger.id.as_str()).ok_or_else(Problem::not_found)?;
-        let _room = self.searching()?;
+        let room = self.searching()?;
         let decision = decision.to_owned();
         let found: Option<Found> =
-            blocking(move || query::find(&dir, &decision)).await?.map_err(|error| unreadable(&error))?;
+            within(room, move || query::find(&dir, &decision)).await?.map_err(|error| unreadable(&error))?;
         let mine = |found: &Found| {
             tenants.as_ref().is_none_or(|tenants| found.decided.text("tenant").is_some_and(|of| tenants.contains(of)))
         };
@@ -114,9 +115,10 @@ impl Authority {
         Ok(Answer::ok(serde_json::to_value(&found).unwrap_or_default()))
     }
 
-    pub(super) fn searching(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Problem> {
+    /// Room to search in, for as long as that takes.
+    pub(super) fn searching(&self) -> Result<OwnedSemaphorePermit, Problem> {
         let full = |_| Problem::new(Code::Overloaded, "Too many people search the ledgers at once.");
-        self.api.searching.try_acquire().map_err(full)
+        Arc::clone(&self.api.searching).try_acquire_owned().map_err(full)
     }
 }
 

@@ -1,6 +1,8 @@
 //! `/v1/ledger-segments` and `/v1/ledger-erasures` for enrolled sidecars: what they record is kept here too, so that it
 //! outlives the machine it was recorded on. Nothing is acknowledged that is not verified and durable.
 
+use std::sync::Arc;
+
 use audit::{
     Event, RetentionConfig, VerifyingKey,
     record::CopyChanged,
@@ -17,6 +19,7 @@ use net::{Body, BoxError, Tasks, body::CollectError};
 use schemars::{Schema, SchemaGenerator};
 use serde::Serialize;
 use store::{KnownLedger, Sidecar};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     MAX_BODY_TIME, body,
@@ -51,15 +54,12 @@ impl Authority {
             return self.stand(&teller.sidecar, query.value("ledger").unwrap_or_default()).await;
         }
         // Each may hold a chunk in memory.
-        let _room = self
-            .api
-            .chunks
-            .try_acquire()
-            .map_err(|_| Problem::new(Code::Overloaded, "Too many sidecars ship their ledgers at once."))?;
+        let room = Arc::clone(&self.api.chunks).try_acquire_owned();
+        let room = room.map_err(|_| Problem::new(Code::Overloaded, "Too many sidecars ship their ledgers at once."))?;
         let chunk = Chunk::read(&chunk(headers, body).await?).map_err(|error| Problem::invalid(error.to_string()))?;
         let (key, ledger) = self.spoken_for(&teller, &chunk.ledger, &chunk.proof).await?;
         let shelf = self.shelf.clone();
-        match blocking(move || shelf.take(&key, &chunk)).await? {
+        match within(room, move || shelf.take(&key, &chunk)).await? {
             Ok(stand) => Ok(answered(&stand)),
             Err(refused) => Err(self.not_taken(&ledger, refused, teller.now).await),
         }
@@ -158,6 +158,19 @@ pub(super) fn changed(taken: Taken, by: &str, reason: Option<String>) -> CopyCha
 /// Work that waits for the disk.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Problem::unavailable("the copy of the ledger", &error))
+}
+
+/// The same, which holds `room` until it ends: it goes on also where whoever asked went away.
+pub(super) async fn within<T: Send + 'static>(
+    room: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    blocking(move || {
+        let done = work();
+        drop(room);
+        done
+    })
+    .await
 }
 
 fn answered(stand: &impl Serialize) -> Response<Body> {
