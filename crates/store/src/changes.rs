@@ -19,7 +19,7 @@ use crate::{
     join_tokens::JoinToken,
     sidecars::Sidecar,
     signing_keys::PublishedKey,
-    withdrawals,
+    upkeep, withdrawals,
     writing::{Begun, Committed, Writer, uuid},
 };
 
@@ -254,7 +254,7 @@ impl Store {
         self.feed(after, limit, ("position", sql.to_owned()), Vec::new(), Change::read).await
     }
 
-    /// The withdrawals after position `after` that cover something at `now` or later: those that concern one of
+    /// The withdrawals after position `after` that cover something at `now` or later, by whichever clock: those that concern one of
     /// `tenants` and those that concern no single tenant, or all of them. What is forgotten covers nothing any more, so
     /// whoever was away for however long misses none.
     ///
@@ -269,7 +269,8 @@ impl Store {
     ) -> Result<Feed<Withdrawal>, StoreError> {
         let mut sql =
             "SELECT created, body FROM withdrawals WHERE created > $1 AND created <= $2 AND until >= $3".to_owned();
-        let mut further: Vec<Value> = vec![now.into()];
+        // A follower whose clock is behind still takes what has ended here.
+        let mut further: Vec<Value> = vec![upkeep::before(now, upkeep::MARGIN).into()];
         if let Some(tenants) = tenants {
             sql.push_str(" AND (tenant IS NULL");
             for tenant in tenants {

@@ -113,9 +113,11 @@ impl Store {
     /// What is old at `now`.
     async fn old(&self, longest_life: SignedDuration, now: Timestamp) -> Result<Vec<Old>, StoreError> {
         let names = self.forget_names(now).await?;
-        let covers_nothing = before(now, MARGIN);
+        // Twice the margin: a follower asks by a clock that may be behind, and is told with a margin itself.
+        let margin = MARGIN + MARGIN;
+        let covers_nothing = before(now, margin);
         // As long as the token that was withdrawn may come to be exchanged; `until` is a day after it was.
-        let tokens = before(now, MARGIN + (longest_life - LONGEST_TOKEN).max(SignedDuration::ZERO));
+        let tokens = before(now, margin + (longest_life - LONGEST_TOKEN).max(SignedDuration::ZERO));
         let ended = before(now, ENDED_KEPT);
         let limits = before(now, limits::KEPT);
         Ok(vec![
