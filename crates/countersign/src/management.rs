@@ -21,6 +21,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Before each further attempt at something that failed on its way.
 const AGAIN: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
+/// The most entries that are read of a list, and the most pages, which may be empty.
+const MAX_LISTED: usize = 1_000_000;
+const MAX_PAGES: usize = 100_000;
 /// The largest answer.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// The largest token file.
@@ -167,20 +170,34 @@ impl Client {
             .chain(["limit=200".to_owned()])
             .collect();
         let mut all = Vec::new();
-        loop {
+        for _ in 0..MAX_PAGES {
             let mut page = self.get(&format!("{path}?{}", query.join("&")))?;
             if let Some(Value::Array(entries)) = page.get_mut(name).map(Value::take) {
                 all.extend(entries);
+            }
+            if all.len() > MAX_LISTED {
+                break;
             }
             let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(all) };
             query.retain(|part| !part.starts_with("cursor="));
             query.push(format!("cursor={next}"));
         }
+        let line = format!("the authority's list of {name} does not end: more than {MAX_LISTED}, or {MAX_PAGES} pages");
+        Err(Failure::new(Exit::Unavailable, line))
     }
 
     /// Changes something: once, however often it has to be sent.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.ask(&Method::POST, path, &|| Ok(Some(body.clone())))
+    }
+
+    /// Asks once for something that may take as long as `patience`: while it is carried out, asking again only adds to it.
+    pub(crate) fn post_once(&self, path: &str, body: &Value, patience: Duration) -> Result<Value, Failure> {
+        let key = uuid::Uuid::now_v7().to_string();
+        match self.runtime.block_on(self.once(&Method::POST, path, Some(body), (&key, patience))) {
+            Err(Attempt::Passing(failure) | Attempt::Final(failure)) => Err(failure),
+            Ok(value) => Ok(value),
+        }
     }
 
     /// The same with a body that is made anew for each attempt.
@@ -194,7 +211,7 @@ impl Client {
         let mut waits = AGAIN.iter();
         loop {
             let body = body()?;
-            let outcome = self.runtime.block_on(self.once(method, path, body.as_ref(), &key));
+            let outcome = self.runtime.block_on(self.once(method, path, body.as_ref(), (&key, PATIENCE)));
             match (outcome, waits.next()) {
                 (Err(Attempt::Passing(_)), Some(wait)) => {
                     self.runtime.block_on(async { tokio::time::sleep(*wait).await });
@@ -205,7 +222,14 @@ impl Client {
         }
     }
 
-    async fn once(&self, method: &Method, path: &str, body: Option<&Value>, key: &str) -> Result<Value, Attempt> {
+    /// One attempt, known by `key`, for whose answer it waits for as long as `patience`.
+    async fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+        (key, patience): (&str, Duration),
+    ) -> Result<Value, Attempt> {
         let url = format!("{}{path}", self.url);
         let unavailable = |error: &dyn std::fmt::Display| {
             Attempt::Passing(Failure::new(Exit::Unavailable, format!("no answer from the authority: {error}")))
@@ -227,7 +251,7 @@ impl Client {
         let request = request
             .body(content)
             .map_err(|error| Attempt::Final(Failure::because(Exit::Usage, "cannot ask the authority", error)))?;
-        let response = self.http.send(request, PATIENCE).await.map_err(|error| unavailable(&error))?;
+        let response = self.http.send(request, patience).await.map_err(|error| unavailable(&error))?;
         let status = response.status();
         let read = net::body::collect(response.into_body(), MAX_BYTES);
         let read = tokio::time::timeout(PATIENCE, read).await.map_err(|error| unavailable(&error))?;

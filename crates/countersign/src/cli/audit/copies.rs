@@ -74,6 +74,9 @@ impl CopyOf {
 /// The most that is read of what an authority says that it took away.
 const MAX_AMENDED_BYTES: u64 = 64 * 1024 * 1024;
 
+/// The most that is read of one file: an authority that invents ever more of it does not keep anybody for ever.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+
 impl Shared {
     fn segments(&self) -> Result<Vec<Copied>, Failure> {
         let path = format!("/v1/ledgers/{}/segments", segment(&self.place.to_string_lossy()));
@@ -165,6 +168,10 @@ impl Pieces {
             return Err(self.changed());
         }
         self.offset += bytes.len() as u64;
+        if self.offset > MAX_FILE_BYTES {
+            let line = format!("{} is larger at the authority than {MAX_FILE_BYTES} bytes", self.name);
+            return Err(self.shared.fails(Failure::new(Exit::Unavailable, line)));
+        }
         self.ended = piece.size.is_some_and(|size| size <= self.offset);
         (self.bytes, self.read) = (bytes, 0);
         Ok(true)

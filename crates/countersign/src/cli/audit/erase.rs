@@ -30,6 +30,11 @@ use crate::{
 /// Between two looks for the answer.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long to wait where nothing is said: for the process that writes the ledger, and for an authority, which reads a
+/// whole copy for it.
+const WAIT: Duration = Duration::from_secs(60);
+const WAIT_ELSEWHERE: Duration = Duration::from_secs(600);
+
 /// How long a ledger that was opened here may take to close.
 const CLOSING: Duration = Duration::from_secs(30);
 
@@ -56,9 +61,10 @@ pub(super) struct Args {
     /// Of an authority's copies, only that of this ledger. May be given several times.
     #[arg(long, value_name = "LEDGER")]
     only: Vec<String>,
-    /// How long to wait for a running sidecar or authority to carry it out.
-    #[arg(long, value_name = "DURATION", default_value = "60s")]
-    wait: ConfigDuration,
+    /// How long to wait for it to be carried out: by a running sidecar or authority that writes the ledger, 60s by
+    /// default; in each of an authority's copies, 10m by default.
+    #[arg(long, value_name = "DURATION")]
+    wait: Option<ConfigDuration>,
     /// The key that signs the ledger, where no process writes it and no configuration names the key; `ledger.key`
     /// beside the directory by default.
     #[arg(long, value_name = "FILE")]
@@ -118,9 +124,11 @@ fn elsewhere(args: &Args, remote: &Remote) -> Result<ExitCode, Failure> {
     let asked = json!({
         "user": args.user, "issuer": args.issuer, "tenant": args.tenant, "reason": args.reason, "dry_run": args.dry_run,
     });
+    let patience = args.wait.map_or(WAIT_ELSEWHERE, |wait| wait.0);
     let mut output = Output::new();
     for ledger in ledgers {
-        let answer = remote.client().post(&format!("/v1/ledgers/{}/erase", segment(&ledger)), &asked)?;
+        let path = format!("/v1/ledgers/{}/erase", segment(&ledger));
+        let answer = remote.client().post_once(&path, &asked, patience)?;
         let records = answer.get("records").and_then(Value::as_u64).unwrap_or_default();
         let _reader = if args.json {
             output.json(&answer)?
@@ -179,7 +187,7 @@ async fn here(
 /// Asks the process that writes the ledger, and waits for its answer.
 fn by_the_writer(args: &Args, directory: &Path, erasure: &Erasure) -> Result<Erased, Failure> {
     let asked = ask(directory, erasure).map_err(unreadable)?;
-    let until = net::clock::monotonic().checked_add(args.wait.0);
+    let until = net::clock::monotonic().checked_add(args.wait.map_or(WAIT, |wait| wait.0));
     let watched = !args.json && std::io::stderr().is_terminal();
     if watched {
         // A terminal that went away takes nothing from the erasure.

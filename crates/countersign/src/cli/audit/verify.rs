@@ -8,7 +8,7 @@ use std::{
 };
 
 use audit::{
-    VerifyingKey, heads, ledger_id,
+    Head, VerifyingKey, heads, ledger_id,
     verify::{Amended, Broken, Options, Progress, Report, VerifyError, verify, verify_files},
 };
 use clap::ValueEnum;
@@ -90,13 +90,14 @@ fn copies(args: &Args, remote: &Remote, heads: &[String]) -> Result<ExitCode, Fa
         );
     }
     let keys = args.key.as_deref().map(keys).transpose()?;
+    let heads = of_those(&args.only, heads)?;
     let shown = remote.ledgers()?;
     let ledgers = if args.only.is_empty() { &shown } else { &args.only };
     if ledgers.is_empty() {
         return Err(Failure::new(Exit::Unavailable, "the authority shows you no ledger"));
     }
     // An authority that shows less than there is shall not look whole.
-    let mut named = keys.iter().flatten().map(VerifyingKey::name).chain(heads.iter().map(|head| origin_of(head)));
+    let mut named = keys.iter().flatten().map(VerifyingKey::name).chain(heads.iter().map(|(name, _)| name.as_str()));
     let missing = named.find(|name| args.only.is_empty() && !shown.iter().any(|ledger| origin(ledger) == *name));
     if let Some(name) = missing {
         let line = format!("the authority shows you no copy of {name}, of which a key or a head was given");
@@ -110,7 +111,8 @@ fn copies(args: &Args, remote: &Remote, heads: &[String]) -> Result<ExitCode, Fa
                 Failure::new(Exit::Usage, format!("no key of the ledger {ledger} was given: say which with --only"))
             })?),
         };
-        let heads = heads.iter().filter(|head| origin_of(head) == origin(ledger)).cloned().collect();
+        let own = heads.iter().filter(|(name, _)| *name == origin(ledger));
+        let heads = own.map(|(_, note)| (*note).to_owned()).collect();
         whole &= copy(args, remote, ledger, Options { key, heads, amended: Amended::default() })?;
     }
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -152,8 +154,24 @@ fn origin(ledger: &str) -> String {
     format!("countersign/ledger/{ledger}")
 }
 
-fn origin_of(note: &str) -> &str {
-    note.lines().next().unwrap_or_default()
+/// Each of `notes`, and whose head it is, all of the ledgers of `only` where some are named: nobody shall take for
+/// compared what is left out.
+fn of_those<'a>(only: &[String], notes: &'a [String]) -> Result<Vec<(String, &'a str)>, Failure> {
+    let heads = notes.iter().map(|note| of(note)).collect::<Result<Vec<_>, _>>()?;
+    let left_out = |name: &str| !only.is_empty() && !only.iter().any(|ledger| origin(ledger) == name);
+    match heads.iter().find(|(name, _)| left_out(name)) {
+        Some((name, _)) => {
+            Err(Failure::new(Exit::Usage, format!("--head holds a head of {name}, which --only leaves out")))
+        }
+        None => Ok(heads),
+    }
+}
+
+/// Whose head `note` is, and the note.
+fn of(note: &str) -> Result<(String, &str), Failure> {
+    let head = Head::unverified(note);
+    let head = head.map_err(|error| Failure::because(Exit::Usage, "--head holds what is no signed head", error))?;
+    Ok((head.origin, note))
 }
 
 /// Says what was found, of `ledger` where there are several; whether it holds together.
@@ -231,7 +249,11 @@ fn notes(path: &Path) -> Result<Vec<String>, Failure> {
     if text.trim_end().matches("\n\n").count() <= 1 {
         return Ok(vec![text]);
     }
-    let (notes, _) = heads::notes(&format!("{text}\n"));
+    let text = format!("{text}\n");
+    let (notes, whole) = heads::notes(&text);
+    if text.get(whole..).is_some_and(|rest| !rest.trim().is_empty()) {
+        return Err(Failure::new(Exit::Usage, format!("{} ends with what is no whole note", path.display())));
+    }
     Ok(notes)
 }
 
@@ -311,6 +333,24 @@ impl Bar {
     fn clear(&self) {
         if self.shown && self.percent != u64::MAX {
             write!(std::io::stderr(), "\r\x1b[K").ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_would_not_be_compared_is_a_mistake_of_whoever_gave_it() {
+        let note = |ledger: &str| format!("{}\n7\n{}=\n\n", origin(ledger), "A".repeat(43));
+        let heads = [note("one"), note("other")];
+        let (one, both) = (["one".to_owned()], ["one".to_owned(), "other".to_owned()]);
+        assert_eq!(of_those(&[], &heads).unwrap().len(), 2);
+        assert_eq!(of_those(&both, &heads).unwrap(), [(origin("one"), &*heads[0]), (origin("other"), &*heads[1])]);
+        assert!(of_those(&one, &heads).unwrap_err().to_string().contains("countersign/ledger/other"));
+        for hostile in ["", "countersign/ledger/one\n", "a file of something else\n\n"] {
+            assert!(of_those(&one, &[hostile.to_owned()]).is_err(), "{hostile}");
         }
     }
 }
