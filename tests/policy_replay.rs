@@ -118,8 +118,22 @@ fn what_a_candidate_would_deny_is_found_by_rule_and_action_and_stops_a_pipeline(
     assert!(unchanged(&only) && only["compared"] == 1, "{only:#}");
     let none = one(&candidate(&sidecar, &policy, &["--json", "--until", "2020-01-01"]).well());
     assert_eq!(none["compared"], 0, "{none:#}");
-    let misspelt = candidate(&sidecar, &policy, &["--fail-on", "new-denials:refund.create"]);
+}
+
+#[test]
+fn a_pipeline_that_looks_at_nothing_does_not_pass() {
+    let Some(world) = world() else { return };
+    let (sidecar, _) = worked(world);
+    for what in ["any-change", "not-replayable"] {
+        let nothing = own(&sidecar, &["--until", "2020-01-01", "--fail-on", what]);
+        assert_eq!(nothing.code, Some(1), "{nothing:?}");
+        assert!(nothing.stdout.contains("FAILED on no decision was made again, so nothing is shown"), "{nothing:?}");
+    }
+    let misspelt = own(&sidecar, &["--fail-on", "new-denials:refund.create"]);
     assert_eq!(misspelt.code, Some(2), "a pipeline that could never fail: {misspelt:?}");
+    let misspelt = own(&sidecar, &["--action", "orders.reed", "--fail-on", "any-change"]);
+    assert_eq!(misspelt.code, Some(2), "{misspelt:?}");
+    assert!(misspelt.stderr.contains("--action: no tool has the action `orders.reed`"), "{misspelt:?}");
 }
 
 #[test]

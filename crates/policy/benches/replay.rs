@@ -36,7 +36,7 @@ fn again(engine: &Engine, recorded: &[(Question, model::Decision)]) -> Tally {
     let mut tally = Tally::new(replay::Bounds::default());
     let asked = recorded.iter().map(|(question, then)| {
         let (question, then) = (question.clone(), then.clone());
-        Recorded::Asked(Box::new(Asked { question, then, revision: None, approved: false, observed: false }))
+        Recorded::Asked(Box::new(Asked { question, then, revision: None, observed: false }))
     });
     replay(engine, asked, &mut tally);
     tally

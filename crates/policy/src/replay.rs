@@ -35,8 +35,6 @@ pub struct Asked {
     pub then: Decision,
     /// The revision of the policies that decided.
     pub revision: Option<String>,
-    /// Whether a person had said yes to this very call.
-    pub approved: bool,
     /// Whether the action was only observed, so that what is on record is policy's own word and not what it came to.
     pub observed: bool,
 }
@@ -55,8 +53,7 @@ pub fn replay(engine: &Engine, recorded: impl IntoIterator<Item = Recorded>, tal
     }
 }
 
-/// What `decision` comes to for the call: the task's stage asks a person whatever policy says, and a yes that was given
-/// is not asked for twice.
+/// What `decision` comes to for the call: the task's stage asks a person whatever policy says.
 fn effective(decision: Decision, asked: &Asked) -> Decision {
     if asked.observed {
         return decision;
@@ -65,7 +62,6 @@ fn effective(decision: Decision, asked: &Asked) -> Decision {
     let by_stage = question.delegation.task.stage.answer(question.call.effect) == StageAnswer::NeedsApproval;
     let verdict = match decision.verdict {
         Verdict::Deny => return decision,
-        _ if asked.approved => Verdict::Permit,
         Verdict::Permit if by_stage => Verdict::ApprovalRequired,
         verdict => verdict,
     };

@@ -46,7 +46,7 @@ const REMEMBERED: usize = 256 * 1024;
                         --catalogue countersign.yaml --from ./demo/ledger\n  \
                         countersign policy replay --fail-on new-denials:refunds.create,orders.read\n  \
                         countersign policy replay --fail-on any-change --json\n\n\
-                        Exits with 1 where --fail-on names something that was found.")]
+                        Exits with 1 where --fail-on names something that was found, or nothing was compared.")]
 pub(crate) struct Args {
     #[command(flatten)]
     sources: SourceArgs,
@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Whence::Directory(directory) => Some(directory.as_path()),
         Whence::Authority(_) => None,
     };
-    let engine = candidate(args.sources.read(environment)?, ledger, &args.fail_on)?;
+    let engine = candidate(args.sources.read(environment)?, ledger, args)?;
     let now = net::clock::now();
     let span = Span {
         from: args.since.and_then(|since| since.timestamp(now)),
@@ -97,7 +97,11 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Whence::Directory(directory) => read::directory(directory, &engine, &span, bounds, args.json)?,
         Whence::Authority(remote) => read::authority(remote, &engine, &span, bounds, args.json)?,
     };
-    let failed: Vec<String> = args.fail_on.iter().filter_map(|wanted| wanted.met(&tally)).collect();
+    let mut failed: Vec<String> = args.fail_on.iter().filter_map(|wanted| wanted.met(&tally)).collect();
+    // What finds nothing because it looked at nothing would let everything pass.
+    if !args.fail_on.is_empty() && tally.compared == 0 {
+        failed.push("no decision was made again, so nothing is shown".to_owned());
+    }
     let mut output = Output::new();
     let _reader = if args.json {
         output.json(&report(&engine, &tally, &failed))?
@@ -109,7 +113,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
 
 /// The policies that are asked now. Where nobody says which tools and actions there are, and which of them a team
 /// decides about, it is as when the ledger's policies last came into force.
-fn candidate(policies: Policies, ledger: Option<&Path>, fail_on: &[FailOn]) -> Result<Engine, Failure> {
+fn candidate(policies: Policies, ledger: Option<&Path>, args: &Args) -> Result<Engine, Failure> {
     let Policies { mut sources, catalogue } = policies;
     let catalogue = match (catalogue, ledger.map(Kept::newest).transpose().map_err(Failure::configuration)?.flatten()) {
         (Some(catalogue), _) => catalogue,
@@ -129,8 +133,12 @@ fn candidate(policies: Policies, ledger: Option<&Path>, fail_on: &[FailOn]) -> R
     };
     let known: BTreeSet<&Id<Action>> =
         catalogue.tools().iter().flat_map(|tool| tool.actions.iter().map(|action| &action.id)).collect();
-    if let Some(unknown) = fail_on.iter().flat_map(FailOn::actions).find(|action| !known.contains(action)) {
-        return Err(Failure::new(Exit::Usage, format!("--fail-on: no tool has the action `{unknown}`")));
+    let failing = args.fail_on.iter().flat_map(FailOn::actions).map(|action| ("--fail-on", action));
+    let named = failing.chain(args.action.iter().map(|action| ("--action", action)));
+    for (option, action) in named {
+        if !known.contains(action) {
+            return Err(Failure::new(Exit::Usage, format!("{option}: no tool has the action `{action}`")));
+        }
     }
     let bounds = Bounds { remembered: REMEMBERED, ..Bounds::default() };
     Engine::load_within(&sources, &catalogue, bounds).map_err(Failure::configuration)

@@ -190,8 +190,7 @@ fn recorded(decided: Decided) -> Recorded {
     }
     let revisions = entry.fields.get("revisions");
     let revision = revisions.and_then(|revisions| revisions.get("policy")?.as_str()).map(str::to_owned);
-    let approved = entry.fields.contains_key("approval");
-    Recorded::Asked(Box::new(Asked { question, then, revision, approved, observed }))
+    Recorded::Asked(Box::new(Asked { question, then, revision, observed }))
 }
 
 /// Whether policy is what decided: not where a relation was not shown, where there was no room to ask, where a person
