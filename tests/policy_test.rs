@@ -108,6 +108,21 @@ fn what_decides_more_permissively_without_a_part_fails_in_tests_and_in_cases() {
 }
 
 #[test]
+fn a_test_whose_input_cannot_be_looked_at_fails_unless_that_is_said_to_be_right() {
+    let tests = format!("print(_, _) := false\n\n{GOOD}");
+    let directory = suite(&tests, CASE);
+    let ran = policy("test", directory.path(), &[]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stdout.contains("FAIL  countersign.teams.support_test.test_open"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("not tried again without parts of its input"), "{}", ran.stdout);
+    let report: Value = serde_json::from_str(&policy("test", directory.path(), &["--format", "json"]).stdout).unwrap();
+    assert_eq!((&report["passed"], &report["tests"][0]["result"]), (&false.into(), &"fail".into()), "{report:#}");
+    let tests = tests.replace("test_open", "# not tried again: it is one of the cases\ntest_open");
+    fs::write(directory.path().join("support_test.rego"), format!("{HEAD}{tests}")).unwrap();
+    policy("test", directory.path(), &[]).well();
+}
+
+#[test]
 fn too_little_that_is_covered_fails_and_what_is_not_is_shown() {
     let half = "test_open if count(support.deny) == 1 with input as {}\n";
     let suite = suite(half, "cases: []\n");

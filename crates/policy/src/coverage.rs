@@ -290,10 +290,10 @@ fn refused(error: &dyn fmt::Display) -> LoadError {
     LoadError::Engine(error.to_string())
 }
 
-/// Spread texts have more lines, and none is longer than it was.
+/// Spread texts have more lines, and what tests put in makes some of them longer.
 const LENGTHS: PolicyLengthConfig = PolicyLengthConfig {
-    max_col: NonZeroU32::new(1024).unwrap(),
-    max_file_bytes: NonZeroUsize::new(4 * 1024 * 1024).unwrap(),
+    max_col: NonZeroU32::new(64 * 1024).unwrap(),
+    max_file_bytes: NonZeroUsize::new(16 * 1024 * 1024).unwrap(),
     max_lines: NonZeroUsize::new(400_000).unwrap(),
 };
 

@@ -1,7 +1,11 @@
 //! A module's text with every expression of a rule on a line of its own, because the engine knows what it evaluated by
 //! line only; and for each of them where it stands in the text as it was written.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use regorus::unstable::{
     AssignOp, Expr, Literal, LiteralStmt, Module, Query, Rule, RuleAssign, RuleBody, RuleHead, Span,
@@ -33,6 +37,12 @@ pub(crate) struct Spread {
     pub(crate) spots: Vec<Spot>,
     /// What can be looked at in an expression, by its place in `spots`.
     pub(crate) probes: BTreeMap<usize, Probe>,
+    /// What the `with` of an expression puts in the place of `input`, as written, by its place in `spots`.
+    pub(crate) inputs: BTreeMap<usize, String>,
+    /// The expressions, by places in `spots`, that are a body without braces.
+    bare: BTreeSet<usize>,
+    /// What `text` has that was not written.
+    breaks: Vec<Break>,
     /// The expressions of each `every`, by places in `spots`.
     pub(crate) within: BTreeMap<usize, Vec<usize>>,
     /// The rules, in order, one entry for each time that one is defined.
@@ -64,8 +74,6 @@ pub(crate) struct Probe {
     pub(crate) right: Option<String>,
     /// Its `with`.
     pub(crate) with: String,
-    /// What its `with` puts in the place of `input`.
-    pub(crate) input: Option<String>,
 }
 
 /// One definition of a rule.
@@ -116,13 +124,15 @@ impl Spread {
             breaks: Vec::new(),
             spots: Vec::new(),
             probes: BTreeMap::new(),
+            inputs: BTreeMap::new(),
+            bare: BTreeSet::new(),
             within: BTreeMap::new(),
             definitions: Vec::new(),
         };
         for rule in &module.policy {
             walk.rule(rule);
         }
-        let Walk { mut breaks, mut spots, probes, within, definitions, .. } = walk;
+        let Walk { mut breaks, mut spots, probes, inputs, bare, within, definitions, .. } = walk;
         breaks.sort_by_key(|found| found.at);
         breaks.dedup_by_key(|found| found.at);
         let lines = Lines::of(&file.text, &breaks);
@@ -138,9 +148,30 @@ impl Spread {
             imports: order::imports(module),
             spots,
             probes,
+            inputs,
+            bare,
+            breaks,
             within,
             definitions,
         }
+    }
+
+    /// The spread text with `lines` before the expressions at those places in `spots`, in the same body.
+    pub(crate) fn with_lines(&self, lines: &BTreeMap<usize, String>) -> String {
+        let (mut closing, mut opening) = (Vec::new(), Vec::new());
+        for (place, text) in lines {
+            let Some(spot) = self.spots.get(*place) else { continue };
+            // More than one expression needs braces.
+            let open = if self.bare.contains(place) { "{ " } else { "" };
+            opening.push(Break { at: spot.start, text: format!("{open}{text}").into() });
+            if self.bare.contains(place) {
+                closing.push(Break { at: spot.end, text: " }".into() });
+            }
+        }
+        // At one place the body that ends there comes first, and the line break before the line that is put in.
+        let mut breaks: Vec<Break> = closing.into_iter().chain(self.breaks.iter().cloned()).chain(opening).collect();
+        breaks.sort_by_key(|found| found.at);
+        broken(&self.written, &breaks)
     }
 
     /// The place as people know it.
@@ -181,9 +212,10 @@ fn package(module: &Module) -> String {
 }
 
 /// A line break that is put in, with what stands before it.
+#[derive(Debug, Clone)]
 struct Break {
     at: usize,
-    text: &'static str,
+    text: Cow<'static, str>,
 }
 
 /// The value `true` that a rule has where none is written.
@@ -230,7 +262,7 @@ fn broken(text: &str, breaks: &[Break]) -> String {
     let mut from = 0;
     for found in breaks {
         out.push_str(text.get(from..found.at).unwrap_or_default());
-        out.push_str(found.text);
+        out.push_str(&found.text);
         from = found.at;
     }
     out.push_str(text.get(from..).unwrap_or_default());
@@ -242,6 +274,8 @@ struct Walk {
     breaks: Vec<Break>,
     spots: Vec<Spot>,
     probes: BTreeMap<usize, Probe>,
+    inputs: BTreeMap<usize, String>,
+    bare: BTreeSet<usize>,
     within: BTreeMap<usize, Vec<usize>>,
     definitions: Vec<Definition>,
 }
@@ -290,7 +324,7 @@ impl Walk {
         let mut next = None;
         if bodies.last().is_some_and(|last| !last.statements.is_empty()) {
             let at = end(rule);
-            self.breaks.push(Break { at, text: OTHERWISE });
+            self.breaks.push(Break { at, text: OTHERWISE.into() });
             // The last of the lines that are put in there.
             self.spots.push(Spot { line: rule.line, column: rule.col, start: at, end: at, lines: 0..=0, further: 1 });
             next = Some(self.spots.len() - 1);
@@ -319,7 +353,7 @@ impl Walk {
 
     /// The value `true` of a rule that has none written, put in at `at`. For a person it stands where the rule does.
     fn implicit(&mut self, rule: &Span, at: usize) -> usize {
-        self.breaks.push(Break { at, text: IMPLICIT });
+        self.breaks.push(Break { at, text: IMPLICIT.into() });
         let head = rule.source.get_contents().get(place(rule.start)..at).unwrap_or_default();
         let further = u32::try_from(head.matches('\n').count()).unwrap_or(u32::MAX);
         let column = if further == 0 { rule.col } else { 1 };
@@ -333,6 +367,11 @@ impl Walk {
         }
         let query = &body.query;
         let statements: Vec<usize> = query.stmts.iter().map(|statement| self.statement(statement)).collect();
+        if let ([only], [place]) = (query.stmts.as_slice(), statements.as_slice())
+            && only.span.start == query.span.start
+        {
+            self.bare.insert(*place);
+        }
         let reads: Vec<Statement> = query.stmts.iter().map(|statement| Statement::of(statement, known)).collect();
         let names = statements.iter().zip(&query.stmts).map(|(spot, statement)| (*spot, order::names(statement)));
         let names = names.collect();
@@ -364,6 +403,9 @@ impl Walk {
                 self.within.insert(spot, own);
             }
         }
+        if let Some(input) = given(statement) {
+            self.inputs.insert(spot, input);
+        }
         if let Some(probe) = probe(statement, start - quoted) {
             self.probes.insert(spot, probe);
         }
@@ -381,7 +423,7 @@ impl Walk {
     }
 
     fn spot(&mut self, span: &Span, start: usize, end: usize) -> usize {
-        self.breaks.push(Break { at: start, text: "\n" });
+        self.breaks.push(Break { at: start, text: "\n".into() });
         self.spots.push(Spot { line: span.line, column: span.col, start, end, lines: 0..=0, further: 0 });
         self.spots.len() - 1
     }
@@ -411,13 +453,16 @@ fn probe(statement: &LiteralStmt, start: usize) -> Option<Probe> {
         Expr::AssignExpr { .. } => return None,
         _ => (words(start, with)?, None),
     };
-    let input =
-        statement.with_mods.iter().find(|modifier| modifier.refr.span().text() == "input").and_then(|modifier| {
-            let value = words(place(modifier.refr.span().end), end(&modifier.span))?;
-            value.strip_prefix("as ").map(str::to_owned)
-        });
     let left = left.strip_prefix("not ").unwrap_or(&left).to_owned();
-    Some(Probe { left, right, with: words(with, stop).unwrap_or_default(), input })
+    Some(Probe { left, right, with: words(with, stop).unwrap_or_default() })
+}
+
+/// What `statement` puts in the place of `input`, as written: a comment in it ends with its line.
+fn given(statement: &LiteralStmt) -> Option<String> {
+    let modifier = statement.with_mods.iter().find(|modifier| modifier.refr.span().text() == "input")?;
+    let text = modifier.span.source.get_contents();
+    let value = text.get(place(modifier.refr.span().end)..end(&modifier.span))?;
+    Some(value.trim().strip_prefix("as")?.trim().to_owned())
 }
 
 /// The `code` of an object that is written out.

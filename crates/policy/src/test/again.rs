@@ -1,16 +1,20 @@
 //! Every input that a test puts whole in the place of `input` is decided on again without each of its optional parts, as
 //! cases are: nothing that is missing may make the decision more permissive. Inputs that are not whole, as those that
-//! tests write by hand often are, are left alone.
+//! tests write by hand often are, are left alone. A test with an input that cannot be looked at says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+};
 
 use model::{Action, Catalogue};
 use regorus::Value;
 use serde_json::Value as Json;
 
-use super::failure::with_lines;
+use super::{Passed, failure::last_words};
 use crate::{
-    coverage::{Covered, Definition, Spread},
+    LoadError,
+    coverage::{Covered, Definition, Place, Reached, Spread},
     dispatch::Package,
     engine,
     roots::Owner,
@@ -20,6 +24,8 @@ use crate::{
 const MARK: &str = "@countersign-input ";
 /// The words of a comment above a test that acknowledge one.
 const ACKNOWLEDGED: &str = "more permissive without ";
+/// The words of one that acknowledges that inputs are not looked at.
+const UNTRIED: &str = "not tried again";
 /// The most different inputs of a test that are looked at.
 const MOST: usize = 200;
 
@@ -34,42 +40,59 @@ pub struct Without {
     pub without: &'static str,
 }
 
+/// An input that could not be looked at, so that nothing is known of the decision without its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untried {
+    /// Where it is put in.
+    pub place: Place,
+    /// Why it could not.
+    pub why: String,
+}
+
 /// The tests with prints of the inputs that they put in.
 pub(super) struct Again<'a> {
     prints: Option<regorus::Engine>,
+    /// The inputs that cannot be printed, by their places, and why.
+    unprinted: Vec<(&'a Spread, usize, String)>,
     engine: regorus::Engine,
     packages: Vec<Package>,
     catalogue: Option<&'a Catalogue>,
 }
 
 impl<'a> Again<'a> {
+    /// # Errors
+    /// Where the tests do not load with prints that each load by themselves.
     pub(super) fn of(
-        covered: &Covered,
+        covered: &'a Covered,
         tests: &[String],
         packages: Vec<Package>,
         catalogue: Option<&'a Catalogue>,
-    ) -> Self {
-        let mut others = BTreeMap::new();
-        for file in covered.files.iter().filter(|file| tests.contains(&file.path)) {
-            let mut lines = BTreeMap::new();
-            for (place, probe) in &file.probes {
-                let (Some(input), Some(spot)) = (&probe.input, file.spots.get(*place)) else { continue };
-                lines.insert(*spot.lines.start(), format!("print(\"{MARK}\", json.marshal({input}))\n"));
-            }
-            others.insert(file.path.as_str(), with_lines(&file.text, &lines));
+    ) -> Result<Self, LoadError> {
+        let files = covered.files.iter().filter(|file| tests.contains(&file.path) && !packages.is_empty());
+        let mut places: Vec<(&Spread, usize)> =
+            files.flat_map(|file| file.inputs.keys().map(move |place| (file, *place))).collect();
+        let (mut prints, mut unprinted) = (None, Vec::new());
+        if !places.is_empty() {
+            prints = Some(printing(covered, &places).or_else(|_| {
+                find_unprinted(covered, &places, &mut unprinted);
+                let lost = |one: &(&Spread, usize)| {
+                    unprinted.iter().any(|(file, place, _)| file.path == one.0.path && *place == one.1)
+                };
+                places.retain(|one| !lost(one));
+                printing(covered, &places)
+            })?);
         }
         let mut engine = covered.engine.clone();
         engine.set_enable_coverage(false);
-        let wanted = !packages.is_empty() && !others.is_empty();
-        let prints = wanted.then(|| covered.replaced(&others).ok()).flatten();
-        Self { prints, engine, packages, catalogue }
+        Ok(Self { prints, unprinted, engine, packages, catalogue })
     }
 
-    /// What was more permissive without some part of an input of the test `name`, and is not acknowledged.
-    pub(super) fn run(&self, name: &str, file: &Spread, definition: &Definition) -> Vec<Without> {
-        let Some(prints) = &self.prints else { return Vec::new() };
+    /// Whether the test `name`, which is true and evaluated what it `reached`, passes: not where something was more
+    /// permissive without some part of an input of it, or where that cannot be known, and neither is acknowledged.
+    pub(super) fn run(&self, name: &str, file: &Spread, definition: &Definition, reached: &Reached) -> Passed {
+        let Some(prints) = &self.prints else { return Passed::Yes };
         let mut engine = prints.clone();
-        drop(engine.eval_rule(format!("data.{name}")));
+        let given = engine.eval_rule(format!("data.{name}"));
         let printed = engine.take_prints().unwrap_or_default();
         let inputs: BTreeSet<&str> =
             printed.iter().filter_map(|line| Some(line.split_once(MARK)?.1.trim())).take(MOST).collect();
@@ -79,13 +102,39 @@ impl<'a> Again<'a> {
             let with = self.decide(&input);
             for (part, other) in self.removals(&input) {
                 let without = self.decide(&other);
-                if without > with && !acknowledged.contains(&part) {
+                if without > with && !acknowledged.contains(part.as_str()) {
                     let one = Without { part: part.clone(), with: with.word(), without: without.word() };
                     found.insert(part, one);
                 }
             }
         }
-        found.into_values().collect()
+        if !found.is_empty() {
+            return Passed::Careless(found.into_values().collect());
+        }
+        match self.untried(file, definition, reached, given) {
+            Some(untried) if !acknowledged.contains(UNTRIED) => Passed::Untried(untried),
+            _ => Passed::Yes,
+        }
+    }
+
+    /// The first input of a test that was not looked at, where the test with prints `given` that.
+    fn untried(
+        &self,
+        file: &Spread,
+        definition: &Definition,
+        reached: &Reached,
+        given: Result<Value, impl Display>,
+    ) -> Option<Untried> {
+        if let Some((file, place, why)) = self.unprinted.iter().find(|(file, place, _)| reached.spot(file, *place)) {
+            let spot = file.spots.get(*place)?;
+            return Some(Untried { place: file.place(spot.line, spot.column), why: why.clone() });
+        }
+        let why = match given {
+            Ok(Value::Bool(true)) => return None,
+            Ok(_) => "the test is not true once its inputs are printed".to_owned(),
+            Err(error) => last_words(&error),
+        };
+        Some(Untried { place: file.place(definition.line, definition.column), why })
     }
 
     fn decide(&self, input: &Json) -> Freedom {
@@ -152,16 +201,52 @@ fn is_whole(input: &Json) -> bool {
     parts.iter().all(|part| input.get(part).is_some_and(Json::is_object)) && input.get("version").is_some()
 }
 
-/// The parts that the comment above a test acknowledges: `# more permissive without facts.order.status: why`.
-fn acknowledged(file: &Spread, definition: &Definition) -> BTreeSet<String> {
+/// What the comment above a test acknowledges: parts, as `# more permissive without facts.order.status: why` does, and
+/// with `# not tried again: why` that its inputs are not looked at.
+fn acknowledged<'a>(file: &'a Spread, definition: &Definition) -> BTreeSet<&'a str> {
     let above = usize::try_from(definition.line).unwrap_or(1).saturating_sub(1);
     let lines: Vec<&str> = file.written.lines().take(above).collect();
-    let comments = lines.iter().rev().map_while(|line| line.trim().strip_prefix('#'));
-    let one = |comment: &str| {
-        let (part, why) = comment.trim().strip_prefix(ACKNOWLEDGED)?.split_once(':')?;
-        (!why.trim().is_empty()).then(|| part.trim().to_owned())
+    let comments = lines.into_iter().rev().map_while(|line| line.trim().strip_prefix('#'));
+    let one = |comment: &'a str| {
+        let (what, why) = comment.split_once(':')?;
+        let what = what.trim();
+        let what = if what == UNTRIED { what } else { what.strip_prefix(ACKNOWLEDGED)?.trim() };
+        (!why.trim().is_empty()).then_some(what)
     };
     comments.filter_map(one).collect()
+}
+
+/// The tests with prints of the inputs at `places`.
+fn printing(covered: &Covered, places: &[(&Spread, usize)]) -> Result<regorus::Engine, LoadError> {
+    let mut others: BTreeMap<&str, String> = BTreeMap::new();
+    for file in &covered.files {
+        let own = places.iter().filter(|(other, _)| other.path == file.path);
+        let line = |(_, place): &(&Spread, usize)| {
+            let input = file.inputs.get(place)?;
+            Some((*place, format!("print(\"{MARK}\", json.marshal({input}))\n")))
+        };
+        let lines: BTreeMap<usize, String> = own.filter_map(line).collect();
+        if !lines.is_empty() {
+            others.insert(&file.path, file.with_lines(&lines));
+        }
+    }
+    covered.replaced(&others)
+}
+
+/// Finds those of `places` at which a print makes the tests not load, by halves.
+fn find_unprinted<'a>(
+    covered: &'a Covered,
+    places: &[(&'a Spread, usize)],
+    found: &mut Vec<(&'a Spread, usize, String)>,
+) {
+    let Err(error) = printing(covered, places) else { return };
+    if let [(file, place)] = places {
+        found.push((file, *place, last_words(&error)));
+        return;
+    }
+    let (one, other) = places.split_at(places.len() / 2);
+    find_unprinted(covered, one, found);
+    find_unprinted(covered, other, found);
 }
 
 /// How far packages let a call go.

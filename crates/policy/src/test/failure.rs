@@ -42,16 +42,18 @@ pub(super) fn of(
     let gave = match given {
         Ok(Value::Undefined) => "no body of the rule was true".to_owned(),
         Ok(value) => return Failure { gave: format!("it gave {}", shown(&value)), stopped: None },
-        // The engine's own words, of which the last line says what is wrong.
-        Err(error) => {
-            let text = error.to_string();
-            text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("an error").trim().to_owned()
-        }
+        Err(error) => last_words(&error),
     };
     let stopped = definition.bodies.iter().find(|body| !reached.is_true(file, body));
     let stopped =
         stopped.and_then(|body| reached.last(file, body)).and_then(|spot| stopped_at(covered, file, definition, spot));
     Failure { gave, stopped }
+}
+
+/// Of the engine's words the last line, which says what is wrong.
+pub(super) fn last_words(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("an error").trim().to_owned()
 }
 
 fn stopped_at(covered: &Covered, file: &Spread, definition: &Definition, spot: usize) -> Option<Stopped> {
@@ -93,17 +95,16 @@ fn printed(
     definition: &Definition,
     spots: &[usize],
 ) -> Option<Vec<(usize, String, String)>> {
-    let mut lines: BTreeMap<u32, String> = BTreeMap::new();
+    let mut lines: BTreeMap<usize, String> = BTreeMap::new();
     for spot in spots {
-        let (Some(probe), Some(place)) = (file.probes.get(spot), file.spots.get(*spot)) else { continue };
-        let Probe { left, right, with, .. } = probe;
+        let Some(Probe { left, right, with }) = file.probes.get(spot) else { continue };
         let mut text = format!("print(\"{MARK} {spot} left\", {left}) {with}\n");
         if let Some(right) = right {
             text.push_str(&format!("print(\"{MARK} {spot} right\", {right}) {with}\n"));
         }
-        lines.insert(*place.lines.start(), text);
+        lines.insert(*spot, text);
     }
-    let others = [(file.path.as_str(), with_lines(&file.text, &lines))].into();
+    let others = [(file.path.as_str(), file.with_lines(&lines))].into();
     let mut engine = covered.replaced(&others).ok()?;
     drop(engine.eval_rule(format!("data.{}.{}", file.package, definition.name)));
     let found = engine.take_prints().ok()?;
@@ -121,14 +122,4 @@ fn cut(text: &str) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
-}
-
-/// `text` with more before the lines of those numbers.
-pub(super) fn with_lines(text: &str, before: &BTreeMap<u32, String>) -> String {
-    let mut out = String::with_capacity(text.len());
-    for (number, line) in (1_u32..).zip(text.split_inclusive('\n')) {
-        out.push_str(before.get(&number).map(String::as_str).unwrap_or_default());
-        out.push_str(line);
-    }
-    out
 }

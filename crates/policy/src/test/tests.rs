@@ -120,7 +120,8 @@ fn coverage_counts_expressions_and_marks_lines() {
     assert_eq!((coverage.covered, coverage.expressions), (3, 5), "{}", coverage.annotated());
     assert_eq!(coverage.lines.get(&8), Some(&Mark::Covered));
     assert_eq!(coverage.lines.get(&7), Some(&Mark::Not));
-    assert!(coverage.annotated().contains("-    3  limit := 4"), "{}", coverage.annotated());
+    // The engine comes by every rule of a package that it is asked about.
+    assert!(coverage.annotated().contains("-    7  deny contains"), "{}", coverage.annotated());
 }
 
 #[test]
@@ -145,4 +146,70 @@ fn calls_are_those_of_the_catalogue() {
     let report = run(&source, Some(&fixture::catalogue(&["orders"])), &|_| true).unwrap();
     assert_eq!(report.tests[0].result, Passed::Yes, "{:?}", report.tests[0]);
     assert!(matches!(report.tests[1].result, Passed::No(_)));
+}
+
+/// The one part without which each of `tests` is more permissive.
+fn careless(tests: &str) -> Vec<String> {
+    let parts = |outcome: &Outcome| match &outcome.result {
+        Passed::Careless(found) => found.iter().map(|one| one.part.clone()).collect(),
+        result => vec![format!("{}: {result:?}", outcome.name)],
+    };
+    ran(tests).tests.iter().flat_map(parts).collect()
+}
+
+#[test]
+fn inputs_are_looked_at_however_the_test_that_puts_them_in_is_written() {
+    let call = "testing.call(\"refunds.create\", {\"facts\": {\"order\": {\"status\": \"closed\"}}})";
+    let wide = format!("{{\"facts\": {{\"order\": {{\"status\": \"closed\", \"note\": \"{}\"}}}}}}", "x".repeat(880));
+    for test in [
+        format!("test_it if count(support.deny) > 0 with input as {call}"),
+        format!("test_it if count(support.deny) > 0 with input as {call} # only if it is closed"),
+        format!("test_it if not count(support.deny) == 0 with input as {call}\n\ntest_it if false"),
+        format!("test_it := 7 if {{\n\tfalse\n}} else := true if count(support.deny) > 0 with input as {call}"),
+        format!("test_it if {{\n\tfound := support.deny with input as {call}\n\tcount(found) > 0\n}}"),
+        format!("test_it if {{\n\tsome reason in support.deny with input as {call}\n\treason.code == \"closed\"\n}}"),
+        format!("test_it if count([x | some x in [1]; count(support.deny) > 0 with input as {call}]) > 0"),
+        format!("test_it if denied({call})\n\ndenied(given) if count(support.deny) > 0 with input as given"),
+        format!(
+            "test_it if count(support.deny) > 0 with input as testing.call(\n\t\"refunds.create\", # of it\n\t{wide})"
+        ),
+        "test_it if {\n\tcount(support.deny) > 0 with input as testing.call( # closed\n\t\t\"refunds.create\",\n\t\t\
+             {\"facts\": {\"order\": {\n\t\t\t# It is closed.\n\t\t\t\"status\": \"closed\",\n\t\t}}},\n\t)\n}"
+            .to_owned(),
+    ] {
+        let other = format!("{test}\n\ntest_other if {{\n\tcount(support.deny) > 0 with input as {call}\n}}");
+        let found = careless(&other);
+        assert!(found.len() >= 2 && found.iter().all(|part| part.starts_with("facts.order.")), "{test}\n{found:?}");
+    }
+}
+
+#[test]
+fn an_input_that_cannot_be_looked_at_fails_its_test_alone_unless_that_is_said_to_be_right() {
+    let call = "testing.call(\"refunds.create\", {\"facts\": {\"order\": {\"status\": \"closed\"}}})";
+    let seen = |name: &str| format!("test_{name} if count(support.deny) > 0 with input as {call}\n");
+    let broken = |tests: &str| -> Vec<Passed> {
+        let source = team(RULES, tests);
+        let Checked { packages, modules, .. } = check::sources(std::slice::from_ref(&source), None).unwrap();
+        let packages = packages.into_iter().filter(|package| package.about == About::Calls).collect();
+        let owner = Owner::Team("support".to_owned());
+        let mut stand = Stand::of(modules, Vec::new(), &owner, &source.tests, None).unwrap();
+        let file = stand.covered.files.iter_mut().find(|file| file.path == "support_test.rego").unwrap();
+        *file.inputs.values_mut().next().unwrap() = ")(".to_owned();
+        let report = stand.run(packages, None, &|_| true).unwrap();
+        report.tests.into_iter().map(|test| test.result).collect()
+    };
+    let tests = format!("{}{}{}test_none if true\n", seen("hidden"), seen("b"), seen("c"));
+    let found = broken(&tests);
+    let [Passed::Untried(untried), Passed::Careless(_), Passed::Careless(parts), Passed::Yes] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert!(untried.place.line == 4 && !untried.why.is_empty(), "{untried:?}");
+    assert_eq!(parts[0].part, "facts.order.status");
+    assert_eq!(broken(&format!("# not tried again: it is tried elsewhere\n{tests}"))[0], Passed::Yes);
+    assert!(matches!(broken(&format!("# not tried again: \n{tests}"))[0], Passed::Untried(_)), "a reason is given");
+    // What loads and is not true any more is not tried either.
+    let own = format!("print(_, _) := false\n{}test_none if true\n", seen("hidden"));
+    let found = ran(&own).tests;
+    assert!(matches!(&found[0].result, Passed::Untried(_)), "{found:?}");
+    assert_eq!(found[1].result, Passed::Yes);
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use policy::{
     cases::said,
-    test::{Failure as Failed, FileCoverage, Outcome, Passed, Without},
+    test::{Failure as Failed, FileCoverage, Outcome, Passed, Untried, Without},
 };
 use serde_json::{Value, json};
 
@@ -83,7 +83,7 @@ pub(super) const fn word(result: &Passed) -> &'static str {
     match result {
         Passed::Yes => "ok",
         Passed::Skipped => "todo",
-        Passed::No(_) | Passed::Careless(_) => "FAIL",
+        Passed::No(_) | Passed::Careless(_) | Passed::Untried(_) => "FAIL",
     }
 }
 
@@ -92,6 +92,7 @@ pub(super) fn why(test: &Outcome) -> Vec<String> {
     match &test.result {
         Passed::Yes | Passed::Skipped => Vec::new(),
         Passed::Careless(parts) => parts.iter().map(careless).collect(),
+        Passed::Untried(untried) => vec![not_tried(untried)],
         Passed::No(Failed { gave, stopped }) => {
             let mut lines = vec![gave.clone()];
             if let Some(stopped) = stopped {
@@ -107,6 +108,13 @@ fn careless(Without { part, with, without }: &Without) -> String {
     format!(
         "an input of it is {with}, and {without} without `{part}`. Guard the rule, or write above the test why that is \
          right: `# more permissive without {part}: …`"
+    )
+}
+
+fn not_tried(Untried { place, why }: &Untried) -> String {
+    format!(
+        "not tried again without parts of its input, which cannot be looked at ({place}): {why}. Put the input in \
+         otherwise, or write above the test why that is right: `# not tried again: …`"
     )
 }
 
