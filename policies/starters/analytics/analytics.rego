@@ -35,6 +35,12 @@ deny contains {"code": "names_people", "message": "Columns that name people need
 	not people_role in input.user.roles
 }
 
+# One column has many names (`EMAIL`, `*`, `c.email`), and those above are compared as they are written.
+deny contains {"code": "columns_not_plain", "message": "Name columns plainly: small letters, digits and `_`."} if {
+	some column in columns
+	not is_plain(column)
+}
+
 # A question that does not say which columns asks for all of them.
 deny contains {"code": "columns_not_named", "message": "Name the columns."} if {
 	input.action.name in {"queries.run", "exports.create"}
@@ -60,6 +66,11 @@ own_data if {
 
 # Empty where the question does not say: nothing can be looked up in what has no value.
 columns := {column | is_array(input.action.parameters.columns); some column in input.action.parameters.columns}
+
+is_plain(column) if {
+	is_string(column)
+	regex.match(`^[a-z][a-z0-9_]*$`, column)
+}
 
 names_columns if count(columns) > 0
 

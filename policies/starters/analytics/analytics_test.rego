@@ -44,6 +44,15 @@ test_columns_that_name_people_need_the_role if {
 	codes(analytics.deny) == set() with input as trusted
 }
 
+test_columns_are_named_plainly if {
+	every column in ["EMAIL", "*", "c.email", "email AS x", "\"email\"", " email", "total\n", "", 7] {
+		given := with_action({"parameters": {"columns": ["total", column]}})
+		codes(analytics.deny) == {"columns_not_plain"} with input as given
+	}
+	plain := with_action({"parameters": {"columns": ["total_2", "country"]}})
+	codes(analytics.deny) == set() with input as plain
+}
+
 test_a_question_names_its_columns_and_its_rows if {
 	every columns in [null, []] {
 		given := with_action({"parameters": {"columns": columns}})
