@@ -13,7 +13,7 @@ use super::{Behaviour, Changes, follower, planes, read, task, token, until_refus
 use crate::{
     faults::Steered,
     support::{
-        Answer, Sidecar,
+        Answer, Sidecar, World,
         authority::{self, Client},
         eventually,
         front::{Fleet, exchange},
@@ -164,14 +164,27 @@ fn a_wall_clock_that_steps_makes_no_view_fresh_and_none_old() {
     }
 }
 
+/// A fleet whose database has a standby, and a sidecar that follows it.
+struct Standby {
+    postgres: Postgres,
+    client: Client,
+    fleet: Fleet,
+    sidecar: Sidecar,
+}
+
+fn with_a_standby(world: &World) -> Option<Standby> {
+    let mut postgres = Postgres::start()?;
+    postgres.tell("standby");
+    let client = Client::new("support-v9");
+    let fleet = Fleet::start(world, &postgres, &client, |_, _| ())?;
+    let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
+    Some(Standby { postgres, client, fleet, sidecar })
+}
+
 #[test]
 fn a_standby_takes_over_the_database_and_nobody_is_restarted_and_nothing_is_lost() {
     let Some(world) = world() else { return };
-    let Some(mut postgres) = Postgres::start() else { return };
-    postgres.tell("standby");
-    let client = Client::new("support-v9");
-    let Some(fleet) = Fleet::start(world, &postgres, &client, |_, _| ()) else { return };
-    let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
+    let Some(Standby { mut postgres, client, fleet, sidecar }) = with_a_standby(world) else { return };
     let issue = || fleet.exchange(world, &client);
     let goes = || {
         let answer = issue();
@@ -192,11 +205,7 @@ fn a_standby_takes_over_the_database_and_nobody_is_restarted_and_nothing_is_lost
 #[test]
 fn a_standby_that_lost_the_last_withdrawal_makes_nothing_good_again_until_a_person_begins_a_generation() {
     let Some(world) = world() else { return };
-    let Some(mut postgres) = Postgres::start() else { return };
-    postgres.tell("standby");
-    let client = Client::new("support-v9");
-    let Some(fleet) = Fleet::start(world, &postgres, &client, |_, _| ()) else { return };
-    let sidecar = planes::enrolled(world, &fleet.replicas[0], "one").start();
+    let Some(Standby { mut postgres, client, fleet, sidecar }) = with_a_standby(world) else { return };
     let token = authority::token(&fleet.exchange(world, &client));
     planes::read(&sidecar, &token).went(200);
     postgres.tell("late");

@@ -16,6 +16,7 @@ mod listen;
 mod modes;
 mod prepare;
 mod reload;
+mod reloads;
 mod state;
 pub(crate) mod stop;
 #[cfg(test)]

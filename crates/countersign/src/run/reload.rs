@@ -27,6 +27,7 @@ use super::{
     findings::Findings,
     kept, modes,
     prepare::Prepared,
+    reloads,
     sidecar::{look, packages, snapshot, verifier_settings},
 };
 use crate::{
@@ -134,7 +135,7 @@ impl Reloader {
     pub(super) fn new(parts: Parts) -> Self {
         let watched = Watched::of(&parts.path, &parts.config);
         let tried = Some(parts.contents.clone());
-        let reloads = standing::counter();
+        let reloads = reloads::counter();
         Self {
             parts,
             watched,

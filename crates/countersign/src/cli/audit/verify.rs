@@ -2,7 +2,6 @@
 //! authority keeps.
 
 use std::{
-    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -16,7 +15,10 @@ use serde_json::{Map, Value, json};
 
 use super::{copies::CopyOf, remote::Remote};
 use crate::{
-    cli::ledger::{LedgerPlace, Whence, unreadable},
+    cli::{
+        ledger::{LedgerPlace, Whence, unreadable},
+        progress::Bar,
+    },
     environment::Environment,
     failure::{Exit, Failure},
     management::segment,
@@ -74,8 +76,8 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     if args.heads_from.is_some() {
         anchored(args, &directory, &mut options, environment)?;
     }
-    let mut bar = Bar::new(args.json);
-    let outcome = verify(&directory, &options, |progress| bar.show(progress));
+    let mut bar = Bar::new("verifying", args.json);
+    let outcome = verify(&directory, &options, |progress| show(&mut bar, progress));
     bar.clear();
     let whole = say(args.json, None, outcome)?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -135,8 +137,8 @@ fn copy(args: &Args, remote: &Remote, ledger: &str, options: Options) -> Result<
         return Ok(true);
     }
     let options = Options { amended: copy.amended()?, ..options };
-    let mut bar = Bar::new(args.json);
-    let outcome = verify_files(&copy, &options, |progress| bar.show(progress));
+    let mut bar = Bar::new("verifying", args.json);
+    let outcome = verify_files(&copy, &options, |progress| show(&mut bar, progress));
     bar.clear();
     if let Some(failure) = copy.failed() {
         return Err(failure);
@@ -310,31 +312,9 @@ fn text(report: &Report) -> String {
     text
 }
 
-/// How far a verification is, on a terminal that somebody watches.
-struct Bar {
-    shown: bool,
-    percent: u64,
-}
-
-impl Bar {
-    fn new(json: bool) -> Self {
-        Self { shown: !json && std::io::stderr().is_terminal(), percent: u64::MAX }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        let percent = progress.bytes.saturating_mul(100).checked_div(progress.of).unwrap_or(100);
-        if self.shown && percent != self.percent {
-            self.percent = percent;
-            // A terminal that went away takes nothing from the verification.
-            write!(std::io::stderr(), "\rverifying {percent:>3} %  {} records", progress.records).ok();
-        }
-    }
-
-    fn clear(&self) {
-        if self.shown && self.percent != u64::MAX {
-            write!(std::io::stderr(), "\r\x1b[K").ok();
-        }
-    }
+/// How far the verification is.
+fn show(bar: &mut Bar, progress: Progress) {
+    bar.show(progress.bytes, progress.of, format_args!("{} records", progress.records));
 }
 
 #[cfg(test)]

@@ -14,11 +14,10 @@ use audit::{
 };
 use model::{Action, CanonicalPath, Catalogue, Decision, Question, Tool, catalogue::IdentityMode, template::Template};
 use policy::{Engine, RuleTrace, Source};
-use proxy::{config::CredentialConfig, resolve_tools};
 use serde_json::{Value, json};
 
 use crate::{
-    config::{document::Document, sidecar::SidecarConfig},
+    cli::policy::sources,
     environment::Environment,
     failure::{Exit, Failure},
     run::kept::Kept,
@@ -194,25 +193,12 @@ fn from_ledger(kept: Kept) -> Result<Loaded, Failure> {
     Ok(Loaded { sources: kept.sources, catalogue, from: "the ledger", binary })
 }
 
-/// The policies of a configuration. Its secrets need not be at hand: policy does not see them.
+/// The policies of a sidecar's configuration.
 fn from_config(path: &Path, environment: &Environment) -> Result<Loaded, Failure> {
-    let mut document = Document::<SidecarConfig>::read(path, environment).map_err(Failure::configuration)?;
-    let directory = document.directory().to_owned();
-    let config = &mut document.value;
-    config.place(&directory);
-    let env = |name: &str| environment.value(name).map(str::to_owned);
-    let tenants = config.sidecar.tenants.clone();
-    let tools = resolve_tools(&config.tools, &tenants, &env).or_else(|_| {
-        for tool in config.tools.values_mut() {
-            tool.credential = Some(CredentialConfig::None);
-            tool.credentials.clear();
-        }
-        resolve_tools(&config.tools, &tenants, &env)
-    });
-    let tools = tools.map_err(Failure::configuration)?;
-    let sources = config.policy.iter().map(|source| source.read(Path::new("/"))).collect::<Result<Vec<_>, _>>();
-    let sources = sources.map_err(Failure::configuration)?;
-    Ok(Loaded { sources, catalogue: tools.catalogue, from: "the configuration", binary: None })
+    let sources::Policies { sources, catalogue } = sources::configured(path, None, environment)?;
+    let catalogue = catalogue
+        .ok_or_else(|| Failure::new(Exit::Usage, format!("{}: an authority decides no calls", path.display())))?;
+    Ok(Loaded { sources, catalogue, from: "the configuration", binary: None })
 }
 
 /// One source a subdirectory; every team's is bound to the tool that the question is about.

@@ -72,29 +72,41 @@ impl SourceArgs {
                 return Err(Failure::new(Exit::Usage, line));
             }
         };
-        let (configured, own) = match guess(config) {
-            Plane::Sidecar => {
-                let document = sidecar(config, environment)?;
-                let tools = match named {
-                    Some(_) => None,
-                    None => Some(tools(document.value.clone(), document.directory(), environment)?),
-                };
-                (document.value.policy, tools)
-            }
-            Plane::Authority => {
-                let document =
-                    Document::<AuthorityConfig>::read(config, environment).map_err(Failure::configuration)?;
-                (document.value.authority.policy, None)
-            }
-        };
-        if configured.is_empty() {
+        let policies = configured(config, named, environment)?;
+        if policies.sources.is_empty() {
             return Err(Failure::new(Exit::Configuration, format!("{}: names no policy", config.display())));
         }
-        let base = config.parent().unwrap_or(Path::new(""));
-        let read = |source: &PolicySource| source.read(base).map_err(Failure::configuration);
-        let sources = configured.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        Ok(Policies { sources, catalogue: named.or(own) })
+        Ok(policies)
     }
+}
+
+/// What the configuration at `config` names, with the catalogue `named` instead of its own where there is one.
+///
+/// # Errors
+/// 78 where it, or a directory that it names, cannot be read.
+pub(crate) fn configured(
+    config: &Path,
+    named: Option<Catalogue>,
+    environment: &Environment,
+) -> Result<Policies, Failure> {
+    let (configured, own) = match guess(config) {
+        Plane::Sidecar => {
+            let document = sidecar(config, environment)?;
+            let tools = match named {
+                Some(_) => None,
+                None => Some(tools(document.value.clone(), document.directory(), environment)?),
+            };
+            (document.value.policy, tools)
+        }
+        Plane::Authority => {
+            let document = Document::<AuthorityConfig>::read(config, environment).map_err(Failure::configuration)?;
+            (document.value.authority.policy, None)
+        }
+    };
+    let base = config.parent().unwrap_or(Path::new(""));
+    let read = |source: &PolicySource| source.read(base).map_err(Failure::configuration);
+    let sources = configured.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(Policies { sources, catalogue: named.or(own) })
 }
 
 /// The tools and actions of the sidecar's configuration at `path`.

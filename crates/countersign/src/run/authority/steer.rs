@@ -2,7 +2,7 @@
 //! all. What cannot be taken leaves the last good ones deciding, and is said in the log, in metrics and at `/readyz`.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -10,14 +10,14 @@ use audit::Ledger;
 use authority::Authority;
 use aws_lc_rs::digest::{SHA256, digest};
 use net::Tasks;
-use opentelemetry::{KeyValue, global, metrics::Counter};
+use opentelemetry::{KeyValue, metrics::Counter};
 use policy::{PolicySource, Steering};
 use tokio::signal::unix::Signal;
 
 use super::{activated, steering};
 use crate::{
     health::Check,
-    run::{findings::Findings, prepare},
+    run::{findings::Findings, prepare, reloads},
 };
 
 /// Between two looks at the files. What two of them find is taken for finished.
@@ -70,7 +70,7 @@ pub(super) fn find(configured: &[PolicySource]) -> Found {
 impl Reloader {
     /// Takes changes as they come, and whenever `hangups` asks, until shutdown.
     pub(super) async fn keep_current(mut self, mut hangups: Signal) {
-        let (stop, reloads) = (self.tasks.shutdown_token(), counter());
+        let (stop, reloads) = (self.tasks.shutdown_token(), reloads::counter());
         let mut last = self.tried.clone();
         loop {
             let asked = tokio::select! {
@@ -155,7 +155,8 @@ impl Standing {
     /// The policies of `revision` decide.
     pub(super) fn new(revision: &str) -> Arc<Self> {
         let standing = Arc::new(Self(Mutex::new((revision.to_owned(), None))));
-        gauge(Arc::downgrade(&standing));
+        let looked_at = Arc::downgrade(&standing);
+        reloads::gauge(move || looked_at.upgrade().map(|standing| standing.inner().1.is_some()));
         standing
     }
 
@@ -169,29 +170,4 @@ impl Standing {
     fn inner(&self) -> MutexGuard<'_, (String, Option<String>)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-// Both by the names and words that a sidecar has for the same.
-
-fn gauge(standing: Weak<Standing>) {
-    let _refused = global::meter("countersign")
-        .u64_observable_gauge("countersign_reload_refused")
-        .with_description("1 while what is on disk was refused and something older decides")
-        .with_callback(move |observer| {
-            if let Some(standing) = standing.upgrade() {
-                observer.observe(u64::from(standing.inner().1.is_some()), &[]);
-            }
-        })
-        .build();
-}
-
-fn counter() -> Counter<u64> {
-    let counter = global::meter("countersign")
-        .u64_counter("countersign_reload")
-        .with_description("Changes of configuration and policy, by outcome")
-        .build();
-    for outcome in ["taken", "unchanged", "refused"] {
-        counter.add(0, &[KeyValue::new("outcome", outcome)]);
-    }
-    counter
 }

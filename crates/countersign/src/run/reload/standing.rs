@@ -2,14 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
-use opentelemetry::{
-    KeyValue, global,
-    metrics::{Counter, Meter},
-};
 use policy::{PolicySource, Source, bundle::Origin};
 use proxy::config::Bearer;
 
@@ -18,7 +14,10 @@ use crate::{
     admin::status::{Bundle, RefusedChange},
     config::sidecar::SidecarConfig,
     health::Check,
-    run::sidecar::{needed, package},
+    run::{
+        reloads,
+        sidecar::{needed, package},
+    },
 };
 
 /// What is in force, and whether what is on disk is something else.
@@ -86,7 +85,8 @@ impl Standing {
     /// Of the configuration at start.
     pub(crate) fn new(in_force: InForce, fetched: Arc<Bundles>) -> Arc<Self> {
         let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }), fetched });
-        gauge(&meter(), Arc::downgrade(&standing));
+        let looked_at = Arc::downgrade(&standing);
+        reloads::gauge(move || looked_at.upgrade().map(|standing| standing.inner().refused.is_some()));
         standing
     }
 
@@ -139,32 +139,4 @@ impl Standing {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn meter() -> Meter {
-    global::meter("countersign")
-}
-
-fn gauge(meter: &Meter, standing: Weak<Standing>) {
-    let _refused = meter
-        .u64_observable_gauge("countersign_reload_refused")
-        .with_description("1 while what is on disk was refused and something older decides")
-        .with_callback(move |observer| {
-            if let Some(standing) = standing.upgrade() {
-                observer.observe(u64::from(standing.inner().refused.is_some()), &[]);
-            }
-        })
-        .build();
-}
-
-/// Counts reloads by what became of them; every outcome is there from the start.
-pub(super) fn counter() -> Counter<u64> {
-    let counter = meter()
-        .u64_counter("countersign_reload")
-        .with_description("Changes of configuration and policy, by outcome")
-        .build();
-    for outcome in ["taken", "unchanged", "refused"] {
-        counter.add(0, &[KeyValue::new("outcome", outcome)]);
-    }
-    counter
 }
