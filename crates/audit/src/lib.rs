@@ -38,7 +38,7 @@ mod writer;
 pub use config::{LedgerConfig, LedgerSettings, RetentionConfig};
 pub use error::LedgerError;
 pub use heads::{Head, VerifyingKey};
-pub use log::{AlertObserver, Ledger, LedgerStats, PATIENCE, Receipt, ledger_id};
+pub use log::{AlertObserver, CallsObserver, Ledger, LedgerStats, PATIENCE, Receipt, ledger_id};
 pub use read::Entry;
 pub use record::{ActivatedBundle, CallDecided, CallSettled, Event};
 pub use ship::{OnLag, ShipConfig};

@@ -94,6 +94,8 @@ pub(crate) struct Shared {
     pub(crate) backlog: OnceLock<Arc<Backlog>>,
     /// Who is told of alerts.
     pub(crate) alerts: OnceLock<AlertObserver>,
+    /// Who knows how many calls are under way.
+    pub(crate) calls: OnceLock<CallsObserver>,
 }
 
 impl Shared {
@@ -104,6 +106,11 @@ impl Shared {
         {
             tell(alert);
         }
+    }
+
+    /// How many calls are under way; without anybody who knows, any number may be.
+    pub(crate) fn under_way(&self) -> usize {
+        self.calls.get().map_or(usize::MAX, |calls| calls())
     }
 }
 
@@ -124,6 +131,9 @@ pub struct LedgerStats {
 
 /// Is told what each alert says, without anything that is personal. It must not block.
 pub type AlertObserver = Arc<dyn Fn(serde_json::Value) + Send + Sync>;
+
+/// Says how many calls are under way; called on the writer's thread for each fsync, so it must not block.
+pub type CallsObserver = Arc<dyn Fn() -> usize + Send + Sync>;
 
 /// The ledger's word that a decision is durable. Only [`Ledger::decided`] makes one.
 #[derive(Debug, PartialEq, Eq)]
@@ -317,6 +327,12 @@ impl Ledger {
     /// record of that comes after it. Once for each ledger; another is told nothing.
     pub fn tell_alerts(&self, tell: AlertObserver) {
         drop(self.inner.shared.alerts.set(tell));
+    }
+
+    /// From now on `calls` says how many calls are under way: where they are few, no record waits for another. Once for
+    /// each ledger; another is not asked.
+    pub fn serves(&self, calls: CallsObserver) {
+        drop(self.inner.shared.calls.set(calls));
     }
 
     /// Erases a person: takes the companion values of their records out of every segment, the one that is being written

@@ -152,7 +152,8 @@ impl Writer {
     pub(crate) fn run(&mut self, inbox: &mpsc::Receiver<Request>) {
         loop {
             let due = self.due();
-            let Ok(Gathered { waiting, order, .. }) = self.gathering.next(inbox, due) else {
+            let Ok(Gathered { waiting, order, .. }) = self.gathering.next(inbox, due, || self.shared.under_way())
+            else {
                 // Nothing goes on beside after this.
                 self.sign();
                 return;

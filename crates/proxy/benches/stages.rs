@@ -53,6 +53,7 @@ impl World {
             tasks: tasks.clone(),
             version: "0".to_owned(),
             withdrawals: None,
+            limits: None,
         };
         let sidecar = Sidecar::new(parts);
         let url = serve(tasks, move |peer, request| Arc::clone(&sidecar).handle(peer, request)).await;

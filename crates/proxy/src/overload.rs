@@ -88,6 +88,12 @@ impl Gate {
         self.calls.taken()
     }
 
+    /// Tells how many calls are under way, for as long as it is kept.
+    pub(crate) fn calls_told(&self) -> audit::CallsObserver {
+        let calls = self.calls.clone();
+        Arc::new(move || calls.taken())
+    }
+
     /// Bytes of request bodies in memory.
     pub(crate) fn body_bytes(&self) -> usize {
         self.bodies.taken()

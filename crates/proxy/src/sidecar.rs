@@ -93,6 +93,7 @@ impl Sidecar {
             census: Census::default(),
             metrics,
         });
+        sidecar.ledger.serves(sidecar.gate.calls_told());
         metrics::observe(&sidecar);
         if sidecar.withdrawals.is_some() {
             sidecar.tasks.spawn("age of the view", withdrawals::keep_age(Arc::clone(&sidecar)));
