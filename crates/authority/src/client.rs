@@ -3,7 +3,7 @@
 //!
 //! There is no other way in: a secret that an agent holds is one that it can be talked out of.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, header};
@@ -131,11 +131,12 @@ impl Authority {
             return Err(Refused::client("`client_id` is not the client of the assertion"));
         }
         let id = Id::new(&claimed).map_err(|_| Refused::client(NOT_ACCEPTED))?;
-        let registration = self.store.agent(&self.settings.issuer, &id).await;
+        let registration = self.store.known_agent(&self.settings.issuer, &id).await;
         let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
         let Some(registration) = registration else { return Err(Refused::client(NOT_ACCEPTED)) };
         let jwks = registration.jwks(now).await.map_err(|error| Refused::unavailable("the agent's keys", &error))?;
-        let assertion = verify(assertion, &registration.agent, &jwks, (&self.assertion_audiences, now))?;
+        let keys = jwks.iter().filter_map(|document| self.key_sets.of(&registration.agent, document));
+        let assertion = verify(assertion, &registration.agent, keys, (&self.assertion_audiences, now))?;
         let made = made_since(known.began, &assertion)?;
         match self.store.use_once(&claimed, &assertion.jti, assertion.expires_at, now).await {
             Ok(()) => {
@@ -143,7 +144,7 @@ impl Authority {
                 // made before it too, even by a clock that runs ahead.
                 tokio::time::sleep(made.duration_since(now).try_into().unwrap_or_default()).await;
                 self.agent_seen(&registration, now).await;
-                Ok(Client { agent: registration.agent, certificate: None, instance: assertion.instance })
+                Ok(Client { agent: registration.agent.clone(), certificate: None, instance: assertion.instance })
             }
             Err(NotUsable::Full) => Err(Refused::unavailable("room for the client's assertions", &claimed)),
             Err(NotUsable::Unavailable(error)) => Err(Refused::unavailable("the store", &error)),
@@ -191,18 +192,11 @@ fn missing() -> Refused {
 fn verify(
     assertion: &str,
     agent: &Agent,
-    jwks: &[String],
+    key_sets: impl Iterator<Item = Arc<KeySet>>,
     (audiences, now): (&BTreeSet<String>, Timestamp),
 ) -> Result<ClientAssertion, Refused> {
     let mut reason = Refused::client(NOT_ACCEPTED);
-    for document in jwks {
-        let keys = match KeySet::parse(document.as_bytes(), &algorithms()) {
-            Ok(keys) => keys,
-            Err(error) => {
-                tracing::error!(agent = %agent.id, %error, "a registered key set cannot be used");
-                continue;
-            }
-        };
+    for keys in key_sets {
         match verify_client_assertion(assertion, &keys, &agent.id, audiences, now) {
             Ok(assertion) => return Ok(assertion),
             Err(refusal) => reason = refused(&refusal),

@@ -251,19 +251,19 @@ impl Authority {
 
     async fn registered(&self, task: &Id<Task>, agents: Vec<Agent>) -> Result<Option<Registered>, Refused> {
         let unavailable = |error| Refused::unavailable("the store", &error);
-        let Some(standing) = self.store.standing(task).await.map_err(unavailable)? else { return Ok(None) };
-        let Standing { task, grant, .. } = standing;
+        let Some(standing) = self.store.known_standing(task).await.map_err(unavailable)? else { return Ok(None) };
+        let Standing { task, grant, .. } = &*standing;
         if grant.status == GrantStatus::Withdrawn {
             let why = format!("the grant {} was withdrawn", grant.grant.id);
             return Err(Refused::request(why).denied(Code::Withdrawn));
         }
-        Ok(Some(Registered { task, grant: grant.grant, agents }))
+        Ok(Some(Registered { task: task.clone(), grant: grant.grant.clone(), agents }))
     }
 
     async fn registered_agent(&self, issuer: &str, id: &Id<Principal>) -> Result<Option<Agent>, Refused> {
-        let registration = self.store.agent(issuer, id).await;
+        let registration = self.store.known_agent(issuer, id).await;
         let registration = registration.map_err(|error| Refused::unavailable("the store", &error))?;
-        Ok(registration.map(|registration| registration.agent))
+        Ok(registration.map(|registration| registration.agent.clone()))
     }
 
     fn asked(&self, form: &Form, lifetime: Duration, at: Moment) -> Result<Asked, Refused> {

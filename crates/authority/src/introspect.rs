@@ -119,7 +119,7 @@ impl Authority {
             return Ok(false);
         }
         let Some(task) = &held.task.id else { return Ok(false) };
-        let Some(standing) = self.store.standing(task).await.map_err(unavailable)? else { return Ok(false) };
+        let Some(standing) = self.store.known_standing(task).await.map_err(unavailable)? else { return Ok(false) };
         let (task, grant) = (&standing.task, &standing.grant);
         let in_force = task.status == TaskStatus::Active
             && task.expires_at > now
@@ -129,7 +129,7 @@ impl Authority {
             return Ok(false);
         }
         for hop in held.chain.agents() {
-            let found = self.store.agent(&hop.principal.issuer, &hop.principal.id).await.map_err(unavailable)?;
+            let found = self.store.known_agent(&hop.principal.issuer, &hop.principal.id).await.map_err(unavailable)?;
             if found.is_none_or(|found| found.agent.status != AgentStatus::Active) {
                 return Ok(false);
             }

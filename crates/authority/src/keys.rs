@@ -4,6 +4,7 @@
 //! stays published, is in the database, where all replicas see the same (`store::PublishedKey`): a key is published
 //! before it signs, and until what it signed has ended.
 
+mod parsed;
 mod retired;
 mod rotation;
 
@@ -28,6 +29,8 @@ use crate::{
     config::{KeysConfig, SigningAlgorithm},
     refused::Refused,
 };
+
+pub(crate) use self::parsed::KeySets;
 
 /// RFC 9068 §2.1.
 const TOKEN_TYPE: &str = "at+jwt";

@@ -56,6 +56,7 @@ use self::{
     config::AuthoritySettings,
     door::Doors,
     exchange::{Moment, Noted},
+    keys::KeySets,
     metadata::Endpoint,
     recorder::Recorder,
     refused::{Refused, json_response},
@@ -84,6 +85,8 @@ pub struct Authority {
     withdrawn: Withdrawn,
     /// Users' tokens that the store has the word of.
     noted: Noted,
+    /// Agents' registered keys, ready to verify with.
+    key_sets: KeySets,
     tool_keys: ToolKeys,
     /// Copies of sidecars' ledgers.
     shelf: Shelf,
@@ -195,6 +198,7 @@ impl Authority {
             api: Api::new(settings.management.as_ref().map_or(1, |management| management.requests_per_second)),
             withdrawn: Withdrawn::new(longest_life),
             noted: Noted::default(),
+            key_sets: KeySets::default(),
             tool_keys: ToolKeys::default(),
             shelf,
             policy: ArcSwapOption::new(policy.map(Arc::new)),

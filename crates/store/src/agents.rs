@@ -18,6 +18,7 @@ use crate::{
     digest,
     engine::{Row, Value},
     error::StoreError,
+    kept::Place,
     page::{Listed, Page, Select, qualified},
     writing::{Begun, Committed, Writer, Writing},
 };
@@ -124,14 +125,25 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn agent(&self, issuer: &str, id: &Id<Principal>) -> Result<Option<Registration>, StoreError> {
+        Ok(self.read_agent(issuer, id).await?.map(|(registration, _)| registration))
+    }
+
+    /// The same, with where it stands so.
+    pub(crate) async fn read_agent(
+        &self,
+        issuer: &str,
+        id: &Id<Principal>,
+    ) -> Result<Option<(Registration, Place)>, StoreError> {
         // One statement, so that the position and the row are of one moment.
         let sql = format!(
-            "SELECT {}, head.position FROM agents JOIN head ON head.id = 1 WHERE agents.issuer = $1 AND agents.id = $2",
+            "SELECT {}, head.position, head.generation FROM agents JOIN head ON head.id = 1 \
+             WHERE agents.issuer = $1 AND agents.id = $2",
             qualified("agents", COLUMNS)
         );
         let rows = self.engine.rows("reading an agent", sql, vec![issuer.into(), id.into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some(Registration { as_of: row.position(11)?, ..read(row)? }))
+        let place = Place { position: row.position(11)?, generation: row.text(12)? };
+        Ok(Some((Registration { as_of: place.position, ..read(row)? }, place)))
     }
 
     /// Agents, the oldest first.
@@ -261,6 +273,8 @@ impl Store {
         if registration.last_seen.is_some_and(|seen| now.duration_since(seen) < SEEN_EVERY) {
             return Ok(());
         }
+        // Before it is: others need not.
+        self.kept.seen(registration, now);
         let doing = "noting when an agent was seen";
         let mut transaction = self.engine.begin(doing).await?;
         let Agent { issuer, id, .. } = &registration.agent;

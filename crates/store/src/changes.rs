@@ -3,7 +3,7 @@
 //! A follower that has everything up to the head it was told has missed nothing: a position is taken while the head
 //! row is held, so no smaller one can be committed later. Sidecars follow the withdrawals among it, ledgers all of it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use model::{Agent, Grant, Id, Stage, Task, Tenant, registry::TaskStatus, withdrawal::Withdrawal};
@@ -209,6 +209,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer, or lacks what it had before.
     pub async fn head(&self) -> Result<Head, StoreError> {
+        self.heads.ask(async || self.read_head().await).await.map(Arc::unwrap_or_clone)
+    }
+
+    async fn read_head(&self) -> Result<Head, StoreError> {
         // Before it is asked: what is committed meanwhile need not be in the answer.
         let known = self.seen.known();
         let sql = "SELECT position, generation, began, lost FROM head WHERE id = 1";
@@ -217,6 +221,7 @@ impl Store {
         let head = Head { position: row.position(0)?, generation: row.text(1)?, began: row.moment(2)? };
         self.has_all(&known, &head, row.position(3)?).await?;
         self.seen.note(&head.generation, head.position);
+        self.kept.reach(&self.engine, &head).await;
         Ok(head)
     }
 

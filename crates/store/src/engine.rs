@@ -76,6 +76,24 @@ impl Engine {
         .map_err(StoreError::of(doing))
     }
 
+    /// The rows that one statement gives which writes, in a transaction of its own: durable, when this returns.
+    pub(crate) async fn written(
+        &self,
+        doing: &'static str,
+        sql: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
+        check(&values)?;
+        match self {
+            Self::Sqlite { write, .. } => on!(write, sql, values, fetch_all).map(all(Row::Sqlite)),
+            Self::Postgres(server) => {
+                let asking = async { on!(&server.pool, sql, values, fetch_all) };
+                server.silence.bounded(asking).await.map(all(Row::Postgres))
+            }
+        }
+        .map_err(StoreError::of(doing))
+    }
+
     /// Begins to write. On SQLite the write lock is taken at once; on PostgreSQL by the first statement.
     pub(crate) async fn begin(&self, doing: &'static str) -> Result<Transaction, StoreError> {
         match self {

@@ -75,7 +75,7 @@ pub enum OpenError {
 }
 
 /// Why a question could not be answered or a change not be made. Whoever asked has to refuse.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database does not answer now: gone, locked, full. For a write that was being committed it is not known
     /// whether it holds; asked again with the same idempotency key it is made once.

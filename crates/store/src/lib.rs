@@ -15,6 +15,7 @@ mod grants;
 mod heads;
 mod join_tokens;
 mod jwk;
+mod kept;
 mod limits;
 mod page;
 mod present;
@@ -25,6 +26,7 @@ mod sidecars;
 mod signing_keys;
 mod single_use;
 mod tasks;
+mod together;
 mod upkeep;
 mod users;
 mod withdrawals;
@@ -73,6 +75,9 @@ pub struct Store {
     engine: Engine,
     wake: Arc<watch::Sender<u64>>,
     seen: Arc<seen::Seen>,
+    /// Questions for the head.
+    heads: Arc<together::Together<Head>>,
+    kept: Arc<kept::Kept>,
     single_use: Arc<single_use::SingleUse>,
     uses: mpsc::Sender<single_use::Use>,
     /// Who may lease slices of limits at a time.
@@ -97,7 +102,8 @@ impl Store {
         single_use::keep(engine.clone(), queue, tasks);
         let (leasing, line) = (Arc::new(Semaphore::new(limits::LINE)), Arc::new(Semaphore::new(LINE)));
         let (seen, single_use) = (Arc::default(), Arc::default());
-        let store = Self { engine, wake, seen, single_use, leasing, uses, line };
+        let (heads, kept) = (Arc::default(), Arc::default());
+        let store = Self { engine, wake, heads, kept, seen, single_use, leasing, uses, line };
         store.watch(tasks);
         Ok(store)
     }

@@ -144,17 +144,28 @@ fn refuse(batch: Vec<Use>, error: &StoreError) {
     }
 }
 
-/// Which of `batch` nobody used before; durable, when this returns.
+/// Which of `batch` nobody used before; durable, when this returns. One statement, and so one transaction.
 async fn insert(engine: &Engine, batch: &[Use]) -> Result<Vec<bool>, StoreError> {
-    let mut transaction = engine.begin(DOING).await?;
-    let mut first = Vec::with_capacity(batch.len());
-    for used in batch {
-        first.push(insert_one(&mut transaction, &used.space, &used.id, used.until).await?);
-    }
-    if first.contains(&true) {
-        transaction.commit(DOING).await?;
-    }
-    Ok(first)
+    // Few different statements, which are prepared once: the last name fills up what is left of one, to no effect.
+    let size = batch.len().next_power_of_two();
+    let all = batch.iter().chain(std::iter::repeat_n(batch.last(), size - batch.len()).flatten());
+    let values = all.flat_map(|used| [used.space.as_str().into(), used.id.as_str().into(), used.until.into()]);
+    let rows = engine.written(DOING, insert_of(size), values.collect()).await?;
+    let mut new =
+        rows.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect::<Result<HashSet<_>, StoreError>>()?;
+    // Taken out: of the same name twice, one is the first.
+    Ok(batch.iter().map(|used| new.remove(&(used.space.clone(), used.id.clone()))).collect())
+}
+
+/// The statement that uses up `size` names, and gives those that nobody used before.
+fn insert_of(size: usize) -> String {
+    let row = |number: usize| format!("(${}, ${}, ${})", 3 * number + 1, 3 * number + 2, 3 * number + 3);
+    let asked = (0..size).map(row).collect::<Vec<_>>().join(", ");
+    format!(
+        "INSERT INTO used (space, id, until) SELECT column1, column2, column3 FROM (VALUES {asked}) AS asked \
+         WHERE column3 >= (SELECT until FROM forgotten WHERE id = 1) ON CONFLICT (space, id) DO NOTHING \
+         RETURNING space, id"
+    )
 }
 
 /// Whether nobody used the name before, as part of `transaction`.

@@ -15,6 +15,7 @@ use crate::{
     engine::{Row, Value},
     error::StoreError,
     grants::{self, GrantRecord},
+    kept::Place,
     page::{Listed, Page, Select, qualified},
     writing::{Begun, Committed, Writer, Writing, new_id},
 };
@@ -106,9 +107,14 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn standing(&self, id: &Id<Task>) -> Result<Option<Standing>, StoreError> {
+        Ok(self.read_standing(id).await?.map(|(standing, _)| standing))
+    }
+
+    /// The same, with where they stand so.
+    pub(crate) async fn read_standing(&self, id: &Id<Task>) -> Result<Option<(Standing, Place)>, StoreError> {
         // One statement, so that the position and both rows are of one moment.
         let sql = format!(
-            "SELECT head.position, {}, {} FROM tasks JOIN grants ON grants.id = tasks.grant_id JOIN head ON head.id = 1 \
+            "SELECT head.position, {}, {}, head.generation FROM tasks JOIN grants ON grants.id = tasks.grant_id JOIN head ON head.id = 1 \
              WHERE tasks.id = $1",
             qualified("tasks", COLUMNS),
             qualified("grants", grants::COLUMNS),
@@ -116,7 +122,8 @@ impl Store {
         let rows = self.engine.rows("reading a task and its grant", sql, vec![id.into()]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let task = read(row, 1)?.task;
-        Ok(Some(Standing { as_of: row.position(0)?, task, grant: grants::read(row, 17)? }))
+        let place = Place { position: row.position(0)?, generation: row.text(31)? };
+        Ok(Some((Standing { as_of: place.position, task, grant: grants::read(row, 17)? }, place)))
     }
 
     /// Tasks, the oldest first.

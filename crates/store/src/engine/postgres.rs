@@ -102,6 +102,8 @@ pub(crate) async fn open(url: &SecretString) -> Result<Engine, OpenError> {
             ("statement_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "10s"),
             ("lock_timeout", "5s"),
+            // Of statements that are a transaction each: one that has to wait for another goes on after it.
+            ("default_transaction_isolation", "read committed"),
         ]);
     let database = format!("{}:{}", options.get_host(), options.get_port());
     let verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);

@@ -71,6 +71,8 @@ both! {
         users_are_found_by_an_attribute_of_theirs_as_it_was_last,
         a_withdrawal_ends_what_is_registered,
         what_ended_never_begins_again,
+        what_is_remembered_is_what_is_there_whatever_changed_it_at_whichever_replica,
+        whoever_has_read_a_head_finds_nothing_older_however_many_change_it,
         two_replicas_never_lease_more_than_a_limit_holds,
         what_is_given_back_is_there_for_others_and_what_is_not_is_spent,
         a_question_that_comes_again_or_too_late_changes_nothing,

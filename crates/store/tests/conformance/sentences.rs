@@ -8,12 +8,13 @@ mod log;
 mod once;
 mod present;
 mod registered;
+mod remembered;
 mod served;
 mod signed;
 mod start;
 mod upkeep;
 
 pub(crate) use self::{
-    heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, served::*, signed::*,
-    start::*, upkeep::*,
+    heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, remembered::*, served::*,
+    signed::*, start::*, upkeep::*,
 };
