@@ -15,7 +15,7 @@ mod chance;
 mod targets;
 
 /// Targets whose bodies lie behind a door of their crate, which says their seeds again by itself, or in the binary.
-const ELSEWHERE: [&str; 3] = ["config", "headers", "body"];
+const ELSEWHERE: [&str; 4] = ["config", "headers", "body", "redact"];
 
 /// The files of a target's seeds.
 fn seeds(target: &str) -> Vec<PathBuf> {

@@ -92,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) needed: Mutex<BTreeMap<&'static str, u64>>,
     /// What is not at the authority yet, where it is to be.
     pub(crate) backlog: OnceLock<Arc<Backlog>>,
+    /// Why the last write failed.
+    pub(crate) trouble: Mutex<Option<String>>,
     /// Who is told of alerts.
     pub(crate) alerts: OnceLock<AlertObserver>,
     /// Who knows how many calls are under way.
@@ -99,11 +101,14 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Tells of `draft`, where that is an alert and somebody wants to be told.
-    pub(crate) fn tell(&self, draft: &Draft) {
+    /// Tells of `draft`, where that is an alert and somebody wants to be told, with the `words` that are meant for them.
+    pub(crate) fn tell(&self, draft: &Draft, words: Option<&str>) {
         if let Some(tell) = self.alerts.get()
-            && let Some(alert) = draft.alert()
+            && let Some(mut alert) = draft.alert()
         {
+            if let (Some(words), Some(members)) = (words, alert.as_object_mut()) {
+                members.insert("message".to_owned(), words.into());
+            }
             tell(alert);
         }
     }
@@ -129,7 +134,8 @@ pub struct LedgerStats {
     pub disk_free_bytes: Option<u64>,
 }
 
-/// Is told what each alert says, without anything that is personal. It must not block.
+/// Is told what each alert says, without anything that is personal but the `message` of a notice, which its rule means
+/// for whoever is told. It must not block.
 pub type AlertObserver = Arc<dyn Fn(serde_json::Value) + Send + Sync>;
 
 /// Says how many calls are under way; called on the writer's thread for each fsync, so it must not block.
@@ -317,7 +323,7 @@ impl Ledger {
     pub async fn event(&self, event: Event) -> Result<(), LedgerError> {
         let draft = record::event(&event)?;
         // Said whether it can be recorded or not: an alert is of no use to nobody.
-        self.inner.shared.tell(&draft);
+        self.inner.shared.tell(&draft, event.words());
         let appended = self.append(Append::event(draft));
         let late = |_| LedgerError::Unavailable("the disk does not answer".to_owned());
         tokio::time::timeout(PATIENCE, appended).await.map_err(late)?.map(drop)
@@ -357,6 +363,18 @@ impl Ledger {
     /// Whether the last write succeeded, and none hangs. A ledger that is not healthy tries again by itself.
     pub fn healthy(&self) -> bool {
         self.inner.shared.healthy.load(Ordering::Acquire) && !self.hangs()
+    }
+
+    /// Why it is not healthy; `None` while it is.
+    pub fn trouble(&self) -> Option<String> {
+        if self.hangs() {
+            return Some("the disk does not answer".to_owned());
+        }
+        if self.inner.shared.healthy.load(Ordering::Acquire) {
+            return None;
+        }
+        let why = self.inner.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(why.unwrap_or_else(|| "it cannot be written".to_owned()))
     }
 
     /// Whether the disk has not answered for longer than anybody waits for it.

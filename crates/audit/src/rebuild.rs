@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use model::{Agent, Decision, Delegation, Question, Reason};
+use model::{Agent, Decision, Delegation, Obligation, Question, Reason};
 use serde_json::Value;
 
 use crate::{
     read::Entry,
-    record::{self, Explanation, WrittenObserved, WrittenReason, kind},
+    record::{self, Explanation, ObligationWords, WrittenObligation, WrittenObserved, WrittenReason, kind},
 };
 
 /// Why a decision cannot be put together again.
@@ -111,7 +111,9 @@ pub fn decision(decided: &Entry) -> Result<Decision, NotReplayable> {
     let member = |name: &str| decided.fields.get(name).cloned().unwrap_or(Value::Null);
     let written: Option<Vec<WrittenReason>> = serde_json::from_value(member("reasons")).map_err(unreadable)?;
     let explanation: Option<Explanation> = serde_json::from_value(member("explanation")).map_err(unreadable)?;
-    let mut words = explanation.unwrap_or_default().reasons.into_iter();
+    let explanation = explanation.unwrap_or_default();
+    let obligations = obligations(decided, explanation.obligations)?;
+    let mut words = explanation.reasons.into_iter();
     let reasons = written.unwrap_or_default().into_iter().map(|reason| {
         let words = words.next().unwrap_or_default();
         Reason {
@@ -126,13 +128,25 @@ pub fn decision(decided: &Entry) -> Result<Decision, NotReplayable> {
     // What was only observed went whatever policy said; what it said is beside that.
     let observed: Option<WrittenObserved> = serde_json::from_value(member("observed")).map_err(unreadable)?;
     if let Some(policy) = observed.and_then(|observed| observed.policy) {
-        return Ok(Decision { reasons, verdict: policy.decision, code: policy.code });
+        return Ok(Decision { reasons, verdict: policy.decision, code: policy.code, obligations });
     }
     Ok(Decision {
         reasons,
         verdict: serde_json::from_value(member("decision")).map_err(unreadable)?,
         code: serde_json::from_value(member("code")).map_err(unreadable)?,
+        obligations,
     })
+}
+
+/// What `decided` obliges to. What they say is beside the line, and without it they are not known.
+fn obligations(decided: &Entry, words: Vec<ObligationWords>) -> Result<Vec<Obligation>, NotReplayable> {
+    let Some(written) = decided.fields.get("obligations") else { return Ok(Vec::new()) };
+    let unreadable = |error: serde_json::Error| NotReplayable::Unreadable(error.to_string());
+    let written: Vec<WrittenObligation> = serde_json::from_value(written.clone()).map_err(unreadable)?;
+    if written.len() != words.len() {
+        return Err(NotReplayable::Erased { paths: vec!["/explanation".to_owned()] });
+    }
+    Ok(written.into_iter().zip(words).map(|(written, words)| written.with(words)).collect())
 }
 
 /// What enforcing would have answered a call that was only observed: the code of the first refusal that was waived.

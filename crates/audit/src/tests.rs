@@ -102,7 +102,7 @@ fn permitted(question: Question) -> CallDecided {
     };
     CallDecided {
         subject: Subject::Question(Arc::new(question)),
-        decision: Decision { verdict: Verdict::Permit, code: None, reasons: vec![reason] },
+        decision: Decision { verdict: Verdict::Permit, code: None, reasons: vec![reason], obligations: Vec::new() },
         refusal: None,
         stage_reached: "record",
         trace: Some(Trace {
@@ -135,6 +135,7 @@ fn denied(question: Question, code: Code, detail: &str) -> CallDecided {
             retry: None,
             source: "countersign.teams.support".to_owned(),
         }],
+        obligations: Vec::new(),
     };
     record.refusal = Some(Box::new(Refusal::new(code, detail)));
     record.stage_reached = "decide";
@@ -149,7 +150,8 @@ fn completed(id: &Id<model::id::DecisionMark>) -> CallSettled {
         code: None,
         sent: true,
         charge: None,
-        altered: false,
+        altered: None,
+        withheld: None,
         request_bytes: 35,
         response_bytes: 512,
         body: None,

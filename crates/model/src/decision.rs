@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, Retry};
+use crate::{Code, Obligation, Retry};
 
 /// The answer to a [`crate::Question`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Decision {
     pub code: Option<Code>,
     /// What led to it.
     pub reasons: Vec<Reason>,
+    /// What it obliges to, in the order of the packages. Of a denial, what the call fell short of is among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<Obligation>,
 }
 
 /// The possible answers.

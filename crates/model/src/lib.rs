@@ -30,6 +30,7 @@ pub mod withdrawal;
 
 pub mod decision;
 pub mod fact;
+pub mod obligation;
 pub mod question;
 pub mod refusal;
 
@@ -43,6 +44,7 @@ pub use effect::{Effect, Presence, Sensitivity, Stage};
 pub use fact::{FactValue, Facts};
 pub use id::{Id, Tenant};
 pub use limits::{Limit, Limits};
+pub use obligation::{Duty, Obligation};
 pub use parameter::{ParameterKind, ParameterValue, Parameters};
 pub use part::Part;
 pub use path::CanonicalPath;

@@ -52,6 +52,7 @@ pub enum Code {
     Overloaded,
     ToolUnreachable,
     ToolTimeout,
+    ResponseWithheld,
 }
 
 /// Whether and when the same call may be tried again.
@@ -87,7 +88,7 @@ const fn entry(status: u16, title: &'static str, meaning: &'static str, retry: R
 
 impl Code {
     /// Every code, in the order of the table in the documentation.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::NoCredential,
         Self::InvalidToken,
         Self::Expired,
@@ -128,6 +129,7 @@ impl Code {
         Self::Overloaded,
         Self::ToolUnreachable,
         Self::ToolTimeout,
+        Self::ResponseWithheld,
     ];
 
     /// Status, title, meaning and retry advice of the code.
@@ -242,7 +244,7 @@ impl Code {
             Self::ObligationUnknown => entry(
                 403,
                 "Unknown obligation",
-                "Policy attached an obligation that this sidecar does not know how to meet.",
+                "Policy attached an obligation that is none, or that this sidecar cannot meet; the record says which and whose.",
                 AfterChange,
             ),
             Self::ApprovalRequired => {
@@ -312,6 +314,12 @@ impl Code {
                 entry(502, "Tool unreachable", "The tool could not be reached, or broke off.", After)
             }
             Self::ToolTimeout => entry(504, "Tool timeout", "The tool did not answer in time.", After),
+            Self::ResponseWithheld => entry(
+                502,
+                "Response withheld",
+                "The tool answered, and an obligation of policy keeps the answer back: it is larger than it may be, or nothing can be redacted in what it is. The call was sent and may have taken effect.",
+                AfterChange,
+            ),
         }
     }
 
@@ -358,6 +366,7 @@ impl Code {
             Self::Overloaded => "overloaded",
             Self::ToolUnreachable => "tool_unreachable",
             Self::ToolTimeout => "tool_timeout",
+            Self::ResponseWithheld => "response_withheld",
         }
     }
 }

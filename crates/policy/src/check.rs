@@ -9,6 +9,7 @@ mod lint;
 mod meaning;
 mod modules;
 mod names;
+mod obligations;
 mod reads;
 mod shape;
 mod text;
@@ -90,6 +91,7 @@ pub fn check(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Vec<Pr
                 growth(&modules, &rules, sources, &mut problems);
             }
             meaning::check(&modules, &rules, &looked, sources, catalogue, &mut problems);
+            obligations::check(&modules, &mut problems);
         }
     }
     if problems.iter().all(|problem| problem.severity == Severity::Warning) {

@@ -1,7 +1,9 @@
 //! From what the packages answered to one decision: deny, then nothing allows, then obligations nobody here can
-//! meet, then approval, then permit. A package that failed denies the call, whatever the others said.
+//! meet, then approval, then permit with what it obliges to. A package that failed denies the call, whatever the others said.
 
 use model::{Code, Decision, Reason, Retry, Verdict};
+
+use crate::obligation::Obliged;
 
 /// What one package answered.
 #[derive(Debug, Default)]
@@ -9,7 +11,7 @@ pub(crate) struct Answers {
     pub(crate) allow: Vec<Reason>,
     pub(crate) deny: Vec<Reason>,
     pub(crate) approval: Vec<Reason>,
-    pub(crate) obligations: Vec<Reason>,
+    pub(crate) obligations: Obliged,
     pub(crate) delegate: Vec<Reason>,
     pub(crate) manage: Vec<Reason>,
 }
@@ -54,18 +56,19 @@ pub(crate) fn combine(outcomes: Vec<(&str, Result<Answers, Failure>)>) -> Decisi
     if all.allow.is_empty() {
         return denied(Code::PolicyNoAllow, Vec::new());
     }
-    if !all.obligations.is_empty() {
-        return denied(Code::ObligationUnknown, all.obligations);
-    }
+    let obligations = match all.obligations.bounded() {
+        Ok(obligations) => obligations,
+        Err(unknown) => return denied(Code::ObligationUnknown, unknown),
+    };
     if !all.approval.is_empty() {
         for reason in &mut all.approval {
             // Nobody can be asked yet: the call itself has to change.
             reason.retry = Some(Retry::AfterChange);
         }
         let code = Some(Code::ApprovalRequired);
-        return Decision { verdict: Verdict::ApprovalRequired, code, reasons: all.approval };
+        return Decision { verdict: Verdict::ApprovalRequired, code, reasons: all.approval, obligations };
     }
-    Decision { verdict: Verdict::Permit, code: None, reasons: all.allow }
+    Decision { verdict: Verdict::Permit, code: None, reasons: all.allow, obligations }
 }
 
 /// A denial before any package was asked.
@@ -81,7 +84,7 @@ pub(crate) fn refused(code: Code, reason: &str, internal: String) -> Decision {
 }
 
 fn denied(code: Code, reasons: Vec<Reason>) -> Decision {
-    Decision { verdict: Verdict::Deny, code: Some(code), reasons }
+    Decision { verdict: Verdict::Deny, code: Some(code), reasons, obligations: Vec::new() }
 }
 
 impl Failure {

@@ -18,7 +18,7 @@ use crate::{
     decide::{self, Answers, Failure},
     dispatch::{Package, READY},
     input::{self, InvalidInput},
-    member,
+    member, obligation,
     refresh::Freshness,
     roots::{About, Answer, Owner},
 };
@@ -135,7 +135,7 @@ impl Engine {
     /// The decision on `question`. The same question always gets the same decision, but for the time budget.
     pub fn decide(&self, question: &Question) -> Decision {
         let written = self.write(question);
-        self.recall(&written).unwrap_or_else(|| self.decide_written(question, &written))
+        self.recall(question, &written).unwrap_or_else(|| self.decide_written(question, &written))
     }
 
     /// Writes `question` down as it is recorded, which is half of the way to its decision.
@@ -146,9 +146,10 @@ impl Engine {
         Written(self.memory.write(question, recurring.map(|asked| &asked.reads)))
     }
 
-    /// The decision that was made before on what is `written`, where there was one and it is still known.
-    pub fn recall(&self, written: &Written) -> Option<Decision> {
-        self.memory.recall(written.key()?)
+    /// The decision that was made before on what is `written` of `question`, where there was one and it is still known.
+    pub fn recall(&self, question: &Question, written: &Written) -> Option<Decision> {
+        // What is remembered are the rules' words; what the call falls short of need not be what they read.
+        self.memory.recall(written.key()?).map(|decision| obligation::held_to(decision, question))
     }
 
     /// Decides `question`, of which `written` was made.
@@ -167,7 +168,7 @@ impl Engine {
         if let Some(key) = written.key() {
             self.memory.keep(*key, &decision);
         }
-        decision
+        obligation::held_to(decision, question)
     }
 
     fn ask(&self, question: &Question, asked: &Asked) -> Decision {
@@ -263,7 +264,10 @@ fn answers(value: &Value, package: &Package) -> Result<Answers, String> {
             Answer::Allow => &mut answers.allow,
             Answer::Deny => &mut answers.deny,
             Answer::Approval => &mut answers.approval,
-            Answer::Obligations => &mut answers.obligations,
+            Answer::Obligations => {
+                members.iter_sorted().for_each(|found| answers.obligations.take(found, &package.name));
+                continue;
+            }
             Answer::Delegate => &mut answers.delegate,
             Answer::Manage => &mut answers.manage,
         };

@@ -4,18 +4,19 @@
 use model::{Reason, Retry};
 use regorus::Value;
 
-use crate::roots::Answer;
+use crate::{obligation, roots::Answer};
 
 /// The longest text of a reason, in bytes.
 const MAX_TEXT_BYTES: usize = 1_024;
 
-/// The names a member may have, `code` first.
+/// The names a member may have, `code` first. An obligation has one more, its duty.
 pub(crate) fn names(answer: Answer) -> &'static [&'static str] {
     match answer {
         // Who may approve and for how long is read by the approval itself, once there is one.
         Answer::Approval => &["code", "message", "internal", "retry", "approvers", "expires"],
         Answer::Delegate | Answer::Manage => &["code", "message", "internal"],
-        Answer::Allow | Answer::Deny | Answer::Obligations => &["code", "message", "internal", "retry"],
+        Answer::Obligations => &obligation::WORDS,
+        Answer::Allow | Answer::Deny => &["code", "message", "internal", "retry"],
     }
 }
 
@@ -47,7 +48,7 @@ pub(crate) fn reason(member: &Value, answer: Answer, source: &str) -> Result<Rea
     }
 }
 
-fn text(value: &Value) -> Result<String, &'static str> {
+pub(crate) fn text(value: &Value) -> Result<String, &'static str> {
     let text = value.as_string().map_err(|_| "is not text")?;
     if text.len() > MAX_TEXT_BYTES {
         return Err("is too long");
@@ -79,12 +80,12 @@ fn unknown_retry(set: &str) -> String {
 }
 
 /// Codes are stable names that agents and alerts are written against.
-fn is_code(text: &str) -> bool {
+pub(crate) fn is_code(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(60).collect()
 }

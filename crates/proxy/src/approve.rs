@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use audit::record::Mode;
 use model::{Code, Decision, Question, Refusal, Retry, Verdict, limits::Claim};
 
-use crate::{decide::Decided, observe::Waiver, resolve::Call};
+use crate::{decide::Decided, obligations::Duties, observe::Waiver, resolve::Call};
 
 /// A call that may go. It owns the call: what was decided is what is sent, once.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(crate) struct Permit<'a> {
     question: Arc<Question>,
     claims: Vec<Claim>,
     decision: Decision,
+    duties: Option<Box<Duties>>,
 }
 
 impl<'a> Permit<'a> {
@@ -34,8 +36,9 @@ impl<'a> Permit<'a> {
         &self.decision
     }
 
-    pub(crate) fn into_call(self) -> Call<'a> {
-        self.call
+    /// The call, and what is obliged to of its answer.
+    pub(crate) fn into_call(self) -> (Call<'a>, Option<Box<Duties>>) {
+        (self.call, self.duties)
     }
 }
 
@@ -57,5 +60,7 @@ pub(crate) fn approve<'a>(call: Call<'a>, decided: &Decided, waiver: &mut Waiver
         waiver.overruled(&decision);
         (decision.verdict, decision.code) = (Verdict::Permit, None);
     }
-    Ok(Permit { call, question, claims: decided.claims().to_vec(), decision })
+    // What is only observed is let through as it would be without policy.
+    let duties = if waiver.mode() == Mode::Enforce { Duties::of(&decision) } else { None };
+    Ok(Permit { call, question, claims: decided.claims().to_vec(), decision, duties })
 }

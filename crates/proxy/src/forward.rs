@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use audit::{Receipt, record::Outcome};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use model::{Code, Effect, Id, Refusal, Retry, Tenant, Tool, Verdict, id::DecisionMark};
 use net::{Body, HttpClient, NotSentReason, SendError};
@@ -26,6 +27,7 @@ use crate::{
     config::tools::Upstream,
     credential::{Credential, Secrets},
     headers,
+    obligations::{Duties, Withheld},
     refuse::DECISION_ID,
     resolve::{CallBody, Outgoing},
     settle::{Flow, Settlement},
@@ -74,11 +76,10 @@ pub(crate) async fn forward(
     mut settlement: Settlement,
 ) -> Result<Response<Body>, Unanswered> {
     let Cleared { permit, credential, receipt, watch } = cleared;
-    let call = permit.into_call();
+    let (call, duties) = permit.into_call();
     if receipt.verdict() != Verdict::Permit || *receipt.id() != call.outgoing.arrival.id {
-        settlement.failed(Outcome::NotSent, Code::LedgerUnavailable, false);
         let refusal = Refusal::new(Code::LedgerUnavailable, "The record is not of this decision.");
-        return Err(Unanswered { refusal: Box::new(refusal), sent: false });
+        return Err(not_sent(Box::new(refusal), &mut settlement));
     }
     let Way { tenant, upstream, snapshot } = way;
     let (tool, effect) = (&call.tool.id, call.action.effect);
@@ -87,10 +88,10 @@ pub(crate) async fn forward(
         Ok(url) => url,
         Err(error) => {
             let refusal = Refusal::new(Code::Malformed, "The path and query make no URL at the tool.");
-            settlement.failed(Outcome::NotSent, Code::Malformed, false);
-            return Err(Unanswered { refusal: Box::new(refusal.internally(error.to_string())), sent: false });
+            return Err(not_sent(Box::new(refusal.internally(error.to_string())), &mut settlement));
         }
     };
+    let asked = method.clone();
     let span = sidecar.spans.tool(trace, &method, &upstream.base, &path);
     let up = match &body {
         CallBody::Read(_) => Trailers::default(),
@@ -104,6 +105,7 @@ pub(crate) async fn forward(
         traceparent: span.ids().traceparent(),
         trailer: up.announcement(&headers),
         credential: &credential,
+        kept: duties.as_deref().map(|duties| (duties, &asked)),
     };
     let client = credential.client(&sidecar.client);
     let flow = settlement.flow();
@@ -112,10 +114,7 @@ pub(crate) async fn forward(
         Attempt { url, method, fields, body, trailers: up, flow, client, tries, timeout: upstream.timeout, watch };
     settlement.sending(span);
     match attempt.send().await {
-        Err(Unsent::Withdrawn(refusal)) => {
-            settlement.failed(Outcome::NotSent, refusal.code, false);
-            Err(Unanswered { refusal, sent: false })
-        }
+        Err(Unsent::Withdrawn(refusal)) => Err(not_sent(refusal, &mut settlement)),
         Err(Unsent::Cut(refusal)) => {
             settlement.failed(Outcome::Cut, refusal.code, true);
             Err(Unanswered { refusal, sent: true })
@@ -131,15 +130,44 @@ pub(crate) async fn forward(
             let secrets = credential.secrets();
             let seen = Seen {
                 id: &arrival.id,
-                trailers: Trailers::of_response(&headers, &secrets),
+                trailers: trailers(&headers, &secrets, duties.as_deref()),
                 secrets,
                 view: view(tool, tenant, snapshot, &attempt.url),
                 pause: upstream.pause,
                 watch: attempt.watch,
+                duties: duties.as_deref(),
+                answers: (&asked, effect),
             };
-            Ok(for_agent(response, seen, settlement))
+            for_agent(response, seen, settlement)
         }
         Err(Unsent::Failed(error)) => Err(unanswered(&error, effect, attempt.flow.upload_broke(), &mut settlement)),
+    }
+}
+
+/// Nothing of it goes out.
+fn not_sent(refusal: Box<Refusal>, settlement: &mut Settlement) -> Unanswered {
+    settlement.failed(Outcome::NotSent, refusal.code, false);
+    Unanswered { refusal, sent: false }
+}
+
+/// The agent is told that there is an answer, and not what it is.
+fn kept_back(
+    duties: &Duties,
+    withheld: Option<Withheld>,
+    effect: Effect,
+    settlement: &mut Settlement,
+) -> Result<(), Unanswered> {
+    let Some(withheld) = withheld else { return Ok(()) };
+    settlement.failed(Outcome::Cut, Code::ResponseWithheld, true);
+    settlement.withheld(withheld.word());
+    Err(Unanswered { refusal: duties.refusal(withheld, effect), sent: true })
+}
+
+/// Trailers may speak of what is hidden before them.
+fn trailers(headers: &HeaderMap, secrets: &Secrets, duties: Option<&Duties>) -> Trailers {
+    match duties {
+        Some(duties) if duties.redacts() => Trailers::default(),
+        _ => Trailers::of_response(headers, secrets),
     }
 }
 
@@ -259,9 +287,15 @@ struct Fields<'a> {
     traceparent: Option<HeaderValue>,
     trailer: Option<HeaderValue>,
     credential: &'a Credential,
+    /// What is obliged to of the answer, and the method that is answered.
+    kept: Option<(&'a Duties, &'a Method)>,
 }
 
 impl Fields<'_> {
+    fn is_kept(&self, name: &HeaderName) -> bool {
+        self.kept.is_some_and(|(duties, method)| duties.is_kept_from_tool(name, method))
+    }
+
     /// The agent's fields, without those that stay here, and with ours.
     fn for_tool(&self) -> HeaderMap {
         let own = self.credential.field().map(|(name, _)| name);
@@ -269,9 +303,12 @@ impl Fields<'_> {
         let is_token = |value| token.is_some_and(|token| headers::holds(value, token));
         let mut kept = HeaderMap::with_capacity(self.agents.len() + 3);
         for (name, value) in self.agents {
-            if !headers::is_kept_from_tool(name) && own != Some(name) && !is_token(value) {
+            if !headers::is_kept_from_tool(name) && own != Some(name) && !is_token(value) && !self.is_kept(name) {
                 kept.append(name.clone(), value.clone());
             }
+        }
+        if self.kept.is_some() {
+            kept.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         let via = if self.version == Version::HTTP_2 { "2 countersign" } else { "1.1 countersign" };
         kept.insert(header::VIA, HeaderValue::from_static(via));
@@ -303,12 +340,23 @@ struct Seen<'a> {
     /// The longest that the tool may let the agent wait in the middle of an answer.
     pause: Duration,
     watch: Option<Watch>,
+    duties: Option<&'a Duties>,
+    /// To what the tool answers.
+    answers: (&'a Method, Effect),
 }
 
-/// The tool's answer as the agent may see it.
-fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlement) -> Response<Body> {
+/// The tool's answer as the agent may see it, if it may.
+fn for_agent(
+    response: Response<Incoming>,
+    seen: Seen<'_>,
+    mut settlement: Settlement,
+) -> Result<Response<Body>, Unanswered> {
     let (head, body) = response.into_parts();
-    let Seen { id, secrets, trailers, view, pause, watch } = seen;
+    let Seen { id, secrets, trailers, view, pause, watch, duties, answers: (method, effect) } = seen;
+    if let Some(duties) = duties {
+        let withheld = duties.withholds(&head, method, body.is_end_stream());
+        kept_back(duties, withheld, effect, &mut settlement)?;
+    }
     let mut fields = headers::for_agent(&head.headers, &secrets);
     view.rewrite(&mut fields);
     if let Some(names) = trailers.announcement(&head.headers) {
@@ -317,13 +365,17 @@ fn for_agent(response: Response<Incoming>, seen: Seen<'_>, settlement: Settlemen
     if let Ok(id) = HeaderValue::from_str(id.as_str()) {
         fields.insert(DECISION_ID, id);
     }
+    if let Some(duties) = duties {
+        duties.mark(&mut fields);
+    }
     // Events come when something happens, and until then nothing is wrong.
     let events = head.headers.get(header::CONTENT_TYPE).is_some_and(is_event_stream);
     let pause = (!events).then_some(pause);
-    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch)));
+    let mut answer =
+        Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch, duties.map(Duties::altering))));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = fields;
-    answer
+    Ok(answer)
 }
 
 fn is_event_stream(kind: &HeaderValue) -> bool {

@@ -1,8 +1,8 @@
-//! A door for the fuzz targets `headers` and `body`: the laws of what two readers could take for two things. Only with
-//! the feature `fuzz`, and under test, where the seeds are said again.
+//! A door for the fuzz targets `headers`, `body` and `redact`: the laws of what two readers could take for two things. Only
+//! with the feature `fuzz`, and under test, where the seeds are said again.
 //!
 //! Input is a request without the framing, which is hyper's: a line with method, target and, for HTTP/2, a `2`; fields,
-//! one a line; an empty line; the body.
+//! one a line; an empty line; the body. For `redact` it is a line of places, and a document.
 #![expect(clippy::expect_used, clippy::panic, reason = "a law that does not hold is told by a panic")]
 
 use std::{
@@ -13,8 +13,13 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
-use model::{CanonicalPath, Delegation, Id, ParameterValue, Tenant, catalogue::Source};
+use model::{
+    CanonicalPath, Delegation, Id, ParameterValue, Tenant,
+    catalogue::Source,
+    obligation::{Pointer, Segment},
+};
 use net::{Body, Peer};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -27,6 +32,7 @@ use crate::{
     },
     headers::{for_agent, holds, is_kept_from_agent, is_kept_from_tool, nominated},
     metrics::Metrics,
+    obligations::redact::{Places, Redactor},
     overload::Gate,
     resolve::{Call, CallBody, recognise, resolve},
 };
@@ -75,6 +81,60 @@ pub fn headers(bytes: &[u8]) -> bool {
     let again = accept(arrival(), request, &listener()).expect("what was accepted is accepted again");
     assert_eq!((again.path().as_str(), again.headers()), (path.as_str(), &fields));
     true
+}
+
+/// In whatever pieces a document comes, the same of it is shown or it is refused; what is shown is JSON to another reader
+/// too, in which nothing but `null` is at the places. Whether it is shown.
+///
+/// # Panics
+/// Where that does not hold.
+pub fn redact(bytes: &[u8]) -> bool {
+    let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
+    let (Some(Ok(line)), Some(document)) = (parts.next().map(str::from_utf8), parts.next()) else { return false };
+    let pointers: Vec<Pointer> = line.split(' ').take(8).filter_map(|text| text.parse().ok()).collect();
+    let places = Arc::new(Places::new(&pointers));
+    let shown = |size: usize| -> Option<Vec<u8>> {
+        let mut redactor = Redactor::new(Arc::clone(&places));
+        let mut shown = Vec::new();
+        for piece in document.chunks(size) {
+            shown.extend_from_slice(&redactor.take(Bytes::copy_from_slice(piece)).ok()?);
+        }
+        redactor.finish().ok().map(|()| shown)
+    };
+    let whole = shown(document.len().max(1));
+    assert_eq!((shown(1), shown(3)), (whole.clone(), whole.clone()), "in pieces it is another");
+    let Some(whole) = whole else { return false };
+    if whole.iter().all(u8::is_ascii_whitespace) {
+        return true;
+    }
+    serde_json::from_slice::<IgnoredAny>(document).expect("what is JSON here is JSON to others");
+    // The other reader takes no document that is very deep, and no half of a character.
+    if let Ok(seen) = serde_json::from_slice::<Value>(&whole) {
+        pointers.iter().for_each(|pointer| nothing_at(&seen, pointer.segments()));
+    }
+    true
+}
+
+/// Asserts that there is nothing in `value` at the place.
+fn nothing_at(value: &Value, steps: &[Segment]) {
+    let Some((step, rest)) = steps.split_first() else {
+        assert_eq!(value, &Value::Null, "something is shown");
+        return;
+    };
+    let is = |name: &str| match step {
+        Segment::Every => true,
+        Segment::Name(wanted) => wanted == name,
+    };
+    match value {
+        Value::Object(members) => {
+            members.iter().filter(|(name, _)| is(name)).for_each(|(_, value)| nothing_at(value, rest));
+        }
+        Value::Array(items) => {
+            let items = items.iter().enumerate().filter(|(at, _)| is(&at.to_string()));
+            items.for_each(|(_, value)| nothing_at(value, rest));
+        }
+        _ => {}
+    }
 }
 
 /// The fields as those of a tool's answer.
@@ -315,7 +375,7 @@ mod tests {
         let rounds = if std::env::var_os("COUNTERSIGN_TEST_LONG").is_some() { 2_000 } else { 20 };
         let mut chance = chance::Chance::new();
         for (file, seed) in files.iter().zip(&seeds) {
-            assert!(request(seed).is_some(), "{} is no request", file.display());
+            assert!(target == "redact" || request(seed).is_some(), "{} is no request", file.display());
             let name = file.file_name().unwrap().to_str().unwrap();
             assert_eq!(law(seed), accepted.contains(&name), "{name}");
             for _ in 0..rounds {
@@ -332,6 +392,12 @@ mod tests {
         let accepted =
             ["absolute", "answer", "bytes", "chunked", "hop", "http2", "plain", "trace", "underscores", "upgrade"];
         said_again("headers", headers, &accepted);
+    }
+
+    #[test]
+    fn nothing_is_shown_at_the_places_of_a_document_in_whatever_pieces_it_comes() {
+        let shown = ["deep", "empty", "escaped", "every", "index", "members", "surrogates", "twice"];
+        said_again("redact", redact, &shown);
     }
 
     #[test]

@@ -196,7 +196,7 @@ pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
             })
             .build();
     }
-    let counters: [(&str, &str, Ask); 4] = [
+    let counters: [(&str, &str, Ask); 5] = [
         ("countersign_connections_refused", "Connections closed because their peer had its share", |sidecar| {
             sidecar.census().connections_refused()
         }),
@@ -208,6 +208,9 @@ pub(crate) fn observe(sidecar: &Arc<Sidecar>) {
         }),
         ("countersign_task_panics", "Tasks of calls and connections that ended in a defect", |sidecar| {
             sidecar.tasks.panics()
+        }),
+        ("countersign_notices_lost", "Notices of policy that were not told, because too many waited", |sidecar| {
+            sidecar.notices.lost()
         }),
     ];
     observe_certificates(sidecar);

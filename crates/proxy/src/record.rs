@@ -160,7 +160,7 @@ fn of_guard(refusal: &Refusal, stage: &'static str) -> Decision {
             source: format!("countersign.{stage}"),
         });
     }
-    Decision { verdict: verdict(refusal.code), code: Some(refusal.code), reasons }
+    Decision { verdict: verdict(refusal.code), code: Some(refusal.code), reasons, obligations: Vec::new() }
 }
 
 /// What a refusal with `code` comes to.

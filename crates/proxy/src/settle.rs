@@ -11,7 +11,7 @@ use std::{
 
 use audit::{
     CallSettled, LedgerError,
-    record::{ChargeFate, Digest, Outcome, Timings},
+    record::{Altered, ChargeFate, Digest, Outcome, Timings},
 };
 use model::{Code, Id, id::DecisionMark};
 
@@ -34,6 +34,8 @@ struct Open {
     outcome: Outcome,
     status: Option<u16>,
     code: Option<Code>,
+    altered: Option<Box<Altered>>,
+    withheld: Option<&'static str>,
     sent: bool,
     answered: Option<Instant>,
     began: Instant,
@@ -100,6 +102,8 @@ impl Settlement {
             outcome: Outcome::ClientGone,
             status: None,
             code: None,
+            altered: None,
+            withheld: None,
             sent: false,
             answered: None,
             began: net::clock::monotonic(),
@@ -176,6 +180,20 @@ impl Settlement {
         if let Some(open) = &mut self.open {
             open.outcome = Outcome::Cut;
             open.code = Some(code);
+        }
+    }
+
+    /// An obligation changed the response.
+    pub(crate) fn altered(&mut self, altered: Box<Altered>) {
+        if let Some(open) = &mut self.open {
+            open.altered = Some(altered);
+        }
+    }
+
+    /// An obligation kept the response back, or what was left of it.
+    pub(crate) fn withheld(&mut self, why: &'static str) {
+        if let Some(open) = &mut self.open {
+            open.withheld = Some(why);
         }
     }
 
@@ -262,7 +280,8 @@ impl Open {
             code: self.code,
             sent: self.sent,
             charge,
-            altered: false,
+            altered: self.altered.clone(),
+            withheld: self.withheld,
             request_bytes: self.flow.up.load(Ordering::Relaxed),
             response_bytes: self.flow.down.load(Ordering::Relaxed),
             body: *self.flow.digest.lock().unwrap_or_else(PoisonError::into_inner),

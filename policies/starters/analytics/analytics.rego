@@ -57,6 +57,13 @@ deny contains {"code": "nobody_there", "message": "An export needs somebody at t
 	not stage.user_present
 }
 
+# Whatever the columns are called that were asked for: where an answer names people by these, nobody without the role is
+# shown them. The tool has to answer in JSON for that.
+obligations contains {"code": "people_hidden", "redact": ["/rows/*/email", "/rows/*/name", "/rows/*/phone"]} if {
+	input.action.name == "queries.run"
+	not people_role in input.user.roles
+}
+
 default own_data := false
 
 own_data if {

@@ -44,6 +44,15 @@ test_columns_that_name_people_need_the_role if {
 	codes(analytics.deny) == set() with input as trusted
 }
 
+test_answers_do_not_name_people_to_who_has_no_role_for_it if {
+	hidden := {"code": "people_hidden", "redact": ["/rows/*/email", "/rows/*/name", "/rows/*/phone"]}
+	analytics.obligations == {hidden} with input as query
+	trusted := object.union(query, {"user": {"roles": ["people-data"]}})
+	analytics.obligations == set() with input as trusted
+	export := with_action({"name": "exports.create"})
+	analytics.obligations == set() with input as export
+}
+
 test_columns_are_named_plainly if {
 	every column in ["EMAIL", "*", "c.email", "email AS x", "\"email\"", " email", "total\n", "", 7] {
 		given := with_action({"parameters": {"columns": ["total", column]}})

@@ -15,7 +15,7 @@ pub(crate) fn record(ledger: &Ledger, delegation: &Arc<Delegation>) -> CallDecid
     let id = format!("{}.0198c5b2-7d5e-7c30-9f3e-0a1b2c3d4e5f", ledger.id());
     CallDecided {
         subject: Subject::Question(Arc::new(testing::question(&id, Arc::clone(delegation)))),
-        decision: Decision { verdict: Verdict::Permit, code: None, reasons: Vec::new() },
+        decision: Decision { verdict: Verdict::Permit, code: None, reasons: Vec::new(), obligations: Vec::new() },
         refusal: None,
         stage_reached: "record",
         trace: None,

@@ -12,7 +12,12 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Body, CallDecided, CallSettled, Digest, Observed, Partial, Subject, Waived, charge::WrittenCharge, kind};
+use super::{
+    Body, CallDecided, CallSettled, Digest, Observed, Partial, Subject, Waived,
+    charge::WrittenCharge,
+    kind, obligation,
+    obligation::{ObligationWords, WrittenObligation},
+};
 use crate::{canonical::Unrecordable, values::Draft};
 
 /// What is said of a refusal, in words that may name anything. Personal.
@@ -31,6 +36,9 @@ pub(crate) struct Explanation {
     /// For each reason on the line its words, in the same order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) reasons: Vec<Words>,
+    /// For each obligation on the line what it says, in the same order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) obligations: Vec<ObligationWords>,
 }
 
 /// The words of one reason.
@@ -243,11 +251,16 @@ fn decision_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrec
     if !reasons.is_empty() {
         draft.plain("reasons", &reasons)?;
     }
+    if !decision.obligations.is_empty() {
+        let obligations: Vec<_> = decision.obligations.iter().map(WrittenObligation::from).collect();
+        draft.plain("obligations", &obligations)?;
+    }
     let worded = |reason: &Reason| reason.message.is_some() || reason.internal.is_some();
     let mut explanation = Explanation::default();
     if decision.reasons.iter().any(worded) {
         explanation.reasons = decision.reasons.iter().map(Words::from).collect();
     }
+    explanation.obligations = decision.obligations.iter().map(ObligationWords::from).collect();
     let waived = || record.observed.as_ref()?.waived.first().map(|waived| &waived.refusal);
     if let Some(refusal) = record.refusal.as_ref().or_else(waived) {
         explanation.detail = Some(refusal.detail.clone());
@@ -255,7 +268,7 @@ fn decision_members(draft: &mut Draft, record: &CallDecided) -> Result<(), Unrec
         explanation.limiting_hop = refusal.limiting_hop.clone();
         explanation.allowed = refusal.allowed.clone();
         explanation.missing_scope = refusal.missing_scope.iter().map(ToString::to_string).collect();
-    } else if explanation.reasons.is_empty() {
+    } else if explanation.reasons.is_empty() && explanation.obligations.is_empty() {
         return Ok(());
     }
     draft.personal("explanation", &explanation)
@@ -270,9 +283,10 @@ pub(crate) fn settled(record: &CallSettled) -> Result<Draft, Unrecordable> {
     draft.optional("code", record.code.as_ref())?;
     draft.plain("sent", &record.sent)?;
     draft.optional("charge", record.charge.as_ref())?;
-    if record.altered {
-        draft.plain("altered", &true)?;
+    if let Some(altered) = &record.altered {
+        obligation::altered(&mut draft, altered)?;
     }
+    draft.optional("withheld", record.withheld.as_ref())?;
     draft.plain("request_bytes", &record.request_bytes)?;
     draft.plain("response_bytes", &record.response_bytes)?;
     if let Some(digest) = &record.body {

@@ -1,7 +1,12 @@
 //! When the disk fails: the segment is closed for good, calls are refused, and the writer tries again by itself until
 //! a new segment holds the record of the outage, and with it how calls ended that were permitted before.
 
-use std::{collections::BTreeSet, fs, io, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
@@ -30,6 +35,7 @@ impl Writer {
     /// Notes that the disk failed. The segment is not written again.
     pub(super) fn fail(&mut self, error: &io::Error) {
         tracing::error!(%error, "the ledger cannot be written; calls are refused until it can");
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         self.shared.healthy.store(false, Ordering::Release);
         self.shared.failures.fetch_add(1, Ordering::Relaxed);
         if let Some(segment) = self.segment.take() {
@@ -41,7 +47,7 @@ impl Writer {
             let outage = Outage { since: net::clock::now(), refused: 0, why: error.to_string() };
             // Now, and once: it can be recorded only when it is over.
             match record::unavailable(outage.since, outage.refused, &outage.why) {
-                Ok(alert) => self.shared.tell(&alert),
+                Ok(alert) => self.shared.tell(&alert, None),
                 Err(error) => tracing::warn!(%error, "nobody can be told that the ledger cannot be written"),
             }
             self.outage = Some(outage);

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use model::{
-    Action, Agent, Authority, CanonicalPath, Catalogue, Chain, Decision, Delegation, Effect, Facts, Hop, Id,
-    Parameters, Principal, PrincipalKind, Question, Tool, Verdict,
+    Action, Agent, Authority, CanonicalPath, Catalogue, Chain, Decision, Delegation, Duty, Effect, Facts, Hop, Id,
+    Obligation, Parameters, Principal, PrincipalKind, Question, Tool, Verdict,
     authority::ElementType,
     chain::{Evidence, MAX_AGENTS},
     delegation::{Sender, TaskClaims, TokenFacts, UserClaims},
@@ -51,20 +51,36 @@ impl Built {
     /// Why `decision` is not what is expected.
     #[must_use]
     pub fn differs(&self, decision: &Decision) -> Option<String> {
-        let Expected { decision: verdict, code, reasons } = &self.expected;
+        let Expected { decision: verdict, code, reasons, obligations } = &self.expected;
         let codes = || decision.reasons.iter().map(|reason| reason.code.clone()).collect();
         let wanted = || {
             let code = code.map(|code| format!(" {}", code.as_str())).unwrap_or_default();
             let because = |reasons: &std::collections::BTreeSet<String>| {
                 format!(" because of {}", reasons.iter().cloned().collect::<Vec<_>>().join(", "))
             };
-            format!("{}{code}{}", verdict.as_str(), reasons.as_ref().map(because).unwrap_or_default())
+            let obliged = |duties: &Vec<Duty>| {
+                let duties: Vec<_> = duties.iter().map(ToString::to_string).collect();
+                if duties.is_empty() {
+                    " without obligations".to_owned()
+                } else {
+                    format!(" with {}", duties.join("; "))
+                }
+            };
+            let because = reasons.as_ref().map(because).unwrap_or_default();
+            format!("{}{code}{because}{}", verdict.as_str(), obligations.as_ref().map(obliged).unwrap_or_default())
         };
         let same = decision.verdict == *verdict
             && code.is_none_or(|code| decision.code == Some(code))
-            && reasons.as_ref().is_none_or(|reasons| *reasons == codes());
+            && reasons.as_ref().is_none_or(|reasons| *reasons == codes())
+            && obligations.as_ref().is_none_or(|duties| obliges_to(decision, duties));
         (!same).then(|| format!("expected {}, it is {}", wanted(), said(decision)))
     }
+}
+
+/// Whether `decision` obliges to each of `duties` and to nothing else, in whatever order.
+fn obliges_to(decision: &Decision, duties: &[Duty]) -> bool {
+    let found = || decision.obligations.iter().map(|obligation| &obligation.duty);
+    duties.iter().all(|duty| found().any(|found| found == duty)) && found().all(|found| duties.contains(found))
 }
 
 /// A decision in a line: `deny policy_denied: not_your_order (countersign.teams.support)`.
@@ -76,7 +92,13 @@ pub fn said(decision: &Decision) -> String {
     }
     let reasons: Vec<String> =
         decision.reasons.iter().map(|reason| format!("{} ({})", reason.code, reason.source)).collect();
-    if reasons.is_empty() { text } else { format!("{text}: {}", reasons.join(", ")) }
+    if !reasons.is_empty() {
+        text.push_str(&format!(": {}", reasons.join(", ")));
+    }
+    for Obligation { duty, source, .. } in &decision.obligations {
+        text.push_str(&format!("; {duty} ({source})"));
+    }
+    text
 }
 
 /// The question that `case` is.

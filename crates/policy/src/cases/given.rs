@@ -8,8 +8,8 @@ use std::{
 
 use jiff::Timestamp;
 use model::{
-    Action, AgentStatus, Code, Effect, Element, Id, Presence, Principal, Sensitivity, Stage, Tenant, Tool, Verdict,
-    id::Run, limits::Window, registry,
+    Action, AgentStatus, Code, Duty, Effect, Element, Id, Presence, Principal, Sensitivity, Stage, Tenant, Tool,
+    Verdict, id::Run, limits::Window, registry,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -210,6 +210,9 @@ pub(super) struct Expected {
     /// The codes of all its reasons. Without it, any.
     #[serde(default)]
     pub(super) reasons: Option<BTreeSet<String>>,
+    /// What it obliges to, all of it, in any order: `redact: [/customer/email]`. Without it, anything.
+    #[serde(default)]
+    pub(super) obligations: Option<Vec<Duty>>,
 }
 
 /// The word for a decision.
@@ -297,7 +300,7 @@ impl Named for Expected {
         let known = [Verdict::Permit, Verdict::Deny, Verdict::ApprovalRequired];
         let decision = known.into_iter().find(|verdict| verdict.as_str() == name);
         let decision = decision.ok_or("a decision is `permit`, `deny` or `approval_required`")?;
-        Ok(Self { decision, code: None, reasons: None })
+        Ok(Self { decision, code: None, reasons: None, obligations: None })
     }
 }
 

@@ -18,6 +18,10 @@ pub fn written(name: &str, question: &Question, decision: &Decision) -> String {
     if let (Some(code), Some(members)) = (decision.code, expect.as_object_mut()) {
         members.insert("code".to_owned(), code.as_str().into());
     }
+    if let (false, Some(members)) = (decision.obligations.is_empty(), expect.as_object_mut()) {
+        let duties: Vec<_> = decision.obligations.iter().map(|obligation| &obligation.duty).collect();
+        members.insert("obligations".to_owned(), json!(duties));
+    }
     let members = [
         ("name", json!(name)),
         ("tool", json!(call.tool)),

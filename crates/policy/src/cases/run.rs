@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Decision, Verdict};
+use model::{Decision, Verdict, obligation::holds_as_much};
 
 use super::{
     build::{Built, said},
@@ -41,13 +41,15 @@ pub fn run(engine: &Engine, case: &Built) -> CaseOutcome {
     let mut loosened = Vec::new();
     for (without, question) in without::each(&case.question, case.action.as_ref()) {
         let other = engine.decide(&question);
-        if freedom(&other) > freedom(&decision) {
+        if looser(&other, &decision) {
             let acknowledged = case.acknowledged.get(&without).cloned();
             loosened.push(Loosened { without, decision: other, acknowledged });
         }
     }
     for Loosened { without, decision: other, .. } in loosened.iter().filter(|one| one.acknowledged.is_none()) {
-        let (from, to) = (decision.verdict.as_str(), said(other));
+        let from =
+            if other.verdict == decision.verdict { said(&decision) } else { decision.verdict.as_str().to_owned() };
+        let to = said(other);
         failures.push(format!(
             "without `{without}` it is more permissive: {to}, instead of {from}. Guard the rule, or say why that is \
              right in `more_permissive_without`"
@@ -58,6 +60,12 @@ pub fn run(engine: &Engine, case: &Built) -> CaseOutcome {
         failures.push(format!("`more_permissive_without` names `{name}`, without which nothing is more permissive"));
     }
     CaseOutcome { decision, failures, loosened }
+}
+
+/// Whether `other` lets a call go further than `decision`, or with less that it is held to.
+fn looser(other: &Decision, decision: &Decision) -> bool {
+    let same = other.verdict == decision.verdict && decision.verdict != Verdict::Deny;
+    freedom(other) > freedom(decision) || (same && !holds_as_much(&other.obligations, &decision.obligations))
 }
 
 /// How far a decision lets a call go.

@@ -211,7 +211,7 @@ fn a_member_that_is_not_a_reason_is_an_error_of_its_package() {
         r#"x if x := {"code": "ok", "approvers": ["user"]}"#,
         r#"x if x := ["code"]"#,
     ] {
-        for set in ["allow", "deny", "obligations"] {
+        for set in ["allow", "deny"] {
             let decision = decide(&[team(&format!("{ALLOW}\n{set} contains {member}"))]);
             assert_eq!(decision.code, Some(Code::PolicyError), "{set} contains {member}");
         }

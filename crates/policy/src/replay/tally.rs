@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use model::{Action, Code, Decision, Id, Reason, Tool, Verdict, id::DecisionMark};
+use model::{Action, Code, Decision, Id, Obligation, Reason, Tool, Verdict, id::DecisionMark};
 use serde::Serialize;
 
 use super::Asked;
@@ -37,6 +37,8 @@ pub enum Change {
     NewApproval,
     /// It would be refused as well, with another code.
     OtherCode,
+    /// The same, with other obligations.
+    OtherObligations,
     /// The same, for other reasons.
     OtherReasons,
 }
@@ -49,11 +51,12 @@ impl Change {
             Self::NewPermit => "new_permit",
             Self::NewApproval => "new_approval",
             Self::OtherCode => "other_code",
+            Self::OtherObligations => "other_obligations",
             Self::OtherReasons => "other_reasons",
         }
     }
 
-    fn between(then: &Decision, now: &Decision) -> Option<Self> {
+    pub(crate) fn between(then: &Decision, now: &Decision) -> Option<Self> {
         if then.verdict != now.verdict {
             return Some(match now.verdict {
                 Verdict::Deny => Self::NewDenial,
@@ -63,6 +66,9 @@ impl Change {
         }
         if then.code != now.code {
             return Some(Self::OtherCode);
+        }
+        if !obliges_alike(then, now) {
+            return Some(Self::OtherObligations);
         }
         let same = then.reasons.len() == now.reasons.len()
             && then
@@ -107,6 +113,9 @@ pub struct Answer {
     pub code: Option<Code>,
     /// The rules that it came from.
     pub rules: BTreeSet<Rule>,
+    /// What it obliges to, with whose that is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub obligations: Vec<String>,
 }
 
 /// What there is of a group.
@@ -238,7 +247,8 @@ impl Tally {
         self.add(group, found);
     }
 
-    fn add(&mut self, group: Group, found: Found) {
+    /// Calls that would change alike.
+    pub fn add(&mut self, group: Group, found: Found) {
         let room = self.groups.len() < self.bounds.groups;
         match self.groups.get_mut(&group) {
             Some(known) => known.merge(found, self.bounds),
@@ -269,9 +279,24 @@ fn sum<Key: Ord>(into: &mut BTreeMap<Key, u64>, from: BTreeMap<Key, u64>) {
 }
 
 impl Answer {
-    fn of(decision: &Decision) -> Self {
-        Self { decision: decision.verdict.as_str(), code: decision.code, rules: rules(decision) }
+    /// What `decision` says.
+    pub fn of(decision: &Decision) -> Self {
+        let obligation = |one: &Obligation| format!("{} ({})", one.duty, one.source);
+        Self {
+            decision: decision.verdict.as_str(),
+            code: decision.code,
+            rules: rules(decision),
+            obligations: decision.obligations.iter().map(obligation).collect(),
+        }
     }
+}
+
+/// Whether both oblige to the same, by the same rules.
+fn obliges_alike(then: &Decision, now: &Decision) -> bool {
+    let same = |(then, now): (&Obligation, &Obligation)| {
+        (&then.code, &then.source, &then.duty) == (&now.code, &now.source, &now.duty)
+    };
+    then.obligations.len() == now.obligations.len() && then.obligations.iter().zip(&now.obligations).all(same)
 }
 
 fn rules(decision: &Decision) -> BTreeSet<Rule> {

@@ -146,7 +146,7 @@ impl<'a> Again<'a> {
             // The platform team never allows; what it does not deny it lets through.
             allowed |= package.owner == Owner::Org;
             match engine::ask(&mut engine, package) {
-                Ok(answers) if answers.deny.is_empty() && answers.obligations.is_empty() => {
+                Ok(answers) if answers.deny.is_empty() && answers.obligations.unknown.is_empty() => {
                     allowed |= !answers.allow.is_empty();
                     approval |= !answers.approval.is_empty();
                 }

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 
 use super::trailers::Trailers;
 use crate::{
+    obligations::{Altering, Withheld},
     settle::{Flow, Settlement},
     withdrawals::{Cut, Watch},
 };
@@ -99,6 +100,8 @@ pub(super) struct Download {
     trailers: Trailers,
     patience: Patience,
     watch: Option<Watch>,
+    /// What is obliged to of it; nothing, for most.
+    altering: Option<Box<Altering>>,
     ended: bool,
 }
 
@@ -110,9 +113,10 @@ impl Download {
         trailers: Trailers,
         pause: Option<Duration>,
         watch: Option<Watch>,
+        altering: Option<Box<Altering>>,
     ) -> Self {
         let patience = Patience { pause, over: None };
-        Self { inner, flow: settlement.flow(), settlement, trailers, patience, watch, ended: false }
+        Self { inner, flow: settlement.flow(), settlement, trailers, patience, watch, altering, ended: false }
     }
 
     /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
@@ -126,6 +130,30 @@ impl Download {
             self.settlement.cut(code);
         }
         Poll::Ready(Some(Err(BrokenOff(code).into())))
+    }
+
+    /// What of `data` is shown: the same where nothing is obliged to, nothing where all of it is hidden.
+    fn shown(&mut self, data: Bytes) -> Result<Bytes, Withheld> {
+        let whole = self.is_whole();
+        let Some(altering) = &mut self.altering else { return Ok(data) };
+        let shown = altering.take(data)?;
+        if whole {
+            altering.finish()?;
+        }
+        Ok(shown)
+    }
+
+    /// Nothing more of it may be shown: the agent sees that it was broken off, and not an end.
+    fn withhold(&mut self, withheld: Withheld) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if !self.ended {
+            self.settlement.withheld(withheld.word());
+        }
+        self.break_off(Code::ResponseWithheld)
+    }
+
+    /// The end of it, where it may end there.
+    fn finished(&self) -> Result<(), Withheld> {
+        self.altering.as_ref().map_or(Ok(()), |altering| altering.finish())
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -161,11 +189,23 @@ impl http_body::Body for Download {
                 let data = match frame.into_data() {
                     Ok(data) => data,
                     Err(last) => {
+                        if let Err(withheld) = self.finished() {
+                            return self.withhold(withheld);
+                        }
                         self.end(Outcome::Completed);
                         let kept = last.into_trailers().ok().and_then(|trailers| self.trailers.kept(trailers));
                         return Poll::Ready(kept.map(|kept| Ok(Frame::trailers(kept))));
                     }
                 };
+                let data = match self.shown(data) {
+                    Ok(data) => data,
+                    Err(withheld) => return self.withhold(withheld),
+                };
+                if data.is_empty() && self.altering.is_some() && !self.is_whole() {
+                    // Hidden whole. The next piece is asked for when this is woken, which is now.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 self.flow.down(data.len());
                 if self.is_whole() {
                     self.end(Outcome::Completed);
@@ -177,6 +217,9 @@ impl http_body::Body for Download {
                 Poll::Ready(Some(Err(error.into())))
             }
             None => {
+                if let Err(withheld) = self.finished() {
+                    return self.withhold(withheld);
+                }
                 self.end(Outcome::Completed);
                 Poll::Ready(None)
             }
@@ -188,15 +231,19 @@ impl http_body::Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        // What is changed on the way has another length, which nobody knows before its end.
+        if self.altering.is_some() { SizeHint::default() } else { self.inner.size_hint() }
     }
 }
 
 impl Drop for Download {
     /// A response without a body is never asked for a frame.
     fn drop(&mut self) {
-        if self.is_whole() {
+        if self.is_whole() && self.finished().is_ok() {
             self.end(Outcome::Completed);
+        }
+        if let Some(altered) = self.altering.as_ref().and_then(|altering| altering.altered()) {
+            self.settlement.altered(altered);
         }
     }
 }

@@ -23,8 +23,14 @@ fn sent(credential: &CredentialConfig, fields: &[(&str, &str)]) -> HeaderMap {
         headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     let traceparent = span.ids().traceparent();
-    let fields =
-        Fields { agents: &headers, version: Version::HTTP_2, traceparent, trailer: None, credential: &credential };
+    let fields = Fields {
+        agents: &headers,
+        version: Version::HTTP_2,
+        traceparent,
+        trailer: None,
+        credential: &credential,
+        kept: None,
+    };
     fields.for_tool()
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use audit::CallSettled;
 use bytes::Bytes;
-use model::{Code, Delegation, Id, Reason, Verdict, id::DecisionMark, question::RequestFacts};
+use model::{Code, Delegation, Id, Obligation, Reason, Verdict, id::DecisionMark, question::RequestFacts};
 use serde_json::{Map, Value, json};
 
 use super::{Known, Listener, Live};
@@ -21,6 +21,7 @@ pub(crate) struct Told {
     /// Everything so far: whether it is wanted may show later than what is wanted of it. At most a line a stage.
     lines: Vec<Bytes>,
     known: Known,
+    obligations: Vec<Value>,
     listeners: Vec<Shown>,
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Left<'a> {
 impl Told {
     pub(super) fn new(live: Arc<Live>, id: Id<DecisionMark>, listeners: Vec<Arc<Listener>>) -> Self {
         let listeners = listeners.into_iter().map(|listener| Shown { listener, lines: None }).collect();
-        Self { live, id, lines: Vec::new(), known: Known::default(), listeners }
+        Self { live, id, lines: Vec::new(), known: Known::default(), obligations: Vec::new(), listeners }
     }
 
     /// The call left a stage.
@@ -88,6 +89,11 @@ impl Told {
         line.insert("task_id".to_owned(), json!(delegation.task.id));
     }
 
+    /// What its permit obliges to.
+    pub(crate) fn obliges(&mut self, obligations: &[Obligation]) {
+        self.obligations = obligations.iter().map(|one| text(&format!("{} ({})", one.duty, one.source))).collect();
+    }
+
     /// It was decided on, and goes no further where it is refused.
     pub(crate) fn decided(&mut self, verdict: Verdict, code: Option<Code>, reasons: &[Reason], detail: Option<&str>) {
         self.known.code = code.map(Code::as_str);
@@ -97,6 +103,9 @@ impl Told {
         line.insert("decision".to_owned(), verdict.as_str().into());
         line.insert("code".to_owned(), json!(code));
         line.insert("reasons".to_owned(), reasons.iter().map(reason).collect());
+        if !self.obligations.is_empty() {
+            line.insert("obligations".to_owned(), std::mem::take(&mut self.obligations).into());
+        }
         if let Some(detail) = detail {
             line.insert("detail".to_owned(), text(detail));
         }
@@ -111,6 +120,12 @@ impl Told {
         line.insert("code".to_owned(), json!(settled.code));
         line.insert("request_bytes".to_owned(), settled.request_bytes.into());
         line.insert("response_bytes".to_owned(), settled.response_bytes.into());
+        if let Some(altered) = &settled.altered {
+            line.insert("redactions".to_owned(), altered.values.into());
+        }
+        if let Some(withheld) = settled.withheld {
+            line.insert("withheld".to_owned(), withheld.into());
+        }
         for (stage, microseconds) in settled.timings.iter() {
             line.insert(format!("{stage}_microseconds"), microseconds.into());
         }

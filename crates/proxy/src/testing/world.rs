@@ -208,6 +208,7 @@ impl World {
             tasks: tasks.clone(),
             version: "0.0.0".into(),
             withdrawals: Some(Arc::default()),
+            channels: ["security".to_owned()].into(),
             limits: None,
         };
         Self { sidecar: Sidecar::new(parts), ledger, tool: received, tasks, key, directory }
