@@ -16,6 +16,7 @@ mod limits;
 mod object;
 mod openapi;
 mod page;
+mod pins;
 pub(crate) mod problem;
 mod query;
 pub(crate) mod quota;
@@ -82,6 +83,8 @@ pub(crate) struct Api {
     /// What sidecars tell of their ledgers, likewise.
     uplinks: Shares<Id<Sidecar>>,
     forks: heads::Forks,
+    /// What sidecars are told of bundles that stay at a revision.
+    pins: pins::View,
     /// Chunks of ledgers that may be in memory at once.
     chunks: Arc<Semaphore>,
     /// Searches of what was shipped: those under way, and those that can go on.
@@ -104,6 +107,7 @@ impl Api {
             followers: Shares::new(FOLLOW_AT_ONCE, EACH_FOLLOWS),
             uplinks: Shares::new(UPLINKS_AT_ONCE, EACH_UPLINKS),
             forks: heads::Forks::new(),
+            pins: pins::View::default(),
             chunks: Arc::new(Semaphore::new(CHUNKS_AT_ONCE)),
             searching: Arc::new(Semaphore::new(records::AT_ONCE)),
             searches: records::Searches::default(),

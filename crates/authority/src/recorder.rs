@@ -233,6 +233,7 @@ fn about(kind: &ChangeKind) -> About {
         ChangeKind::StageChanged { id, .. } | ChangeKind::TaskEnded { id, .. } => {
             About { task: Some(id.clone()), ..none }
         }
+        ChangeKind::PolicyPinned(pin) | ChangeKind::PolicyUnpinned(pin) => About { tenant: pin.tenant.clone(), ..none },
         ChangeKind::JoinTokenCreated(_)
         | ChangeKind::JoinTokenWithdrawn { .. }
         | ChangeKind::SidecarEnrolled(_)

@@ -11,6 +11,7 @@ mod logout;
 mod manage;
 mod mtls;
 mod next_hop;
+mod pins;
 mod policy;
 mod poll;
 mod restart;

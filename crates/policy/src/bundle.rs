@@ -9,6 +9,7 @@ mod archive;
 mod build;
 mod canonical;
 mod data;
+mod directory;
 mod manifest;
 mod opened;
 mod signature;
@@ -32,7 +33,7 @@ pub use self::{
     opened::{Bundle, Listed, Signature},
     signature::{Algorithm, KeyConfig, Keys, KeysConfig, Signer, SigningKey},
 };
-use crate::{LoadError, PolicySource};
+use crate::{LoadError, PolicySource, roots::Owner};
 
 /// The largest Rego file, in bytes.
 pub const MAX_REGO_BYTES: u64 = 512 * 1024;
@@ -44,6 +45,9 @@ pub const MAX_DATA_VALUES: usize = 1_000_000;
 pub const MAX_FILES: usize = 1_000;
 /// The deepest directory below a source's own.
 pub const MAX_DIRECTORY_DEPTH: usize = 16;
+
+/// Why what is signed is not taken without keys.
+const UNVERIFIED: &str = "it is signed; name whose signature counts in `keys`";
 
 /// One owner's policies, tests and data, and the tools they are for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,6 +100,18 @@ impl FileKind {
     }
 }
 
+/// The SHA-256 of an archive, as [`Origin::digest`] has it.
+#[must_use]
+pub fn digest(archive: &[u8]) -> String {
+    signature::hexadecimal(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, archive).as_ref())
+}
+
+/// Whether a source of policy may have that name: `org`, or a team's.
+#[must_use]
+pub fn is_source(name: &str) -> bool {
+    Owner::of_source(name).is_some()
+}
+
 /// Whether neither a file nor a directory of that name is looked at.
 #[must_use]
 pub fn is_passed_over(name: &str) -> bool {
@@ -107,12 +123,15 @@ pub fn is_passed_over(name: &str) -> bool {
 pub struct Origin {
     /// What they say of themselves.
     pub manifest: Manifest,
-    /// The SHA-256 of the bundle's archive; `None` where they are a directory.
+    /// The SHA-256 of the bundle's archive, or of the files of a signed directory as a tar; `None` where they are a
+    /// directory that nobody signed.
     pub digest: Option<String>,
     /// Who signed them.
     pub signer: Option<Signer>,
     /// The serial that they went back from, where they did.
     pub rolled_back: Option<u64>,
+    /// The pin that they are kept by, where they are.
+    pub pinned: Option<String>,
 }
 
 impl PolicySource {
@@ -135,29 +154,43 @@ impl PolicySource {
         let path = base.join(&self.path);
         let keys = self.keys(base)?;
         if path.is_dir() {
-            if keys.is_some() {
-                return Err(unfit(
-                    &path,
-                    "`keys` verify bundles (`countersign policy build`), and this is a directory",
-                ));
-            }
-            let (source, manifest) = Source::read_declared(&self.name, &path, self.tools.clone())?;
-            return Ok((source, Origin { manifest, ..Origin::default() }));
+            return self.unpacked(&path, keys.as_ref());
         }
         self.opened(&archive(&path)?, keys.as_ref(), &path)
     }
 
+    /// The same of a directory, whose files are those of a bundle where it is signed.
+    fn unpacked(&self, path: &FilePath, keys: Option<&Keys>) -> Result<(Source, Origin), LoadError> {
+        if let Some(keys) = keys {
+            return self.described(&directory::signed(path, keys)?, path);
+        }
+        if directory::is_signed(path) {
+            return Err(unfit(path, UNVERIFIED));
+        }
+        let before = directory::stamps(path);
+        let read = Source::read_declared(&self.name, path, self.tools.clone());
+        // Half of one state and half of another may well load.
+        if directory::stamps(path) != before {
+            return Err(unfit(path, "it changed while it was read"));
+        }
+        let (source, manifest) = read?;
+        Ok((source, Origin { manifest, ..Origin::default() }))
+    }
+
     /// The same of the archive `bytes`, which errors name `shown`.
     pub fn opened(&self, bytes: &[u8], keys: Option<&Keys>, shown: &FilePath) -> Result<(Source, Origin), LoadError> {
-        let bundle = Bundle::open(bytes, keys).map_err(|error| unfit(shown, error))?;
+        self.described(&Bundle::open(bytes, keys).map_err(|error| unfit(shown, error))?, shown)
+    }
+
+    fn described(&self, bundle: &Bundle, shown: &FilePath) -> Result<(Source, Origin), LoadError> {
         let signer = match bundle.signature() {
             Signature::Absent => None,
             Signature::Verified(signer) => Some(signer.clone()),
-            Signature::Unverified => return Err(unfit(shown, "it is signed; name whose signature counts in `keys`")),
+            Signature::Unverified => return Err(unfit(shown, UNVERIFIED)),
         };
         let source = bundle.source(&self.name, self.tools.clone(), shown)?;
         let (manifest, digest) = (bundle.manifest().clone(), Some(bundle.digest().to_owned()));
-        Ok((source, Origin { manifest, digest, signer, rolled_back: None }))
+        Ok((source, Origin { manifest, digest, signer, ..Origin::default() }))
     }
 
     /// The keys of which one has to have signed the bundle; relative paths start at `base`.

@@ -28,7 +28,7 @@ pub struct PolicySource {
     #[serde(default)]
     pub bundle: Option<BundleConfig>,
     /// Whose signature the bundle has to carry: a key by each name. One that is fetched, or is signed, needs them; a
-    /// directory cannot have them.
+    /// directory with them has to be an unpacked bundle that is signed.
     #[serde(default)]
     pub keys: Option<KeysConfig>,
     /// The tools that the team decides about. Required for a team, not allowed for `org`.

@@ -233,6 +233,12 @@ pub fn rising(
     }
 }
 
+/// The serial that is gone back from where a pin names the bundle that says `offered` of itself, and `before` was taken.
+#[must_use]
+pub fn back(offered: &Manifest, before: Option<u64>) -> Option<u64> {
+    before.filter(|before| offered.serial.is_some_and(|serial| serial < *before))
+}
+
 /// How long ago a server confirmed that a bundle is the one. Looked at by every decision that needs the bundle.
 #[derive(Debug)]
 pub struct Freshness {

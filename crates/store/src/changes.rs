@@ -17,6 +17,7 @@ use crate::{
     error::StoreError,
     heads::KnownLedger,
     join_tokens::JoinToken,
+    pins::Pin,
     sidecars::Sidecar,
     signing_keys::PublishedKey,
     upkeep, withdrawals,
@@ -140,6 +141,12 @@ pub enum ChangeKind {
         /// Which.
         id: String,
     },
+    /// A bundle of policy stays at a revision.
+    #[serde(rename = "policy.pinned")]
+    PolicyPinned(Pin),
+    /// It goes on to the newest again.
+    #[serde(rename = "policy.unpinned")]
+    PolicyUnpinned(Pin),
     /// The database was restored from a backup.
     #[serde(rename = "generation.began")]
     GenerationBegan {
@@ -198,6 +205,8 @@ impl ChangeKind {
             Self::LedgerEnrolled { .. } => "ledger.enrolled",
             Self::KeyRotated { .. } => "key.rotated",
             Self::KeyWithdrawn { .. } => "key.withdrawn",
+            Self::PolicyPinned(_) => "policy.pinned",
+            Self::PolicyUnpinned(_) => "policy.unpinned",
             Self::GenerationBegan { .. } => "generation.began",
         }
     }

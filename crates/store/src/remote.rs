@@ -13,6 +13,8 @@ use model::Withdrawal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pins::Pin;
+
 pub use follower::{Authorise, Cursor, Follower, FollowerSettings, Heard, NotHeard};
 
 /// Where the authority answers.
@@ -47,6 +49,9 @@ pub struct Answer {
     /// The keys that the authority's own tokens may be signed with now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<GoodKeys>,
+    /// Every bundle of policy that stays at a revision, as far as that concerns whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pins: Option<Vec<Pin>>,
 }
 
 /// The keys of one issuer whose tokens are good.

@@ -9,7 +9,7 @@ use model::{Id, Withdrawal, json::Json};
 use net::Body;
 use serde_json::json;
 use store::{
-    Feed, MAX_FEED, Sidecar, SidecarStatus,
+    Feed, MAX_FEED, Pin, Sidecar, SidecarStatus,
     remote::{self, GoodKeys, Listed, Question},
 };
 use token::{KeySet, verify_sidecar_assertion};
@@ -43,7 +43,10 @@ impl Authority {
             if feed.head > question.after || deadline.is_elapsed() {
                 let keys = self.keys.view(&self.store, feed.head, now).await?;
                 let keys = GoodKeys { issuer: self.settings.issuer.clone(), ids: keys.ids(net::clock::now()) };
-                return Ok(answer(feed, Some(keys)));
+                let pins = self.api.pins.of(&self.store, (&feed.generation, feed.head), now).await?;
+                let meant = |pin: &&Pin| pin.is_for(&sidecar.serves.tenants) && pin.holds(now);
+                let pins = pins.iter().filter(meant).cloned().collect();
+                return Ok(answer(feed, Some(keys), Some(pins)));
             }
             tokio::select! {
                 () = &mut deadline => {}
@@ -79,11 +82,11 @@ impl Authority {
     }
 }
 
-fn answer(feed: Feed<Withdrawal>, keys: Option<GoodKeys>) -> Response<Body> {
+fn answer(feed: Feed<Withdrawal>, keys: Option<GoodKeys>, pins: Option<Vec<Pin>>) -> Response<Body> {
     let Feed { generation, began, head, changes, more } = feed;
     let listed = |withdrawal: Withdrawal| Listed { position: withdrawal.position, withdrawal };
     let changes = changes.into_iter().map(listed).collect();
-    let answer = remote::Answer { generation, began, head, changes, more, keys };
+    let answer = remote::Answer { generation, began, head, changes, more, keys, pins };
     json_response(StatusCode::OK, &serde_json::to_value(&answer).unwrap_or_default())
 }
 

@@ -46,6 +46,11 @@ pub(super) fn sidecar(id: Option<&str>, serves: &Serves) -> Object {
     Object { id: id.map(str::to_owned), tenants: serves.tenants.clone(), ..all("sidecar") }
 }
 
+/// A pin of `bundle` at the sidecars of `tenant`, or at all of them. Its id is the bundle's: roles are for one or another.
+pub(super) fn pin(bundle: &str, tenant: Option<&Id<Tenant>>) -> Object {
+    Object { id: Some(bundle.to_owned()), tenants: tenant.into_iter().cloned().collect(), ..all("pin") }
+}
+
 /// What a ledger has of `tenant`.
 pub(super) fn ledger(id: &Id<KnownLedger>, tenant: &Id<Tenant>) -> Object {
     Object { id: Some(id.to_string()), tenants: [tenant.clone()].into(), ..all("ledger") }

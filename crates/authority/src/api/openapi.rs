@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, alerts, enrol, grants, heads, ledgers, limits, page::MOST, shipped, sidecars, tasks, withdrawals};
+use super::{agents, alerts, enrol, grants, heads, ledgers, limits, page::MOST, pins, shipped, sidecars, tasks, withdrawals};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
@@ -85,6 +85,9 @@ const OPERATIONS: &[Operation] = &[
     read("/v1/ledgers/{id}/segments", "The segments of a ledger that were shipped", &LIST),
     read("/v1/ledgers/{id}/files/{name}", "A piece of a file of what was shipped, to verify it elsewhere", &["offset"]),
     write("/v1/ledgers/{id}/erase", "Erase a person from what was shipped of a ledger", ledgers::erasing_schema),
+    read("/v1/pins", "Bundles of policy that stay at a revision, the oldest first", &["bundle", LIST[0], LIST[1]]),
+    make("/v1/pins", "Keep a bundle of policy at a revision, everywhere", pins::pinning_schema),
+    write("/v1/pins/{id}/remove", "Let a bundle of policy go on to its newest revision", sidecars::reason_schema),
     read("/v1/sidecars", "Enrolled sidecars, the oldest first", &["status", LIST[0], LIST[1]]),
     make("/v1/sidecars", "Make a token that one sidecar may join by, once", sidecars::invitation_schema),
     Operation { by: None, ..make("/v1/sidecars/enrol", "Join with a key of one's own", enrol::joining_schema) },

@@ -43,6 +43,10 @@ pub(crate) enum Route {
     Alerts,
     /// `/v1/limits`: for enrolled sidecars.
     Limits,
+    /// `/v1/pins`
+    Pins,
+    /// `/v1/pins/{id}/remove`
+    RemovePin(String),
     /// `/v1/sidecars`
     Sidecars,
     /// `/v1/sidecars/enrol`: for whoever holds a join token.
@@ -104,6 +108,8 @@ impl Route {
             ["ledgers", id, "segments"] => Self::Segments(owned(id)),
             ["ledgers", id, "files", name] => Self::LedgerFile(owned(id), owned(name)),
             ["ledgers", id, "erase"] => Self::EraseFrom(owned(id)),
+            ["pins"] => Self::Pins,
+            ["pins", id, "remove"] => Self::RemovePin(owned(id)),
             ["sidecars"] => Self::Sidecars,
             ["sidecars", "enrol"] => Self::Enrol,
             ["sidecars", id] => Self::Sidecar(owned(id)),
@@ -131,9 +137,13 @@ impl Route {
     /// What may be done there.
     pub(crate) const fn methods(&self) -> &'static [Method] {
         match self {
-            Self::LedgerSegments | Self::Withdrawals | Self::Sidecars | Self::Agents | Self::Grants | Self::Tasks => {
-                &[Method::GET, Method::POST]
-            }
+            Self::LedgerSegments
+            | Self::Withdrawals
+            | Self::Pins
+            | Self::Sidecars
+            | Self::Agents
+            | Self::Grants
+            | Self::Tasks => &[Method::GET, Method::POST],
             Self::Ledgers
             | Self::Ledger(_)
             | Self::Records(_)
@@ -152,6 +162,7 @@ impl Route {
             | Self::LedgerHeads
             | Self::LedgerErasures
             | Self::EraseFrom(_)
+            | Self::RemovePin(_)
             | Self::RemoveSidecar(_)
             | Self::StepAgent(..)
             | Self::ChangeAgent(_)
@@ -174,6 +185,9 @@ impl Route {
             (Self::Ledger(_) | Self::Records(_) | Self::Decision(..) | Self::Segments(_) | Self::LedgerFile(..), _) => {
                 "ledgers.show"
             }
+            (Self::Pins, true) => "pins.create",
+            (Self::Pins, false) => "pins.list",
+            (Self::RemovePin(_), _) => "pins.remove",
             (Self::Sidecars, true) => "sidecars.invite",
             (Self::Sidecars, false) => "sidecars.list",
             (Self::Sidecar(_), _) => "sidecars.show",
@@ -220,6 +234,8 @@ impl Route {
             Self::Segments(_) => "ledgers/{id}/segments",
             Self::LedgerFile(..) => "ledgers/{id}/files/{name}",
             Self::EraseFrom(_) => "ledgers/{id}/erase",
+            Self::Pins => "pins",
+            Self::RemovePin(_) => "pins/{id}/remove",
             Self::Sidecars => "sidecars",
             Self::Enrol => "sidecars/enrol",
             Self::Sidecar(_) => "sidecars/{id}",
@@ -259,6 +275,7 @@ impl Authority {
             Route::Decision(id, decision) => self.decision(id, decision, call).await,
             Route::Segments(id) => self.segments_of(id, call).await,
             Route::LedgerFile(id, name) => self.file_of(id, name, call).await,
+            Route::Pins => self.pins(call).await,
             Route::Sidecars => self.sidecars(call).await,
             Route::Sidecar(id) => self.show_sidecar(id, call).await,
             Route::Agents => self.agents(call).await,
@@ -275,6 +292,8 @@ impl Authority {
     async fn write(&self, route: &Route, call: &Call) -> Result<Answer, Problem> {
         match route {
             Route::Withdrawals => self.withdraw(call).await,
+            Route::Pins => self.pin(call).await,
+            Route::RemovePin(id) => self.unpin(id, call).await,
             Route::Sidecars => self.invite(call).await,
             Route::RemoveSidecar(id) => self.remove_sidecar(id, call).await,
             Route::EraseFrom(id) => self.erase_from(id, call).await,

@@ -21,12 +21,12 @@ pub(super) fn joining(token: &str, name: &str, key: &SigningKey) -> Value {
     json!({ "token": token, "name": name, "jwk": key.public_jwk(), "proof": proof.expose() })
 }
 
-async fn enrolled(world: &World, key: &SigningKey) -> String {
+pub(super) async fn enrolled(world: &World, key: &SigningKey) -> String {
     let body = joining(&join_token(world).await, "edge", key);
     world.manage("POST", "sidecars/enrol", "", body).await.done()["id"].as_str().unwrap().to_owned()
 }
 
-fn assertion(key: &SigningKey, id: &str, change: &Value) -> String {
+pub(super) fn assertion(key: &SigningKey, id: &str, change: &Value) -> String {
     let name = format!("{ISSUER}/sidecars/{id}");
     let mut claims = json!({ "iss": name, "sub": name, "aud": ISSUER, "iat": now(), "exp": now() + 30 });
     for (name, value) in change.as_object().unwrap() {

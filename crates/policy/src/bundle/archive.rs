@@ -48,6 +48,21 @@ impl Archive {
         Ok(Self { unpacked, files })
     }
 
+    /// Of `files` that nobody packed.
+    pub(super) fn of<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Self, String> {
+        let unpacked = tar::write(files)?;
+        if unpacked.len() > MAX_UNPACKED_BYTES {
+            return Err(format!("together the files are larger than {MAX_UNPACKED_BYTES} bytes"));
+        }
+        let files = tar::index(&unpacked)?;
+        Ok(Self { unpacked, files })
+    }
+
+    /// All of it as it was unpacked.
+    pub(super) fn unpacked(&self) -> &[u8] {
+        &self.unpacked
+    }
+
     /// Each file by its path, in order.
     pub(super) fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files.iter().map(|(name, range)| (name.as_str(), self.unpacked.get(range.clone()).unwrap_or_default()))

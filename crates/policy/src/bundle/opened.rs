@@ -19,7 +19,7 @@ use crate::{LoadError, roots::Owner};
 
 /// A bundle in one file.
 pub struct Bundle {
-    archive: Archive,
+    pub(super) archive: Archive,
     manifest: Manifest,
     digest: String,
     signature: Signature,
@@ -52,7 +52,17 @@ pub struct Listed {
 impl Bundle {
     /// Opens the archive `bytes`. With `keys`, one of them has to have signed it; nothing else is read before.
     pub fn open(bytes: &[u8], keys: Option<&Keys>) -> Result<Self, String> {
-        let archive = Archive::read(bytes)?;
+        let digest = hexadecimal(digest(&SHA256, bytes).as_ref());
+        Self::verified(Archive::read(bytes)?, digest, keys)
+    }
+
+    /// The same of files that nobody packed.
+    pub(super) fn of(archive: Archive, keys: Option<&Keys>) -> Result<Self, String> {
+        let digest = hexadecimal(digest(&SHA256, archive.unpacked()).as_ref());
+        Self::verified(archive, digest, keys)
+    }
+
+    fn verified(archive: Archive, digest: String, keys: Option<&Keys>) -> Result<Self, String> {
         let (signature, documents) = match keys {
             Some(keys) => {
                 let (signer, documents) = signature::verify(&archive, keys)?;
@@ -65,7 +75,7 @@ impl Bundle {
             return Err("`patch.json`: only whole bundles are taken, no changes to one".to_owned());
         }
         let manifest = archive.file(manifest::NAME).map(Manifest::parse).transpose()?.unwrap_or_default();
-        Ok(Self { archive, manifest, digest: hexadecimal(digest(&SHA256, bytes).as_ref()), signature, documents })
+        Ok(Self { archive, manifest, digest, signature, documents })
     }
 
     /// What it says of itself.

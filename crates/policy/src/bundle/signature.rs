@@ -1,7 +1,11 @@
 //! `.signatures.json`: a JSON Web Signature over the hash of every file, as OPA writes and reads it. What is not signed
 //! by a key of the configuration is never looked into.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -169,6 +173,15 @@ pub(super) fn verify(archive: &Archive, keys: &Keys) -> Result<(Signer, Document
         Some(missing) => Err(wrong(format!("`{missing}` was signed and is missing"))),
         None => Ok((signer, documents)),
     }
+}
+
+/// The files that a signature names, which nobody verified.
+pub(super) fn names(signatures: &[u8]) -> BTreeSet<String> {
+    let claims = token(signatures).ok().and_then(|token| {
+        let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+        hashes(&Json::parse(&claims).ok()?).ok()
+    });
+    claims.unwrap_or_default().into_keys().collect()
 }
 
 /// The one signature of the file.

@@ -39,7 +39,7 @@ pub struct Object {
     pub agent: Option<Named>,
     /// Its name.
     pub id: Option<String>,
-    /// What it is: `agent`, `grant`, `sidecar`, `task`, `withdrawal`.
+    /// What it is: `agent`, `grant`, `ledger`, `pin`, `sidecar`, `task`, `withdrawal`.
     pub kind: &'static str,
     /// The tenants that it concerns, sorted.
     pub tenants: BTreeSet<Id<Tenant>>,

@@ -17,6 +17,7 @@ use model::Withdrawal;
 use net::{FetchError, FetchRequest, HttpClient, fetch};
 
 use super::{Answer, GoodKeys, MAX_WAIT, Question};
+use crate::pins::Pin;
 
 /// The largest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
@@ -60,6 +61,8 @@ pub struct Heard {
     pub fresh_as_of: Option<Duration>,
     /// The keys that the authority's own tokens may be signed with; nothing, where it did not say.
     pub keys: Option<GoodKeys>,
+    /// Every bundle that stays at a revision; nothing, where it did not say.
+    pub pins: Option<Vec<Pin>>,
 }
 
 /// Why a question brought nothing.
@@ -121,7 +124,7 @@ impl Cursor {
     /// # Errors
     /// When it goes backwards, or contradicts itself. Nothing is taken then.
     pub fn take(&mut self, answer: Answer, asked_at: Duration) -> Result<Heard, NotHeard> {
-        let Answer { generation, began, head, changes, more, keys } = answer;
+        let Answer { generation, began, head, changes, more, keys, pins } = answer;
         let same = self.generation.as_ref() == Some(&generation);
         if !same && self.position > 0 {
             // What was asked for is a position of another generation, so the answer may lack the beginning.
@@ -134,6 +137,7 @@ impl Cursor {
                 withdrawals: vec![],
                 fresh_as_of: None,
                 keys,
+                pins,
             });
         }
         if head < self.position {
@@ -164,7 +168,7 @@ impl Cursor {
         self.generation = Some(generation.clone());
         self.position = position;
         self.went_back = false;
-        Ok(Heard { asked_at, generation, began, position, withdrawals, fresh_as_of, keys })
+        Ok(Heard { asked_at, generation, began, position, withdrawals, fresh_as_of, keys, pins })
     }
 }
 

@@ -26,6 +26,7 @@ fn answer(generation: &str, head: u64, positions: &[u64], more: bool) -> Answer 
         changes: positions.iter().map(|position| listed(*position)).collect(),
         more,
         keys: None,
+        pins: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod known;
 mod limits;
 mod log;
 mod once;
+mod pinned;
 mod present;
 mod registered;
 mod remembered;
@@ -15,6 +16,6 @@ mod start;
 mod upkeep;
 
 pub(crate) use self::{
-    heads::*, joined::*, known::*, limits::*, log::*, once::*, present::*, registered::*, remembered::*, served::*,
+    heads::*, joined::*, known::*, limits::*, log::*, once::*, pinned::*, present::*, registered::*, remembered::*, served::*,
     signed::*, start::*, upkeep::*,
 };

@@ -180,6 +180,6 @@ fn a_configured_source_takes_a_signed_bundle_with_keys_and_a_directory_without()
     assert!(configured("signed.tar.gz", false).unwrap_err().to_string().contains("`keys`"));
     assert!(configured("unsigned.tar.gz", true).unwrap_err().to_string().contains("not signed"));
     assert!(configured("unsigned.tar.gz", false).is_ok());
-    assert!(configured(".", true).unwrap_err().to_string().contains("directory"));
+    assert!(configured(".", true).unwrap_err().to_string().contains("not signed"));
     assert!(configured("nothing", false).unwrap_err().to_string().contains("nothing"));
 }
