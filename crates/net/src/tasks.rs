@@ -161,6 +161,20 @@ fn log_and_unwind(name: &'static str, panic: Box<dyn Any + Send>, panics: &Atomi
     resume_unwind(panic)
 }
 
+/// The calling thread takes a core's time only where nobody else wants it, from now on. For threads of their own: it is
+/// not taken back.
+pub fn give_way() {
+    // Of the calling thread alone on Linux; elsewhere it would be the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, LEAST) {
+        tracing::debug!(%error, "the thread's priority stays as it was");
+    }
+}
+
+/// The lowest priority there is.
+#[cfg(target_os = "linux")]
+const LEAST: i32 = 19;
+
 /// What was said at a panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -34,6 +34,34 @@ pub struct PolicySource {
     /// The tools that the team decides about. Required for a team, not allowed for `org`.
     #[serde(default, rename = "for")]
     pub tools: Option<BTreeSet<Id<Tool>>>,
+    /// Policy that is asked beside it, on the calls as they come, and decides nothing: where it would answer otherwise is
+    /// recorded. What is wrong with its rules is said in the status and changes nothing else.
+    #[serde(default)]
+    pub candidate: Option<CandidateConfig>,
+}
+
+/// Policy beside the one that decides, for the same tools.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CandidateConfig {
+    /// As `path` of the one that decides. Either this or `bundle`.
+    #[serde(default)]
+    pub path: PathBuf,
+    /// As `bundle` of the one that decides, but that it may be changed while the sidecar runs, has no `max_age`, and is not
+    /// kept for a start without its server. Either this or `path`.
+    #[serde(default)]
+    pub bundle: Option<BundleConfig>,
+    /// As `keys` of the one that decides.
+    #[serde(default)]
+    pub keys: Option<KeysConfig>,
+    /// Of a hundred calls, how many it is asked about. With several candidates, the least of them.
+    #[serde(default = "all")]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: u8,
+}
+
+const fn all() -> u8 {
+    100
 }
 
 /// A bundle on a server. A change of it needs a restart, but for `max_age` and `rollback`.
@@ -81,28 +109,40 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 impl PolicySource {
     /// Takes every relative path from `base`, the directory of the configuration.
     pub fn place(&mut self, base: &Path) {
-        // `join` leaves an absolute path as it is. No path is none, and not the directory.
-        if !self.path.as_os_str().is_empty() {
-            self.path = base.join(&self.path);
+        place(&mut self.path, self.bundle.as_mut(), self.keys.as_mut(), base);
+        if let Some(candidate) = &mut self.candidate {
+            place(&mut candidate.path, candidate.bundle.as_mut(), candidate.keys.as_mut(), base);
         }
-        for key in self.keys.iter_mut().flat_map(|keys| keys.values_mut()) {
-            key.file = base.join(&key.file);
-        }
-        if let Some(BundleCredential::Bearer(SecretSource::File(path))) =
-            self.bundle.as_mut().and_then(|bundle| bundle.credential.as_mut())
-        {
-            *path = base.join(&*path);
-        }
+    }
+
+    /// Its candidate as a source of the same name, for the same tools.
+    #[must_use]
+    pub fn beside(&self) -> Option<Self> {
+        let CandidateConfig { path, bundle, keys, percent: _ } = self.candidate.clone()?;
+        Some(Self { path, bundle, keys, candidate: None, ..self.clone() })
     }
 
     /// Whether its settings go together. Says every one that does not.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let named = |problem: String| format!("policy.{}: {problem}", self.name);
+        let mut problems = self.own_problems();
+        let beside = self.beside().map(|beside| beside.own_problems()).unwrap_or_default();
+        problems.extend(beside.into_iter().map(|problem| format!("candidate: {problem}")));
+        if let Some(candidate) = &self.candidate {
+            if !(1..=100).contains(&candidate.percent) {
+                problems.push("candidate.percent: has to be from 1 to 100".to_owned());
+            }
+            if candidate.bundle.as_ref().is_some_and(|bundle| bundle.max_age.is_some()) {
+                problems.push("candidate.bundle.max_age: what decides nothing refuses nothing for its age".to_owned());
+            }
+        }
+        problems.into_iter().map(|problem| format!("policy.{}: {problem}", self.name)).collect()
+    }
+
+    fn own_problems(&self) -> Vec<String> {
         let has_path = !self.path.as_os_str().is_empty();
         let Some(bundle) = &self.bundle else {
-            let missing = (!has_path).then(|| named("needs `path` or `bundle`".to_owned()));
-            return missing.into_iter().collect();
+            return if has_path { Vec::new() } else { vec!["needs `path` or `bundle`".to_owned()] };
         };
         let mut problems = Vec::new();
         if has_path {
@@ -125,6 +165,20 @@ impl PolicySource {
         if bundle.max_age.is_some_and(|most| most.0 <= between) {
             problems.push("bundle.max_age: has to be longer than `poll` and `long_poll`".to_owned());
         }
-        problems.into_iter().map(named).collect()
+        problems
+    }
+}
+
+fn place(path: &mut PathBuf, bundle: Option<&mut BundleConfig>, keys: Option<&mut KeysConfig>, base: &Path) {
+    // `join` leaves an absolute path as it is. No path is none, and not the directory.
+    if !path.as_os_str().is_empty() {
+        *path = base.join(&*path);
+    }
+    for key in keys.into_iter().flat_map(|keys| keys.values_mut()) {
+        key.file = base.join(&key.file);
+    }
+    let credential = bundle.and_then(|bundle| bundle.credential.as_mut());
+    if let Some(BundleCredential::Bearer(SecretSource::File(path))) = credential {
+        *path = base.join(&*path);
     }
 }

@@ -6,6 +6,7 @@
 //! bodies and must never decide.
 
 pub mod bundle;
+pub mod candidate;
 pub mod cases;
 pub mod config;
 pub mod coverage;
@@ -21,6 +22,7 @@ mod decide;
 mod dispatch;
 mod error;
 mod member;
+mod obligation;
 mod roots;
 mod steering;
 

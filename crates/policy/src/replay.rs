@@ -7,7 +7,7 @@ use model::{Code, Decision, Question, Verdict, effect::StageAnswer};
 
 use crate::Engine;
 
-pub use tally::{Bounds, Change, Example, Found, Group, Rule, Tally};
+pub use tally::{Answer, Bounds, Change, Example, Found, Group, Names, Rule, Tally};
 
 /// One decision as it is on record.
 #[derive(Debug)]
@@ -44,7 +44,8 @@ pub fn replay(engine: &Engine, recorded: impl IntoIterator<Item = Recorded>, tal
     for recorded in recorded {
         match recorded {
             Recorded::Asked(asked) => {
-                let now = effective(engine.decide(&asked.question), &asked);
+                let by_stage = !asked.observed && asks_a_person(&asked.question);
+                let now = effective(engine.decide(&asked.question), by_stage);
                 tally.compared(&asked, &now);
             }
             Recorded::Elsewhere { stage } => tally.elsewhere(stage),
@@ -53,18 +54,20 @@ pub fn replay(engine: &Engine, recorded: impl IntoIterator<Item = Recorded>, tal
     }
 }
 
-/// What `decision` comes to for the call: the task's stage asks a person whatever policy says.
-fn effective(decision: Decision, asked: &Asked) -> Decision {
-    if asked.observed {
-        return decision;
-    }
-    let question = &asked.question;
-    let by_stage = question.delegation.task.stage.answer(question.call.effect) == StageAnswer::NeedsApproval;
+/// Whether the task's stage asks a person, whatever policy says.
+fn asks_a_person(question: &Question) -> bool {
+    question.delegation.task.stage.answer(question.call.effect) == StageAnswer::NeedsApproval
+}
+
+/// What `decision` comes to for a call about which the task's stage asks a person all the same, where it is `by_stage`.
+pub(crate) fn effective(decision: Decision, by_stage: bool) -> Decision {
     let verdict = match decision.verdict {
-        Verdict::Deny => return decision,
         Verdict::Permit if by_stage => Verdict::ApprovalRequired,
         verdict => verdict,
     };
+    if verdict == Verdict::Deny {
+        return decision;
+    }
     let code = (verdict == Verdict::ApprovalRequired).then_some(Code::ApprovalRequired);
     Decision { verdict, code, ..decision }
 }
