@@ -60,6 +60,7 @@ mod support;
 mod telemetry;
 mod tls;
 mod token;
+mod tools;
 mod trace;
 mod trust;
 mod upstream;

@@ -18,6 +18,7 @@ mod sidecar;
 mod sidecars;
 mod task;
 mod token;
+mod tools;
 mod trace;
 mod trial;
 
@@ -68,6 +69,7 @@ enum Command {
     Report(report::Args),
     Trace(trace::Args),
     Token(token::Args),
+    Tools(tools::Args),
     Health(health::Args),
     Docs(docs::Args),
     #[command(name = crate::run::trial::COMMAND)]
@@ -94,6 +96,7 @@ pub(crate) fn run(line: CommandLine) -> Result<ExitCode, Failure> {
         Command::Report(args) => report::run(&args, &environment),
         Command::Trace(args) => trace::run(&args, &environment),
         Command::Token(args) => token::run(args),
+        Command::Tools(args) => tools::run(&args, &environment),
         Command::Health(args) => health::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Trial(args) => trial::run(&args),
