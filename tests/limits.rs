@@ -1,6 +1,8 @@
 //! Cumulative limits, counted at the tool: whatever runs at once, is killed, retried, unreachable or hostile, no more is
 //! spent within a window than a grant allows.
 
+mod once;
+
 use std::{fs, io::Write, path::Path, thread, time::Duration};
 
 use serde_json::{Value, json};

@@ -90,9 +90,9 @@ pub(crate) struct Api {
     /// Searches of what was shipped: those under way, and those that can go on.
     searching: Arc<Semaphore>,
     searches: records::Searches,
-    /// Questions for slices of limits, which take room of their own.
-    leasing: Shares<Id<Sidecar>>,
-    leases: Quotas<Id<Sidecar>>,
+    /// Questions for slices of limits, and of calls that are charged once: each take room of their own.
+    leases: limits::Questions,
+    charges: limits::Questions,
     /// Tasks that agents start by themselves, by agent.
     starting: Quotas<String>,
     requests: Counter<u64>,
@@ -111,8 +111,8 @@ impl Api {
             chunks: Arc::new(Semaphore::new(CHUNKS_AT_ONCE)),
             searching: Arc::new(Semaphore::new(records::AT_ONCE)),
             searches: records::Searches::default(),
-            leasing: Shares::new(limits::AT_ONCE, limits::EACH_AT_ONCE),
-            leases: Quotas::new(limits::PER_SECOND),
+            leases: limits::Questions::for_slices(),
+            charges: limits::Questions::of_charges(),
             starting: Quotas::new(STARTS_PER_SECOND),
             requests: opentelemetry::global::meter("countersign")
                 .u64_counter("countersign_management")
@@ -181,6 +181,7 @@ impl Authority {
             Route::LedgerHeads => return self.anchor(&head.headers, body).await,
             Route::Alerts => return self.alarmed(&head.headers, body).await,
             Route::Limits => return self.lease(&head.headers, body).await,
+            Route::Charges => return self.charge(&head.headers, body).await,
             Route::Changes => return self.follow(&head.headers, head.uri.query()).await,
             Route::Description => return Ok(json_response(StatusCode::OK, openapi::document())),
             Route::Enrol => return self.join(peer, &head.headers, body).await,

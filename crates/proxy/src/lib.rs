@@ -47,7 +47,7 @@ mod testing;
 pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
 pub use exchanged::{ExchangeState, Identities, IdentitiesParts, Identity};
 pub use observe::{Observation, Observations};
-pub use reserve::{Asking, Leasing, Limits};
+pub use reserve::{Asking, Charging, Leasing, Limits};
 pub use sidecar::{Parts, Sidecar};
 pub use snapshot::{Agents, RegisteredTwice, Snapshot, SnapshotParts};
 pub use withdrawals::{Following, GoodKeys, News, ViewState, Withdrawals};

@@ -2,9 +2,10 @@
 //! authority leased, before the decision is on record; on success there is a [`Charge`].
 //!
 //! `slices` is what this sidecar holds, `charge` what a call took of it and what becomes of that, `repeats` which calls
-//! were charged already.
+//! were charged already, and `once` what the authority knows of that.
 
 mod charge;
+mod once;
 mod repeats;
 mod slices;
 
@@ -12,10 +13,11 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use model::{Amount, Code, Refusal, Retry, limits::Claim};
+use store::remote::charges::ChargedTo;
 
 pub(crate) use self::charge::Charge;
-use self::slices::Short;
-pub use self::slices::{Asking, Leasing, Limits};
+pub use self::slices::{Asking, Charging, Leasing, Limits};
+use self::{charge::Part, slices::Short};
 use crate::approve::Permit;
 
 /// When to try again where slices of others may come back.
@@ -42,11 +44,39 @@ async fn take(permit: &Permit<'_>, limits: Option<&Arc<Limits>>) -> Result<Charg
     }
     let mut taken = Vec::with_capacity(claims.len());
     for claim in claims {
-        let tenant = &question.delegation.tenant;
-        // What was taken for the claims before it is released when this one falls short.
-        taken.push(limits.take(claim, tenant, question.now).await.map_err(|short| refused(claim, &short))?);
+        match limits.take(claim, &question.delegation.tenant, question.now).await {
+            Ok(part) => taken.push(part),
+            Err(short) => {
+                // What was taken for the claims before it goes back.
+                drop(taken);
+                let Some(repeat) = repeat else { return Err(refused(claim, &short)) };
+                let request = once::request(permit, &repeat, would_be_charged(permit));
+                let charged = limits.charged_elsewhere(&repeat, request).await;
+                return charged.ok_or_else(|| refused(claim, &short));
+            }
+        }
     }
-    Ok(limits.repeats.charge(&question.id, taken, repeat, question.now))
+    let told = repeat.map(|repeat| {
+        let charged = taken.iter().filter_map(Part::told).collect();
+        (repeat, limits.once.told(once::request(permit, &repeat, charged)))
+    });
+    let (charge, asked) = limits.repeats.charge(&question.id, taken, told, question.now);
+    if let (Some(asked), Some(repeat)) = (asked, repeat) {
+        limits.tell(asked, &repeat).await;
+    }
+    Ok(charge)
+}
+
+/// What a call would be charged, of no slice.
+fn would_be_charged(permit: &Permit<'_>) -> Vec<ChargedTo> {
+    let now = permit.question().now;
+    let charged = |claim: &Claim| ChargedTo {
+        limit: claim.key.clone(),
+        starts: claim.limit.window.at(now).starts,
+        units: claim.units,
+        lease: None,
+    };
+    permit.claims().iter().map(charged).collect()
 }
 
 fn none() -> Box<Refusal> {

@@ -5,6 +5,7 @@
 
 mod agents;
 mod changes;
+mod charges;
 mod declarations;
 mod digest;
 mod engine;
@@ -84,6 +85,8 @@ pub struct Store {
     uses: mpsc::Sender<single_use::Use>,
     /// Who may lease slices of limits at a time.
     leasing: Arc<Semaphore>,
+    /// How many calls under idempotency keys each sidecar has charged.
+    charges: Arc<charges::Counts>,
     /// Who may stand in line for the head row: those behind them would keep connections from questions.
     line: Arc<Semaphore>,
 }
@@ -103,9 +106,9 @@ impl Store {
         let (uses, queue) = single_use::queue();
         single_use::keep(engine.clone(), queue, tasks);
         let (leasing, line) = (Arc::new(Semaphore::new(limits::LINE)), Arc::new(Semaphore::new(LINE)));
-        let (seen, single_use) = (Arc::default(), Arc::default());
+        let (seen, single_use, charges) = (Arc::default(), Arc::default(), Arc::default());
         let (heads, kept) = (Arc::default(), Arc::default());
-        let store = Self { engine, wake, heads, kept, seen, single_use, leasing, uses, line };
+        let store = Self { engine, wake, heads, kept, seen, single_use, leasing, charges, uses, line };
         store.watch(tasks);
         Ok(store)
     }

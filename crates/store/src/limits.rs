@@ -63,13 +63,10 @@ impl Store {
         now: Timestamp,
     ) -> Result<LeaseAnswer, StoreError> {
         let period = check(sidecar, asked, now)?;
-        let described = serde_json::to_string(&asked.limit).map_err(StoreError::unwritable)?;
-        if described.len() > MAX_DESCRIBED {
-            return Err(StoreError::Invalid("the limit's names are too long".to_owned()));
-        }
+        let described = described(&asked.limit)?;
         let closed = |_| StoreError::Unavailable { doing: DOING, cause: "it is being closed".to_owned() };
         let _place = self.leasing.acquire().await.map_err(closed)?;
-        let window = digest::hex(described.as_bytes());
+        let window = window_id(&described);
         let mut transaction = self.engine.begin(DOING).await?;
         let sql = "INSERT INTO limit_windows (id, starts, ends, described) VALUES ($1, $2, $3, $4) \
                    ON CONFLICT (id, starts) DO UPDATE SET ends = excluded.ends";
@@ -95,7 +92,7 @@ impl Store {
             None => 0,
         };
         if asked.want > 0 {
-            started_whole(&mut transaction, &period).await?;
+            started_whole(&mut transaction, period.starts).await?;
         }
         if asked.hold > granted {
             return Err(StoreError::Conflict("the lease does not hold as much as it would keep".to_owned()));
@@ -127,14 +124,7 @@ fn share(room: u64, need: u64, want: u64) -> u64 {
 /// Whether what is asked makes sense, is this sidecar's business, and is about a window of now.
 fn check(sidecar: &Sidecar, asked: &LeaseRequest, now: Timestamp) -> Result<Period, StoreError> {
     let invalid = |why: &str| Err(StoreError::Invalid(why.to_owned()));
-    if !sidecar.serves.tenants.contains(&asked.tenant) {
-        return Err(nothing());
-    }
-    if let Holder::Issued { tenant, .. } = &asked.limit.holder
-        && *tenant != asked.tenant
-    {
-        return Err(nothing());
-    }
+    may_see(sidecar, &asked.tenant, &asked.limit)?;
     let sums = asked.hold.checked_add(asked.want);
     if asked.spent > asked.hold || asked.need > asked.want || sums.is_none_or(|sum| sum > MAX_UNITS) {
         return invalid(
@@ -145,12 +135,41 @@ fn check(sidecar: &Sidecar, asked: &LeaseRequest, now: Timestamp) -> Result<Peri
         return invalid("`max` and `step` have to be numbers that can be kept, and `step` begins at 1");
     }
     let period = asked.limit.window.at(asked.starts);
+    is_now(&period, asked.starts, now)?;
+    Ok(period)
+}
+
+/// Whether a sidecar may say anything of `limit` for `tenant`.
+pub(crate) fn may_see(sidecar: &Sidecar, tenant: &Id<Tenant>, limit: &LimitKey) -> Result<(), StoreError> {
+    let of_another = matches!(&limit.holder, Holder::Issued { tenant: of, .. } if of != tenant);
+    if of_another || !sidecar.serves.tenants.contains(tenant) {
+        return Err(nothing());
+    }
+    Ok(())
+}
+
+/// Whether `period` begins at `starts`, and is now by a clock that is not far from ours.
+pub(crate) fn is_now(period: &Period, starts: Timestamp, now: Timestamp) -> Result<(), StoreError> {
     let early = period.starts.checked_sub(SKEW).unwrap_or(Timestamp::MIN);
     let late = period.ends.checked_add(SKEW).unwrap_or(Timestamp::MAX);
-    if period.starts != asked.starts || now < early || late <= now {
-        return Err(StoreError::Conflict(format!("the window that starts at {} is not now", asked.starts)));
+    if period.starts != starts || now < early || late <= now {
+        return Err(StoreError::Conflict(format!("the window that starts at {starts} is not now")));
     }
-    Ok(period)
+    Ok(())
+}
+
+/// The limit as text, always the same.
+pub(crate) fn described(limit: &LimitKey) -> Result<String, StoreError> {
+    let described = serde_json::to_string(limit).map_err(StoreError::unwritable)?;
+    if described.len() > MAX_DESCRIBED {
+        return Err(StoreError::Invalid("the limit's names are too long".to_owned()));
+    }
+    Ok(described)
+}
+
+/// What the rows of a limit's windows are called.
+pub(crate) fn window_id(described: &str) -> String {
+    digest::hex(described.as_bytes())
 }
 
 /// The maximum that is in force: of a grant's limit what the grant says now, whatever the sidecar says.
@@ -246,11 +265,11 @@ async fn others(
 }
 
 /// What was leased of a window before a restore is not known: nobody can say how much of it is left.
-async fn started_whole(transaction: &mut Transaction, period: &Period) -> Result<(), StoreError> {
+pub(crate) async fn started_whole(transaction: &mut Transaction, starts: Timestamp) -> Result<(), StoreError> {
     let sql = "SELECT began FROM head WHERE restored = 1";
     let rows = transaction.rows(DOING, sql, Vec::new()).await?;
     match rows.first() {
-        Some(row) if period.starts < row.moment(0)? => Err(StoreError::Conflict(
+        Some(row) if starts < row.moment(0)? => Err(StoreError::Conflict(
             "the state was restored within this window: what was spent of it is not known".to_owned(),
         )),
         _ => Ok(()),

@@ -3,6 +3,7 @@
 //! The question is a long poll: it is answered at once when something is there, or when the wait is over, and always
 //! after a read of the committed head that began after it came. That is what makes an answer say how fresh a view is.
 
+pub mod charges;
 mod follower;
 pub mod limits;
 

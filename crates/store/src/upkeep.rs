@@ -130,6 +130,7 @@ impl Store {
             },
             Old { table: "limit_leases", key: "sidecar, id", condition: "ends < $1", before: limits },
             Old { table: "limit_windows", key: "id, starts", condition: "ends < $1", before: limits },
+            Old { table: "charges", key: "id", condition: "until < $1", before: limits },
             // What these were is registered as ended. Users, agents, instances and tenants stay withdrawn for whatever is older.
             Old {
                 table: "withdrawals",

@@ -64,6 +64,14 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         by: Some("sidecar"),
+        ..write(
+            "/v1/charges",
+            "Charge a call under its idempotency key, go on what it was charged before, or take that back",
+            limits::charge_schema,
+        )
+    },
+    Operation {
+        by: Some("sidecar"),
         ..read("/v1/ledger-segments", "How far one's ledger is at the authority", &["ledger"])
     },
     Operation {

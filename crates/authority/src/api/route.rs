@@ -43,6 +43,8 @@ pub(crate) enum Route {
     Alerts,
     /// `/v1/limits`: for enrolled sidecars.
     Limits,
+    /// `/v1/charges`: for enrolled sidecars.
+    Charges,
     /// `/v1/pins`
     Pins,
     /// `/v1/pins/{id}/remove`
@@ -98,6 +100,7 @@ impl Route {
             ["changes"] => Self::Changes,
             ["alerts"] => Self::Alerts,
             ["limits"] => Self::Limits,
+            ["charges"] => Self::Charges,
             ["ledger-heads"] => Self::LedgerHeads,
             ["ledger-segments"] => Self::LedgerSegments,
             ["ledger-erasures"] => Self::LedgerErasures,
@@ -159,6 +162,7 @@ impl Route {
             Self::Enrol
             | Self::Alerts
             | Self::Limits
+            | Self::Charges
             | Self::LedgerHeads
             | Self::LedgerErasures
             | Self::EraseFrom(_)
@@ -224,6 +228,7 @@ impl Route {
             Self::Changes => "changes",
             Self::Alerts => "alerts",
             Self::Limits => "limits",
+            Self::Charges => "charges",
             Self::LedgerHeads => "ledger-heads",
             Self::LedgerSegments => "ledger-segments",
             Self::LedgerErasures => "ledger-erasures",

@@ -95,6 +95,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "",
         "Calls that needed a slice of a cumulative limit and could not have one, because the authority gave no answer or refused.",
     ),
+    (
+        "countersign_charges_untold_total",
+        "",
+        "Calls under an idempotency key that were charged without the authority being told, so that they may be charged again by another sidecar.",
+    ),
     ("countersign_jwks_age_seconds", "issuer", "How long ago an issuer's keys were last fetched."),
     (
         "countersign_policy_info",

@@ -1,5 +1,5 @@
-//! Which calls were charged already: a call that is sent again under the same idempotency key, and is the same to the
-//! last byte, is charged once. What is not remembered is charged again, which is never too little.
+//! Which calls were charged already, as far as this sidecar knows: a call that is sent again under the same idempotency
+//! key, and is the same to the last byte, is charged once. What is not remembered the authority is asked about (`once`).
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,10 @@ use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 use model::{Id, id::DecisionMark};
 
-use super::charge::{Charge, Held, Part};
+use super::{
+    charge::{Asked, Charge, Held, Part},
+    once::Told,
+};
 use crate::{approve::Permit, resolve::CallBody};
 
 /// The most calls that are remembered.
@@ -51,17 +54,18 @@ impl Repeats {
     }
 
     /// The charge of a call that `parts` were taken for. Where the same call was charged meanwhile, it is that charge, and
-    /// `parts` go back.
+    /// `parts` go back. Otherwise the authority is to be asked, where `repeat` says who tells it.
     pub(super) fn charge(
         &self,
         id: &Id<DecisionMark>,
         parts: Vec<Part>,
-        repeat: Option<Repeat>,
+        repeat: Option<(Repeat, Told)>,
         now: Timestamp,
-    ) -> Charge {
+    ) -> (Charge, Option<Asked>) {
         let ends = parts.iter().filter_map(Part::slice).map(|slice| slice.period.ends).min();
         let lasts = ends.and_then(|ends| Duration::try_from(ends.duration_since(now)).ok()).unwrap_or_default();
-        let held = Held::new(id, parts);
+        let (repeat, told) = repeat.unzip();
+        let held = Held::new(id, parts, told);
         // In use before anybody can find it.
         let charge = held.charge(false).unwrap_or_default();
         if let Some(repeat) = repeat {
@@ -69,14 +73,35 @@ impl Repeats {
             let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let before = known.calls.get(&repeat).filter(|known| boottime < known.until);
             if let Some(earlier) = before.and_then(|known| known.held.charge(true)) {
-                return earlier;
+                return (earlier, None);
             }
             if known.has_room(boottime) {
                 let until = boottime + lasts.min(LONGEST);
                 known.calls.insert(repeat, Remembered { held: Arc::clone(&held), until });
             }
         }
-        charge
+        (charge, held.asked())
+    }
+
+    /// The charge of a call that was charged elsewhere, for `decision`; which is known for so long.
+    pub(super) fn elsewhere(&self, repeat: &Repeat, decision: Id<DecisionMark>, lasts: Duration) -> Option<Charge> {
+        let held = Held::elsewhere(decision);
+        let boottime = net::clock::boottime();
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.has_room(boottime) {
+            let until = boottime + lasts.min(LONGEST);
+            known.calls.insert(*repeat, Remembered { held: Arc::clone(&held), until });
+        }
+        held.charge(true)
+    }
+
+    /// A call is known for no longer than this from now on.
+    pub(super) fn lasts(&self, repeat: &Repeat, lasts: Duration) {
+        let until = net::clock::boottime() + lasts;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(remembered) = known.calls.get_mut(repeat) {
+            remembered.until = remembered.until.min(until);
+        }
     }
 }
 
@@ -131,7 +156,7 @@ mod tests {
 
     #[test]
     fn where_there_is_no_room_it_is_looked_for_at_most_once_a_second() {
-        let held = Held::new(&Id::new("call").unwrap(), Vec::new());
+        let held = Held::new(&Id::new("call").unwrap(), Vec::new(), None);
         let mut known = Known::default();
         let second = Duration::from_secs(1);
         for number in 0..MAX_REMEMBERED {

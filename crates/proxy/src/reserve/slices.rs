@@ -18,9 +18,12 @@ use model::{
     limits::{Claim, LimitKey, Period},
 };
 use opentelemetry::{global, metrics::Counter};
-use store::remote::limits::{Lease, LeaseAnswer, LeaseRequest, NotLeased};
+use store::remote::{
+    charges::{ChargeAnswer, ChargeRequest, ChargedTo},
+    limits::{Lease, LeaseAnswer, LeaseRequest, NotLeased},
+};
 
-use super::{charge::Part, repeats::Repeats};
+use super::{charge::Part, once::Once, repeats::Repeats};
 
 /// The most limits that are known at once. With half of them, those that nobody uses are forgotten: the authority knows
 /// what was spent of them.
@@ -39,6 +42,9 @@ const ASKS: usize = 4;
 /// What the authority is asked with: the answer to a question, or why there is none.
 pub type Asking = Pin<Box<dyn Future<Output = Result<LeaseAnswer, NotLeased>> + Send>>;
 
+/// What the authority answers to what it is told of a call under an idempotency key, or why it does not.
+pub type Charging = Pin<Box<dyn Future<Output = Result<ChargeAnswer, NotLeased>> + Send>>;
+
 /// How slices are leased.
 pub struct Leasing {
     /// The authority's name as an issuer: its grants are known to it.
@@ -51,13 +57,16 @@ pub struct Leasing {
     pub patience: Duration,
     /// Asks the authority.
     pub ask: Box<dyn Fn(LeaseRequest) -> Asking + Send + Sync>,
+    /// Tells the authority of a call under an idempotency key.
+    pub charge: Box<dyn Fn(ChargeRequest) -> Charging + Send + Sync>,
 }
 
 /// What is held of cumulative limits. Shared by all calls, over every reload.
 pub struct Limits {
-    leasing: Leasing,
+    pub(super) leasing: Leasing,
     slices: Mutex<HashMap<LimitKey, Vec<Arc<Slice>>>>,
     pub(super) repeats: Repeats,
+    pub(super) once: Once,
     failures: Counter<u64>,
 }
 
@@ -121,7 +130,7 @@ impl Limits {
                 "Slices of cumulative limits that could not be leased because the authority gave no answer or refused",
             )
             .build();
-        Self { leasing, slices: Mutex::default(), repeats: Repeats::default(), failures }
+        Self { leasing, slices: Mutex::default(), repeats: Repeats::default(), once: Once::new(), failures }
     }
 
     /// The authority's name as an issuer.
@@ -176,19 +185,24 @@ impl Limits {
         Ok(slice)
     }
 
-    /// Gives back what nobody uses any more, until `stop`, and then everything that is left.
+    /// Gives back what nobody uses any more, and charges of calls that were not sent, until `stop`; then everything that
+    /// is left. Once in the life of these limits.
     pub async fn keep(self: Arc<Self>, stop: impl Future<Output = ()>) {
+        let Some(mut taken_back) = self.once.taken_back() else { return };
         let mut stop = std::pin::pin!(stop);
+        let mut rounds = tokio::time::interval(ROUND);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let stopping = tokio::select! {
-                () = tokio::time::sleep(ROUND) => false,
-                () = &mut stop => true,
-            };
-            self.round(net::clock::now(), stopping).await;
-            if stopping {
-                return;
+            tokio::select! {
+                () = &mut stop => break,
+                Some(bound) = taken_back.recv() => self.take_back(bound, &mut taken_back).await,
+                _ = rounds.tick() => self.round(net::clock::now(), false).await,
             }
         }
+        while let Ok(bound) = taken_back.try_recv() {
+            self.take_back(bound, &mut taken_back).await;
+        }
+        self.round(net::clock::now(), true).await;
     }
 
     async fn round(&self, now: Timestamp, all: bool) {
@@ -323,6 +337,11 @@ impl Slice {
         Part::new(self, claim.units, limit)
     }
 
+    /// What the authority is told of so much that was taken of it.
+    pub(super) fn charged(&self, units: u64) -> ChargedTo {
+        ChargedTo { limit: self.key.clone(), starts: self.period.starts, units, lease: Some(self.lease.clone()) }
+    }
+
     /// The call that took so much was not sent.
     pub(super) fn release(&self, units: u64) {
         let mut state = self.state();
@@ -377,4 +396,4 @@ impl fmt::Debug for Limits {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,9 +12,12 @@ use jiff::Timestamp;
 use model::{Id, Tenant, limits::LimitKey};
 use net::{Body, HttpClient, SendError, body::collect};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::Authorise;
+use super::{
+    Authorise,
+    charges::{ChargeAnswer, ChargeRequest},
+};
 
 /// Where the authority answers.
 pub const LIMITS_PATH: &str = "/v1/limits";
@@ -92,28 +95,42 @@ pub enum NotLeased {
 /// Asks one authority.
 pub struct LimitsClient {
     client: HttpClient,
-    url: Uri,
+    limits: Uri,
+    charges: Uri,
     authorise: Authorise,
     patience: Duration,
 }
 
 impl LimitsClient {
-    /// A client for `url`, the whole URL of `/v1/limits`, that waits for an answer as long as `patience`.
-    pub fn new(client: &HttpClient, url: Uri, authorise: Authorise, patience: Duration) -> Self {
-        Self { client: client.apart(None), url, authorise, patience }
+    /// A client for `limits` and `charges`, the whole URLs of `/v1/limits` and `/v1/charges`, that waits for an answer as
+    /// long as `patience`.
+    pub fn new(client: &HttpClient, (limits, charges): (Uri, Uri), authorise: Authorise, patience: Duration) -> Self {
+        Self { client: client.apart(None), limits, charges, authorise, patience }
     }
 
-    /// Asks.
+    /// Asks for a slice.
     ///
     /// # Errors
     /// When the authority does not answer, or says no.
     pub async fn ask(&self, asked: &LeaseRequest) -> Result<LeaseAnswer, NotLeased> {
+        self.post(&self.limits, asked).await
+    }
+
+    /// Tells of a call under an idempotency key.
+    ///
+    /// # Errors
+    /// When the authority does not answer, or says no.
+    pub async fn charge(&self, asked: &ChargeRequest) -> Result<ChargeAnswer, NotLeased> {
+        self.post(&self.charges, asked).await
+    }
+
+    async fn post<A: DeserializeOwned>(&self, url: &Uri, asked: &impl Serialize) -> Result<A, NotLeased> {
         let body = serde_json::to_vec(asked).map_err(|error| NotLeased::Unheard(error.to_string()))?;
         let authorisation = (self.authorise)(net::clock::now()).map_err(NotLeased::Unauthorised)?;
         let request = || {
             let mut request = Request::new(Body::full(body.clone()));
             *request.method_mut() = Method::POST;
-            *request.uri_mut() = self.url.clone();
+            *request.uri_mut() = url.clone();
             let fields = request.headers_mut();
             fields.insert(header::AUTHORIZATION, authorisation.clone());
             fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -141,6 +158,6 @@ impl LimitsClient {
 
 impl fmt::Debug for LimitsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimitsClient").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("LimitsClient").field("url", &self.limits).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! What holds of every database.
 
+mod charges;
 mod heads;
 mod joined;
 mod known;
@@ -16,6 +17,6 @@ mod start;
 mod upkeep;
 
 pub(crate) use self::{
-    heads::*, joined::*, known::*, limits::*, log::*, once::*, pinned::*, present::*, registered::*, remembered::*, served::*,
-    signed::*, start::*, upkeep::*,
+    charges::*, heads::*, joined::*, known::*, limits::*, log::*, once::*, pinned::*, present::*,
+    registered::*, remembered::*, served::*, signed::*, start::*, upkeep::*,
 };

@@ -16,11 +16,11 @@ use crate::reserve::charge::{Charge, Held};
 const NOW: &str = "2026-11-22T15:00:00Z";
 const MAX: u64 = 1_000;
 
-fn now() -> Timestamp {
+pub(in crate::reserve) fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
-fn claim(units: u64, max: u64) -> Claim {
+pub(in crate::reserve) fn claim(units: u64, max: u64) -> Claim {
     let limit = serde_json::json!({ "it": { "sum": "n", "max": "1000", "currency": "JPY", "window": "P1D" } });
     let limits: model::Limits = serde_json::from_value(limit).unwrap();
     let limit: Cumulative = limits.cumulative().next().unwrap().1.clone();
@@ -80,7 +80,8 @@ fn limits(counter: &Arc<Mutex<Counter>>) -> Limits {
 
 fn leasing(ask: Box<dyn Fn(LeaseRequest) -> Asking + Send + Sync>) -> Leasing {
     let authority = "https://countersign.example".to_owned();
-    Leasing { authority, slice: 5, lease: Duration::from_secs(30), patience: Duration::from_secs(5), ask }
+    let charge = Box::new(|_| Box::pin(async { Err(NotLeased::Unheard("nobody".to_owned())) }) as Charging);
+    Leasing { authority, slice: 5, lease: Duration::from_secs(30), patience: Duration::from_secs(5), ask, charge }
 }
 
 /// What becomes of a question on its way.
@@ -218,7 +219,7 @@ async fn take(limits: &Limits, units: u64, max: u64) -> Result<Part, Short> {
 }
 
 fn charge(part: Part) -> Charge {
-    Held::new(&Id::new("l.1").unwrap(), vec![part]).charge(false).unwrap()
+    Held::new(&Id::new("l.1").unwrap(), vec![part], None).charge(false).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

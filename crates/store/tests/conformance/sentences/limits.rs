@@ -17,7 +17,7 @@ use crate::place::{Place, after, agent, authority, grant, id, ids, later, now, w
 const DAY: i64 = 86_400;
 
 /// An agent, and a grant for it that allows refunds of `max` USD a day.
-async fn grant_of(store: &Store, max: &str) {
+pub(super) async fn grant_of(store: &Store, max: &str) {
     store.register_agent(&writer(), agent("support")).await.unwrap();
     let mut given = grant("refunds", "support");
     given.authority = of(max);
@@ -32,14 +32,14 @@ fn of(max: &str) -> Authority {
     authority
 }
 
-async fn sidecar(store: &Store, name: &str, tenant: &str) -> Sidecar {
+pub(super) async fn sidecar(store: &Store, name: &str, tenant: &str) -> Sidecar {
     let serves = Serves { tenants: ids(&[tenant]), tools: None, agents: None };
     let proved = Enrolment::Proved { by: format!("spiffe://acme.example/{name}"), serves, once: None };
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "x": name });
     store.enrol(&writer(), &proved, name, &key).await.unwrap().value
 }
 
-fn daily() -> LimitKey {
+pub(super) fn daily() -> LimitKey {
     LimitKey {
         holder: Holder::Grant { grant: id("refunds") },
         name: "daily".to_owned(),
@@ -49,12 +49,12 @@ fn daily() -> LimitKey {
     }
 }
 
-fn midnight() -> Timestamp {
+pub(super) fn midnight() -> Timestamp {
     "2026-11-22T00:00:00Z".parse().unwrap()
 }
 
 /// `hold` and `spent` are the same: everything else is given back.
-fn ask(lease: &str, step: u64, hold: u64, need: u64) -> LeaseRequest {
+pub(super) fn ask(lease: &str, step: u64, hold: u64, need: u64) -> LeaseRequest {
     LeaseRequest {
         tenant: id("acme"),
         limit: daily(),
