@@ -6,5 +6,6 @@ mod clock;
 mod disk;
 mod killed;
 mod machine;
+mod told;
 
 pub(crate) use machine::Steered;

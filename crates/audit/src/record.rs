@@ -25,7 +25,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 pub use alert::{
-    CredentialOverdue, OtherHistory, ShownByAnother, TokenUse, Unshipped, UsedAfterEnd, UsedByAnother, WithdrawalFacts,
+    CredentialOverdue, OtherHistory, ShownByAnother, SidecarUnrecorded, TokenUse, Unshipped, UsedAfterEnd,
+    UsedByAnother, WithdrawalFacts,
 };
 pub use amend::CopyChanged;
 pub use change::AuthorityChange;

@@ -18,6 +18,7 @@ mod logout;
 mod metadata;
 mod mtls;
 mod narrow;
+mod outages;
 mod peek;
 mod record;
 mod recorder;
@@ -179,6 +180,7 @@ impl Authority {
         recorder.follow(tasks);
         store.look_after(longest_life, tasks);
         let shelf = Shelf::new(settings.shipped.clone());
+        outages::watch(store.clone(), tasks);
         shipped::retire(shelf.clone(), settings.retention, ledger.clone(), tasks);
         if let Some(management) = &settings.management {
             ages::watch(store.clone(), ledger.clone(), management.credential_max_age, tasks);

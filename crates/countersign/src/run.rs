@@ -14,6 +14,7 @@ mod ledger;
 mod limits;
 mod listen;
 mod modes;
+mod outages;
 mod prepare;
 mod reload;
 mod reloads;

@@ -10,3 +10,12 @@ CREATE TABLE charges (
 );
 CREATE INDEX charges_sidecar ON charges (sidecar);
 CREATE INDEX charges_until ON charges (until);
+
+-- Sidecars that cannot write their ledgers, each since when; and whether an alert of that is on record.
+CREATE TABLE ledger_outages (
+    sidecar text PRIMARY KEY,
+    ledger text NOT NULL,
+    since text NOT NULL,
+    why text NOT NULL,
+    recorded bigint NOT NULL
+);

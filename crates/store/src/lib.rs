@@ -18,6 +18,7 @@ mod join_tokens;
 mod jwk;
 mod kept;
 mod limits;
+mod outages;
 mod page;
 mod pins;
 mod present;
@@ -50,6 +51,7 @@ pub use file::{Declarations, StoreFile, WrittenAgent, WrittenCredential, Written
 pub use grants::{GrantChange, GrantFilter, GrantRecord, GrantStatus, NewGrant};
 pub use heads::{AnchoredHead, KnownLedger, MAX_EARLIER_HEADS};
 pub use join_tokens::{JOIN_TOKEN_PREFIX, JoinToken, MadeJoinToken, NewJoinToken};
+pub use outages::Outage;
 pub use page::{Listed, MAX_PAGE, Page};
 pub use pins::{MAX_PINS, NewPin, Pin};
 pub use sidecars::{Enrolment, Evidence, Serves, Sidecar, SidecarKey, SidecarStatus};

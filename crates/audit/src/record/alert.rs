@@ -140,6 +140,35 @@ pub(crate) fn unshipped(unshipped: &Unshipped) -> Result<Draft, Unrecordable> {
     Ok(draft)
 }
 
+/// A sidecar cannot write its ledger, or can again: its authority says so, because it cannot.
+#[derive(Debug, Clone)]
+pub struct SidecarUnrecorded {
+    /// The sidecar, by its id.
+    pub sidecar: String,
+    /// Its name for people.
+    pub name: String,
+    /// The ledger's id.
+    pub ledger: String,
+    /// Since when, by the sidecar's clock.
+    pub since: Timestamp,
+    /// Whether it is over.
+    pub over: bool,
+    /// Why, by the sidecar's word.
+    pub why: String,
+}
+
+pub(crate) fn sidecar_unrecorded(unrecorded: &SidecarUnrecorded) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"sidecar_ledger_unavailable")?;
+    draft.plain("sidecar", &unrecorded.sidecar)?;
+    draft.plain("name", &unrecorded.name)?;
+    draft.plain("ledger", &unrecorded.ledger)?;
+    draft.plain("since", &unrecorded.since)?;
+    draft.plain("over", &unrecorded.over)?;
+    draft.plain("why", &unrecorded.why)?;
+    Ok(draft)
+}
+
 pub(crate) fn used_after_end(alert: &UsedAfterEnd) -> Result<Draft, Unrecordable> {
     let mut draft = used("used_after_end", &alert.used)?;
     draft.plain("proved", &alert.proved)?;

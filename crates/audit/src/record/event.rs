@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, OtherHistory, PolicyRuling, ShownByAnother,
-    Started, Unshipped, UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
+    SidecarUnrecorded, Started, Unshipped, UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
@@ -88,6 +88,8 @@ pub enum Event {
     OtherHistory(Box<OtherHistory>),
     /// Records have not been at the authority for longer than they may.
     Unshipped(Unshipped),
+    /// A sidecar cannot write its ledger, or can again.
+    SidecarUnrecorded(Box<SidecarUnrecorded>),
     /// The authority took something away from its copy of a ledger.
     CopyChanged(Box<CopyChanged>),
     /// The file of a signing key is deleted at this replica: nothing good can be signed with it any more.
@@ -237,6 +239,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::CredentialOverdue(overdue) => alert::credential_overdue(overdue),
         Event::OtherHistory(other) => alert::other_history(other),
         Event::Unshipped(unshipped) => alert::unshipped(unshipped),
+        Event::SidecarUnrecorded(unrecorded) => alert::sidecar_unrecorded(unrecorded),
         Event::CopyChanged(changed) => amend::copy_changed(changed),
         Event::KeyDeleted { key_id, because } => {
             let mut draft = Draft::new("key.deleted")?;

@@ -1,4 +1,5 @@
-//! `/v1/alerts` for enrolled sidecars: what they are alarmed by, so far as the authority acts on it by rule.
+//! `/v1/alerts` for enrolled sidecars: what they are alarmed by, so far as the authority acts on it by rule, or they
+//! cannot put it on record themselves.
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
@@ -8,18 +9,24 @@ use net::{Body, BoxError};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::json;
-use store::{AgentChange, Sidecar, Writer};
+use store::{AgentChange, Outage, Sidecar, Writer};
 
 use super::{body, problem::Problem, read};
 use crate::{Authority, config::SuspendOn, refused::json_response};
 
+/// Of a sidecar that cannot write its ledger.
+const LEDGER_UNAVAILABLE: &str = "ledger_unavailable";
+/// The most characters of why that is.
+const MAX_WHY: usize = 400;
+
 /// An alert, as a sidecar's record has it. What else it says is for people.
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Told {
-    /// What it is: `used_after_end`.
+    /// What it is: `used_after_end`, or `ledger_unavailable`.
     alert: String,
-    /// The call that raised it.
-    call: Id<DecisionMark>,
+    /// The call that raised it; of `ledger_unavailable` there is none.
+    #[serde(default)]
+    call: Option<Id<DecisionMark>>,
     /// Whether whoever used the token proved to be whom it was given to.
     #[serde(default)]
     proved: bool,
@@ -29,10 +36,23 @@ struct Told {
     /// The tenant that it names.
     #[serde(default)]
     tenant: Option<Id<Tenant>>,
+    /// Of `ledger_unavailable`: the ledger's id.
+    #[serde(default)]
+    ledger: Option<String>,
+    /// Of `ledger_unavailable`: since when.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    since: Option<Timestamp>,
+    /// Of `ledger_unavailable`: why.
+    #[serde(default)]
+    why: Option<String>,
+    /// Of `ledger_unavailable`: whether it is over. Whoever starts says so too.
+    #[serde(default)]
+    over: bool,
 }
 
 impl Authority {
-    /// Takes notice of an alert, and suspends the agent where a rule says so.
+    /// Takes notice of an alert: suspends the agent where a rule says so, puts on record what the sidecar cannot.
     pub(super) async fn alarmed<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Body>, Problem>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -40,6 +60,16 @@ impl Authority {
     {
         let teller = self.teller(headers).await?;
         let told: Told = body::parse(&read(headers, body).await?)?;
+        if told.alert == LEDGER_UNAVAILABLE {
+            match told.outage(&teller.sidecar)? {
+                Some(outage) => self.ledger_fails(&teller.sidecar, outage).await?,
+                None => self.ledger_works(&teller.sidecar).await?,
+            }
+            return Ok(json_response(StatusCode::OK, &json!({ "suspended": false })));
+        }
+        if told.call.is_none() {
+            return Err(Problem::invalid("`call` is missing"));
+        }
         let suspended = match told.ruled(&self.settings.suspend) {
             true => self.suspend_by_rule(&teller.sidecar, &told, teller.now).await?,
             false => false,
@@ -49,7 +79,9 @@ impl Authority {
 
     /// Whether the agent is suspended by this. What the sidecar does not serve it has nothing to say of.
     async fn suspend_by_rule(&self, sidecar: &Sidecar, told: &Told, now: Timestamp) -> Result<bool, Problem> {
-        let (Some(agent), Some(tenant)) = (&told.agent, &told.tenant) else { return Ok(false) };
+        let (Some(agent), Some(tenant), Some(call)) = (&told.agent, &told.tenant, &told.call) else {
+            return Ok(false);
+        };
         let served = sidecar.serves.tenants.contains(tenant)
             && sidecar.serves.agents.as_ref().is_none_or(|served| served.contains(&agent.id));
         let Some(found) = self.store.agent(&agent.issuer, &agent.id).await?.filter(|_| served) else {
@@ -60,10 +92,10 @@ impl Authority {
         }
         let writer = Writer {
             by: format!("sidecar:{}", sidecar.id),
-            reason: Some(format!("by rule: {}, call {}", told.alert, told.call)),
+            reason: Some(format!("by rule: {}, call {}", told.alert, call)),
             now,
             // Told twice, it is one suspension: whoever lifted it meanwhile is not overruled by the same call.
-            idempotency: Some(format!("{}:{}", told.alert, told.call)),
+            idempotency: Some(format!("{}:{}", told.alert, call)),
         };
         let change = AgentChange { status: Some(AgentStatus::Suspended), ..AgentChange::default() };
         let committed = self.store.change_agent(&writer, &agent.issuer, &agent.id, change).await?;
@@ -74,6 +106,21 @@ impl Authority {
 }
 
 impl Told {
+    /// The outage that it says goes on; `None` where it is over.
+    fn outage(&self, sidecar: &Sidecar) -> Result<Option<Outage>, Problem> {
+        if self.over {
+            return Ok(None);
+        }
+        let (Some(ledger), Some(since)) = (&self.ledger, self.since) else {
+            return Err(Problem::invalid("`ledger` and `since` say which ledger it is, and since when"));
+        };
+        let ledger = Id::<Outage>::new(ledger).map_err(|_| Problem::invalid("`ledger` is no id"))?;
+        // Another's words: on one line, and not too many.
+        let why = self.why.as_deref().unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_WHY).collect();
+        let (sidecar, ledger) = (sidecar.id.clone(), ledger.to_string());
+        Ok(Some(Outage { sidecar, ledger, since, why, recorded: false }))
+    }
+
     /// Whether a rule suspends for it: only where it is shown that it was the agent itself.
     fn ruled(&self, rules: &std::collections::BTreeSet<SuspendOn>) -> bool {
         self.proved && rules.iter().any(|rule| rule.as_str() == self.alert)

@@ -52,7 +52,11 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         by: Some("sidecar"),
-        ..write("/v1/alerts", "Tell of an alert, for which a rule may suspend the agent", alerts::schema)
+        ..write(
+            "/v1/alerts",
+            "Tell of an alert: a rule may suspend an agent for it, or the sidecar cannot record it itself",
+            alerts::schema,
+        )
     },
     Operation {
         by: Some("sidecar"),

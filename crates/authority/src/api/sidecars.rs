@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{NewJoinToken, Serves, Sidecar, SidecarStatus};
+use store::{NewJoinToken, Outage, Serves, Sidecar, SidecarStatus};
 
 use super::{
     Answer, Call,
@@ -84,6 +84,8 @@ impl Authority {
             Some(_) => return Err(Problem::invalid("`status` has to be `enrolled` or `removed`")),
         };
         let listed = self.store.sidecars(status, page(&call.query)?).await?;
+        let outages = self.store.outages().await?;
+        let shown = |sidecar: &Sidecar| shown(sidecar, outages.iter().find(|outage| outage.sidecar == sidecar.id));
         Ok(Answer::ok(answer("sidecars", &listed, shown)))
     }
 
@@ -91,7 +93,11 @@ impl Authority {
     pub(super) async fn show_sidecar(&self, id: &str, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
         let sidecar = self.managed_sidecar(id, call).await?;
-        Ok(Answer::ok(shown(&sidecar)))
+        let outage = match sidecar.status {
+            SidecarStatus::Enrolled => self.store.outage(&sidecar.id).await?,
+            SidecarStatus::Removed => None,
+        };
+        Ok(Answer::ok(shown(&sidecar, outage.as_ref())))
     }
 
     /// Removes a sidecar: it may follow, ask and sign no more.
@@ -102,7 +108,7 @@ impl Authority {
         let writer = call.writer(Some(text("reason", &reason)?));
         let committed = self.store.remove_sidecar(&writer, &sidecar.id).await?;
         self.recorded(committed.position).await?;
-        Ok(Answer::ok(shown(&committed.value)).replayed(committed.replayed))
+        Ok(Answer::ok(shown(&committed.value, None)).replayed(committed.replayed))
     }
 
     /// The sidecar called `id`, for whoever administers it. Others are not told whether there is one.
@@ -121,7 +127,7 @@ fn sidecar_id(id: &str) -> Result<Id<Sidecar>, Problem> {
     Id::new(id).map_err(|_| Problem::not_found())
 }
 
-fn shown(sidecar: &Sidecar) -> Value {
+fn shown(sidecar: &Sidecar, outage: Option<&Outage>) -> Value {
     let keys: Vec<_> = sidecar
         .keys
         .iter()
@@ -137,6 +143,9 @@ fn shown(sidecar: &Sidecar) -> Value {
         "keys": keys,
         "enrolled_at": sidecar.enrolled,
         "enrolled_by": sidecar.enrolled_by,
+        // By its own word; absent where it can write.
+        "ledger_unavailable_since": outage.map(|outage| outage.since),
+        "ledger_unavailable_why": outage.map(|outage| &outage.why),
     })
 }
 

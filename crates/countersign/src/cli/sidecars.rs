@@ -78,7 +78,7 @@ struct Invite {
 }
 
 /// `tools` and `agents` are absent where it serves all of them.
-const ONE: [table::Column<'_>; 8] = [
+const ONE: [table::Column<'_>; 10] = [
     ("sidecar", "/id"),
     ("name", "/name"),
     ("status", "/status"),
@@ -87,6 +87,8 @@ const ONE: [table::Column<'_>; 8] = [
     ("agents", "/agents"),
     ("enrolled", "/enrolled_at"),
     ("enrolled by", "/enrolled_by"),
+    ("no ledger since", "/ledger_unavailable_since"),
+    ("because", "/ledger_unavailable_why"),
 ];
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -103,6 +105,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
                 ("TOOLS", "/tools"),
                 ("AGENTS", "/agents"),
                 ("ENROLLED", "/enrolled_at"),
+                ("NO LEDGER SINCE", "/ledger_unavailable_since"),
             ];
             print_list(session.json, &sidecars, &columns)?;
         }

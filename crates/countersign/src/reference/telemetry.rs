@@ -150,6 +150,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "Requests of the authority's management API, `ok` where it did as asked.",
     ),
     ("countersign_agent_credentials_overdue", "", "Credentials of agents that are older than they may be."),
+    (
+        "countersign_sidecar_ledgers_unavailable",
+        "",
+        "At the authority: enrolled sidecars that said that they cannot write their ledger, and not yet that they can.",
+    ),
     ("countersign_build_info", "version", "Always 1; which build runs."),
     (
         "countersign_telemetry_items_total",

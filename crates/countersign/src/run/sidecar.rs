@@ -302,7 +302,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     prepared.policy = prepared.policy.expiring(&bundles.freshness());
     let sources = std::mem::take(&mut prepared.sources);
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
-    let told = uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background);
+    let told = uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background)?;
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let leased = limits::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {

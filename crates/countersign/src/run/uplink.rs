@@ -1,5 +1,5 @@
-//! What a sidecar tells its authority of its ledger: heads, so that they are anchored there, and all of it, where it is
-//! shipped.
+//! What a sidecar tells its authority of its ledger: heads, so that they are anchored there, all of it, where it is
+//! shipped, and that it cannot be written.
 
 use std::sync::Arc;
 
@@ -11,10 +11,11 @@ use net::{HttpClient, Tasks};
 use opentelemetry::global;
 use token::SigningKey;
 
-use super::follow;
+use super::{follow, outages};
 use crate::{
     admin::status::{AnchoredStatus, ShippedStatus},
     config::sidecar::SidecarConfig,
+    failure::Failure,
 };
 
 /// What is known of how far the authority has the ledger.
@@ -49,10 +50,12 @@ pub(super) fn begin(
     client: &HttpClient,
     ledger: &Ledger,
     tasks: &Tasks,
-) -> Told {
+) -> Result<Told, Failure> {
     let mut told = Told::default();
-    let (Some(authority), Some(key)) = (&config.authority, key) else { return told };
+    let (Some(authority), Some(key)) = (&config.authority, key) else { return Ok(told) };
     let base = authority.url.trim_end_matches('/');
+    let authorise = follow::assertions(base.to_owned(), authority, Arc::clone(key));
+    outages::Authority::new(client, base, authorise)?.watch(ledger, tasks);
     let uplink = Uplink {
         client: client.apart(None),
         authority: base.to_owned(),
@@ -72,7 +75,7 @@ pub(super) fn begin(
     told.anchoring = Some(anchoring.standing());
     let stop = tasks.shutdown_token();
     tasks.spawn("anchor the ledger's heads", anchoring.run(async move { stop.cancelled().await }));
-    told
+    Ok(told)
 }
 
 fn observe_backlog(backlog: &Arc<Backlog>) {

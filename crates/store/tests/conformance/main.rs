@@ -84,6 +84,7 @@ both! {
         a_charge_stands_for_something_that_was_leased_and_for_no_longer_than_its_window,
         what_was_charged_before_a_restore_is_not_taken_for_paid,
         charges_go_a_day_after_their_window,
+        an_outage_of_a_ledger_is_one_for_as_long_as_it_lasts,
         declarations_are_applied_once_and_make_nothing_good_again,
         what_enrolled_one_key_enrols_no_other_one,
         what_is_told_once_has_its_effect_once_wherever_it_is_told,

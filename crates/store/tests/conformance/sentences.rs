@@ -7,6 +7,7 @@ mod known;
 mod limits;
 mod log;
 mod once;
+mod outages;
 mod pinned;
 mod present;
 mod registered;
@@ -17,6 +18,6 @@ mod start;
 mod upkeep;
 
 pub(crate) use self::{
-    charges::*, heads::*, joined::*, known::*, limits::*, log::*, once::*, pinned::*, present::*,
+    charges::*, heads::*, joined::*, known::*, limits::*, log::*, once::*, outages::*, pinned::*, present::*,
     registered::*, remembered::*, served::*, signed::*, start::*, upkeep::*,
 };
