@@ -14,22 +14,22 @@ use crate::support::{
 };
 
 const ORDER: &str = "/orders/v1/orders/17";
-const SECRET: &str = "the-bundle-servers-secret";
+pub(crate) const SECRET: &str = "the-bundle-servers-secret";
 
 /// A place to make bundles in, with keys.
-struct Workshop {
+pub(crate) struct Workshop {
     directory: tempfile::TempDir,
 }
 
 impl Workshop {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let workshop = Self { directory: tempfile::tempdir().unwrap() };
         workshop.key("platform", &PKCS_ED25519);
         workshop.key("stranger", &PKCS_ED25519);
         workshop
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).display().to_string()
     }
 
@@ -52,7 +52,7 @@ impl Workshop {
     }
 
     /// The bundle of the team with `rules`, signed with the key `signer`, where there is one.
-    fn bundle(&self, rules: &str, serial: u64, signer: Option<&str>) -> Vec<u8> {
+    pub(crate) fn bundle(&self, rules: &str, serial: u64, signer: Option<&str>) -> Vec<u8> {
         self.write("team/support.rego", &format!("{POLICY}\n{rules}\n"));
         let (output, serial) = (self.path("made.tar.gz"), serial.to_string());
         let revision = format!("r{serial}");
@@ -69,18 +69,18 @@ impl Workshop {
 }
 
 /// Denies everything, in the name of `code`.
-fn closed(code: &str) -> String {
+pub(crate) fn closed(code: &str) -> String {
     format!("deny contains {{\"code\": \"{code}\"}}")
 }
 
 /// A server of bundles.
-struct Server {
+pub(crate) struct Server {
     part: Part,
     directory: tempfile::TempDir,
 }
 
 impl Server {
-    fn start(arguments: &[&str]) -> Option<Self> {
+    pub(crate) fn start(arguments: &[&str]) -> Option<Self> {
         if Command::new("node").arg("--version").output().is_err() {
             skipped("bundle server", "Node.js is not installed");
             return None;
@@ -93,17 +93,17 @@ impl Server {
         Some(Self { part, directory })
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/support.tar.gz", self.part.port("port"))
     }
 
-    fn put(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn put(&self, name: &str, bytes: &[u8]) {
         let next = self.directory.path().join("next");
         fs::write(&next, bytes).unwrap();
         fs::rename(next, self.directory.path().join(name)).unwrap();
     }
 
-    fn offer(&self, bundle: &[u8]) {
+    pub(crate) fn offer(&self, bundle: &[u8]) {
         self.put("support.tar.gz", bundle);
     }
 
@@ -129,17 +129,17 @@ fn setup(world: &World, workshop: &Workshop, server: &Server, settings: &Value) 
     })
 }
 
-fn status(sidecar: &Sidecar) -> Value {
+pub(crate) fn status(sidecar: &Sidecar) -> Value {
     let socket = sidecar.directory().join("admin.sock");
     let ran = process::run(Command::new("curl").args(["-s", "--unix-socket"]).arg(socket).arg("http://admin/status"));
     serde_json::from_str(&ran.stdout).unwrap()
 }
 
-fn bundle(sidecar: &Sidecar) -> Value {
+pub(crate) fn bundle(sidecar: &Sidecar) -> Value {
     status(sidecar)["policy"]["bundles"][1].clone()
 }
 
-fn activated(sidecar: &Sidecar) -> Vec<Value> {
+pub(crate) fn activated(sidecar: &Sidecar) -> Vec<Value> {
     sidecar.query(&[]).into_iter().filter(|record| record["kind"] == "policy.activated").collect()
 }
 
@@ -153,7 +153,7 @@ fn not_reloaded(sidecar: &Sidecar) -> String {
     eventually("it to be refused", || status(sidecar)["configuration"]["refused"]["why"].as_str().map(str::to_owned))
 }
 
-fn put_config(sidecar: &Sidecar, change: impl FnOnce(&mut Value)) {
+pub(crate) fn put_config(sidecar: &Sidecar, change: impl FnOnce(&mut Value)) {
     let path = sidecar.directory().join("countersign.yaml");
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     change(&mut config);

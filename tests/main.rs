@@ -41,6 +41,7 @@ mod observe;
 mod openapi;
 mod overload;
 mod path;
+mod pins;
 mod policy;
 mod policy_check;
 mod policy_misbehaves;

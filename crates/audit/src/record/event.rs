@@ -31,9 +31,12 @@ pub struct ActivatedBundle {
     /// The key that signed it, by its name in the configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
-    /// The serial that it went back from, where it did: the configuration let it.
+    /// The serial that it went back from, where it did: the configuration let it, or a pin asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rolled_back: Option<u64>,
+    /// The pin that it is kept by, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<String>,
 }
 
 /// Something that happened beside calls.

@@ -89,9 +89,43 @@ pub(crate) struct Bundle {
     pub(crate) signed_by: Option<String>,
     /// How its server is followed, where it is fetched.
     pub(crate) fetched: Option<FollowedBundle>,
+    /// The pin that says at which revision it stays, where one does.
+    pub(crate) pin: Option<PinStatus>,
     /// The tools it decides about; for the platform's own, all.
     #[serde(rename = "for")]
     pub(crate) tools: Option<Vec<String>>,
+}
+
+/// A pin, and how far it is obeyed.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PinStatus {
+    /// Its id.
+    pub(crate) id: String,
+    /// The revision that it names.
+    pub(crate) revision: String,
+    /// When it was made.
+    pub(crate) since: Timestamp,
+    /// When it is over by itself.
+    pub(crate) until: Option<Timestamp>,
+    /// Who made it.
+    pub(crate) by: String,
+    /// Why.
+    pub(crate) reason: Option<String>,
+    /// Why it is not obeyed, while it is not: what decided before it does.
+    pub(crate) unmet: Option<String>,
+    /// The newest that was taken from its server, and decides once the pin is over.
+    pub(crate) waiting: Option<WaitingBundle>,
+}
+
+/// A bundle that may decide, and does not yet.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct WaitingBundle {
+    /// What it calls itself.
+    pub(crate) revision: String,
+    /// Its serial.
+    pub(crate) serial: Option<u64>,
+    /// The digest of its archive.
+    pub(crate) sha256: Option<String>,
 }
 
 /// A bundle that is fetched.

@@ -6,6 +6,7 @@ mod bundles;
 mod check;
 mod eval;
 mod inspect;
+mod pin;
 mod replay;
 mod schema;
 mod sign;
@@ -36,10 +37,13 @@ enum Command {
     Check(check::Args),
     Eval(eval::Args),
     Inspect(inspect::Args),
+    Pin(pin::PinArgs),
+    Pins(pin::PinsArgs),
     Replay(replay::Args),
     Schema(schema::Args),
     Sign(sign::Args),
     Test(test::Args),
+    Unpin(pin::UnpinArgs),
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -49,9 +53,12 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Command::Check(args) => check::run(args, environment),
         Command::Eval(args) => eval::run(args, environment),
         Command::Inspect(args) => inspect::run(args),
+        Command::Pin(args) => pin::pin(args, environment),
+        Command::Pins(args) => pin::pins(args, environment),
         Command::Replay(args) => replay::run(args, environment),
         Command::Schema(args) => schema::run(args),
         Command::Sign(args) => sign::run(args),
         Command::Test(args) => test::run(args, environment),
+        Command::Unpin(args) => pin::unpin(args, environment),
     }
 }

@@ -117,6 +117,12 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "bundle",
         "How long ago its server last confirmed the fetched bundle that decides.",
     ),
+    ("countersign_policy_pinned", "bundle", "1 while a bundle stays at the revision that a pin names."),
+    (
+        "countersign_policy_pin_unmet",
+        "bundle",
+        "1 while a bundle should stay at a revision that this sidecar has not got; `/status` says why.",
+    ),
     (
         "countersign_reload_total",
         "outcome",

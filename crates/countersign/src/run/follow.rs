@@ -14,6 +14,7 @@ use proxy::{Following, GoodKeys, News, Withdrawals};
 use store::remote::{CHANGES_PATH, Follower, FollowerSettings, Heard, MAX_WAIT, NotHeard};
 use token::{SIDECAR_ASSERTION_TYPE, SigningKey, config::Withdrawals as Source};
 
+use super::reload::Pins;
 use crate::{
     config::sidecar::{FollowedAuthority, SidecarConfig},
     failure::Failure,
@@ -41,7 +42,7 @@ pub(super) fn following(config: &SidecarConfig) -> Option<Following> {
 pub(super) fn begin(
     config: &SidecarConfig,
     key: Option<Arc<SigningKey>>,
-    client: &HttpClient,
+    (client, pins): (&HttpClient, &Arc<Pins>),
     tasks: &Tasks,
 ) -> Result<Option<Arc<Withdrawals>>, Failure> {
     let (Some(authority), Some(key)) = (&config.authority, key) else { return Ok(None) };
@@ -53,10 +54,10 @@ pub(super) fn begin(
     let follower = Follower::new(FollowerSettings { client: client.clone(), url, authorise, wait, patience });
     let view = Arc::new(Withdrawals::default());
     observe(&view);
-    let (told, stop) = (Arc::clone(&view), tasks.shutdown_token());
+    let (told, pins, stop) = (Arc::clone(&view), Arc::clone(pins), tasks.shutdown_token());
     let mut trouble = Trouble::default();
     let following =
-        follower.follow(async move { stop.cancelled().await }, move |heard| tell(&told, heard, &mut trouble));
+        follower.follow(async move { stop.cancelled().await }, move |heard| tell(&told, &pins, heard, &mut trouble));
     tasks.spawn("follow the authority", following);
     Ok(Some(view))
 }
@@ -111,12 +112,15 @@ pub(super) fn assertions(
 #[derive(Debug, Default)]
 struct Trouble(Option<String>);
 
-fn tell(view: &Withdrawals, heard: Result<Heard, &NotHeard>, trouble: &mut Trouble) -> Result<(), String> {
+fn tell(view: &Withdrawals, pins: &Pins, heard: Result<Heard, &NotHeard>, trouble: &mut Trouble) -> Result<(), String> {
     match heard {
-        Ok(Heard { generation, began, position, withdrawals, fresh_as_of, keys, .. }) => {
+        Ok(Heard { generation, began, position, withdrawals, fresh_as_of, keys, pins: said, .. }) => {
             withdrawals.iter().for_each(say);
             let keys = keys.map(|keys| GoodKeys { issuer: keys.issuer, ids: keys.ids });
             view.hear(News { generation, began, position, withdrawals, fresh_as_of, keys }, net::clock::now())?;
+            if let Some(said) = said {
+                pins.hear(said);
+            }
             if fresh_as_of.is_some() {
                 trouble.over(position);
             }

@@ -333,8 +333,8 @@ fn texts(opened: &[(Source, Origin)]) -> Vec<Source> {
     opened.iter().map(|(source, _)| source.clone()).collect()
 }
 
-/// What the sources of policy hold. Those that are fetched are among `fetched`; where nobody asked for them, they are
-/// passed over.
+/// What the sources of policy hold. Those that are fetched are among `fetched`, as are those that a pin keeps; where nobody
+/// asked for them, they are passed over.
 fn opened(
     configured: &[PolicySource],
     fetched: Option<&Opened>,
@@ -346,7 +346,7 @@ fn opened(
         if !problems.is_empty() {
             problems.into_iter().for_each(|problem| findings.problem(problem));
             opened.push(None);
-        } else if source.bundle.is_none() {
+        } else if source.bundle.is_none() && fetched.is_none_or(|fetched| !fetched.contains_key(&source.name)) {
             opened.push(read(source, findings));
         } else if keys(source, findings).is_none() {
             opened.push(None);

@@ -3,7 +3,10 @@
 
 mod arrival;
 mod bundles;
+mod earlier;
 mod last_good;
+mod obey;
+mod pins;
 mod standing;
 mod watch;
 
@@ -37,6 +40,7 @@ use crate::{
 
 pub(super) use arrival::activated;
 pub(super) use bundles::{Bundles, Given, Opened};
+pub(super) use pins::{Pinning, Pins};
 pub(super) use standing::{InForce, Standing};
 pub(super) use watch::{Contents, Watched};
 
@@ -104,6 +108,8 @@ pub(super) struct Parts {
     pub(super) sources: Vec<(Source, Origin)>,
     /// Those that are fetched.
     pub(super) bundles: Arc<Bundles>,
+    /// Those that stay at a revision.
+    pub(super) pinning: Arc<Pinning>,
 }
 
 /// What became of a try that nothing was wrong with.
@@ -155,9 +161,16 @@ impl Reloader {
         let Parts { config, environment, client, tasks, .. } = &self.parts;
         self.parts.bundles.follow(config, environment, client, &sender, tasks);
         drop(sender);
+        let mut pins = self.parts.pinning.pins.told();
+        self.keep_earlier().await;
+        self.obey().await;
         loop {
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
+                Ok(()) = pins.changed() => {
+                    self.obey().await;
+                    continue;
+                }
                 Some(arrival) = arrivals.recv() => {
                     self.arrived(arrival).await;
                     continue;
@@ -173,6 +186,7 @@ impl Reloader {
                 self.said = None;
             }
             self.look_again().await;
+            self.obey().await;
         }
     }
 
@@ -251,6 +265,7 @@ impl Reloader {
             // The same rules may be in another bundle now, with another serial or signature.
             self.parts.sources = prepared.sources;
             self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
+            self.keep_earlier().await;
             return Ok(Outcome::Unchanged);
         }
         for warning in warnings {
@@ -260,10 +275,12 @@ impl Reloader {
         Ok(Outcome::Taken)
     }
 
-    /// The bundles in force that came from servers.
+    /// The bundles in force that came from servers, or that a pin keeps.
     fn fetched(&self) -> Opened {
         let fetched = |source: &&(Source, Origin)| {
-            self.parts.config.policy.iter().any(|one| one.name == source.0.name && one.bundle.is_some())
+            let fetched =
+                self.parts.config.policy.iter().any(|one| one.name == source.0.name && one.bundle.is_some());
+            fetched || source.1.pinned.is_some()
         };
         self.parts.sources.iter().filter(fetched).map(|one| (one.0.name.clone(), one.clone())).collect()
     }
@@ -311,10 +328,12 @@ impl Reloader {
         if config.policy != self.parts.config.policy {
             // What was refused may be taken under other keys, or as a way back.
             self.parts.bundles.ask_again();
+            self.parts.pinning.pins.try_again();
         }
         tracing::info!(config = revision, policy, "reloaded");
         self.parts.config = config;
         self.parts.revision = revision;
+        self.keep_earlier().await;
         Ok(())
     }
 

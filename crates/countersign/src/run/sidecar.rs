@@ -27,7 +27,7 @@ use super::{
     findings::Findings,
     follow, kept, ledger, limits, listen, modes,
     prepare::{Prepared, prepare, roots},
-    reload::{self, Bundles, Contents, Given, InForce, Opened, Reloader, Standing, Watched},
+    reload::{self, Bundles, Contents, Given, InForce, Opened, Pinning, Reloader, Standing, Watched},
     state::{About, Seen},
     stop::StopSignals,
     uplink,
@@ -124,7 +124,7 @@ async fn started(
     let path = document.path.clone();
     // Before the files are read, so that a change from now on is one.
     let contents = contents(&document);
-    let (bundles, given) = bundles(&document, environment).await?;
+    let (bundles, pinning, given) = bundles(&document, environment).await?;
     let (findings, looked, given) = with_bundles(&document, environment, &bundles, given);
     for warning in &findings.warnings {
         tracing::warn!("{warning}");
@@ -149,6 +149,7 @@ async fn started(
         revision,
         prepared,
         bundles,
+        pinning,
         given,
         agent,
         health,
@@ -170,7 +171,7 @@ async fn started(
 async fn bundles(
     document: &Document<SidecarConfig>,
     environment: &Environment,
-) -> Result<(Arc<Bundles>, Given), Failure> {
+) -> Result<(Arc<Bundles>, Arc<Pinning>, Given), Failure> {
     let mut config = document.value.clone();
     config.place(document.directory());
     let client = || {
@@ -179,7 +180,10 @@ async fn bundles(
         findings.into_failure()?;
         client(&roots.unwrap_or(Roots::Platform), UrlTrust::Operator)
     };
-    Bundles::begin(&config, environment, client).await
+    let (bundles, mut given) = Bundles::begin(&config, environment, client).await?;
+    let pinning = Pinning::begin(&config);
+    pinning.start(&config, &bundles, &mut given, net::clock::now());
+    Ok((bundles, pinning, given))
 }
 
 /// Prepares everything with the bundles that came, or where that fails, with those that were good the last time; and
@@ -234,6 +238,7 @@ struct Beginning {
     revision: String,
     prepared: Prepared,
     bundles: Arc<Bundles>,
+    pinning: Arc<Pinning>,
     /// What the bundles among `prepared` came as.
     given: Given,
     agent: Endpoint,
@@ -261,7 +266,12 @@ fn outboxes(
         }
         _ => None,
     };
-    Ok(Outboxes { webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)), authority })
+    let channels = std::mem::take(&mut prepared.channels);
+    Ok(Outboxes {
+        webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)),
+        authority,
+        channels: channels.into_iter().map(|(name, webhook)| (name, webhook.outbox(client, tasks))).collect(),
+    })
 }
 
 /// Puts on record what decides from now on.
@@ -291,7 +301,8 @@ async fn activated(
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
-    let Beginning { origin, config, revision, mut prepared, bundles, agent, calls, background, .. } = beginning;
+    let Beginning { origin, config, revision, mut prepared, bundles, pinning, agent, calls, background, .. } =
+        beginning;
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
@@ -303,7 +314,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let sources = std::mem::take(&mut prepared.sources);
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
     let told = uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background)?;
-    let withdrawals = follow::begin(&config, prepared.enrolled.clone(), &client, &background)?;
+    let withdrawals = follow::begin(&config, prepared.enrolled.clone(), (&client, &pinning.pins), &background)?;
     let leased = limits::begin(&config, prepared.enrolled.clone(), &client, &background)?;
     let sidecar = Sidecar::new(Parts {
         snapshot: snapshot(&config, &revision, prepared, verifier),
@@ -313,11 +324,12 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         version: env!("CARGO_PKG_VERSION").to_owned(),
         withdrawals,
         limits: leased,
+        channels: config.notices.keys().cloned().collect(),
     });
     gauges(&sidecar);
     sidecar.watch_credentials(&background);
     let in_force = InForce::new(&revision, &config, &sources, net::clock::now());
-    let standing = Standing::new(in_force, Arc::clone(&bundles));
+    let standing = Standing::new(in_force, Arc::clone(&bundles), Arc::clone(&pinning.pins));
     let stopping = Arc::new(AtomicBool::new(false));
     let ((health, health_address), agent_address) = (beginning.health, agent.local());
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
@@ -344,6 +356,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         standing,
         sources,
         bundles,
+        pinning,
     });
     Ok(Running {
         agent: agent_address,

@@ -9,9 +9,10 @@ use model::Catalogue;
 use policy::{
     Engine, PolicySource, Source,
     bundle::Origin,
-    refresh::{Freshness, rising},
+    refresh::{Freshness, back, rising},
 };
 use proxy::Snapshot;
+use store::Pin;
 
 use super::{
     Parts, Reloader,
@@ -37,6 +38,13 @@ struct Try {
     /// The sources that decide, in order.
     before: Vec<(Source, Origin)>,
     taken: Taken,
+    pin: Option<Pin>,
+    trying: Trying,
+}
+
+/// What policies are tried with.
+pub(super) struct Trying {
+    name: String,
     config: SidecarConfig,
     catalogue: Catalogue,
     freshness: BTreeMap<String, Arc<Freshness>>,
@@ -47,6 +55,20 @@ struct Tried {
     engine: Engine,
     sources: Vec<(Source, Origin)>,
     taken: Taken,
+    place: Place,
+    /// What it says of itself.
+    origin: Origin,
+}
+
+/// What becomes of a bundle that may decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It decides, and none before it may come again.
+    Newest,
+    /// It decides because a pin names it, and is not the newest.
+    Back,
+    /// It is the newest, and waits until a pin is over.
+    Waits,
 }
 
 /// Why it may not, and what it says of itself where it could be opened.
@@ -83,14 +105,14 @@ impl Reloader {
     /// `None` where it is the very one that decides.
     async fn tried(&self, name: &str, archive: Bytes) -> Result<Result<Option<Tried>, Untaken>, String> {
         let source = self.parts.config.policy.iter().find(|source| source.name == name).cloned();
+        let tenants = &self.parts.config.sidecar.tenants;
         let one = Try {
             source: source.ok_or("nobody asked for it")?,
             archive,
             before: self.parts.sources.clone(),
             taken: self.parts.bundles.taken(name),
-            config: self.parts.config.clone(),
-            catalogue: self.parts.sidecar.snapshot().catalogue().clone(),
-            freshness: self.parts.bundles.freshness(),
+            pin: self.parts.pinning.pins.wanted(name, tenants, net::clock::now()),
+            trying: Trying::new(name, &self.parts),
         };
         self.parts.tasks.spawn_blocking("policy bundle", move || one.run()).join().await.map_err(|e| e.to_string())
     }
@@ -104,36 +126,82 @@ impl Reloader {
         archive: Bytes,
         etag: Option<&str>,
     ) -> Result<Verdict, String> {
-        let Tried { engine, sources, taken } = tried;
+        let Tried { engine, sources, taken, place, origin } = tried;
+        if place == Place::Waits {
+            self.keep(name, archive, etag, taken).await?;
+            self.parts.pinning.pins.waits(name, &origin);
+            tracing::info!(bundle = name, revision = origin.manifest.revision, "taken, and waits until a pin is over");
+            return Ok(Verdict::Decides);
+        }
         let before = self.parts.sidecar.snapshot();
         let changes = engine.revision() != before.policy().revision();
-        // A way back is on record also where it changes no rule.
-        let back = sources.iter().any(|(source, origin)| source.name == name && origin.rolled_back.is_some());
-        if changes || back {
+        // A way back is on record also where it changes no rule, and so is what a pin does.
+        let told = origin.rolled_back.is_some() || origin.pinned.is_some();
+        if changes || told {
             self.record(engine.revision(), &sources, before.catalogue()).await?;
         }
+        if place == Place::Back {
+            self.keep_back(name, archive, &origin).await?;
+            self.parts.bundles.is_the_one(name, etag);
+        } else {
+            self.keep(name, archive, etag, taken).await?;
+        }
+        if changes || told {
+            tracing::info!(bundle = name, policy = engine.revision(), "taken");
+            self.swap_in(engine, sources);
+        } else {
+            self.parts.sources = sources;
+            self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
+        }
+        self.keep_earlier().await;
+        let wanted = self.parts.pinning.pins.wanted(name, &self.parts.config.sidecar.tenants, net::clock::now());
+        if let Some(pin) = wanted.filter(|pin| origin.pinned.as_deref() == Some(pin.id.as_str())) {
+            self.parts.pinning.pins.met(&pin);
+        }
+        Ok(Verdict::Decides)
+    }
+
+    /// Decides by `engine` from now on, which is made of `sources`.
+    pub(super) fn swap_in(&mut self, engine: Engine, sources: Vec<(Source, Origin)>) {
+        let before = self.parts.sidecar.snapshot();
+        let replaced = std::mem::replace(&mut self.parts.sources, sources);
+        self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
+        self.parts.sidecar.swap(before.deciding_by(Arc::new(engine)));
+        self.let_go(before, replaced);
+    }
+
+    /// Keeps what a pin went back to, for a start: it is not the last good one.
+    async fn keep_back(&self, name: &str, archive: Bytes, origin: &Origin) -> Result<(), String> {
+        let (pinning, name, origin) = (Arc::clone(&self.parts.pinning), name.to_owned(), origin.clone());
+        let now = net::clock::now();
+        let keeping = self.parts.tasks.spawn_blocking("policy bundle", move || {
+            let spare = Some(origin.manifest.revision.as_str());
+            pinning.earlier.keep(&name, &archive, &origin, spare, now)
+        });
+        let kept = keeping.join().await.map_err(|error| error.to_string())?;
+        kept.map_err(|error| format!("it cannot be kept: {error}"))
+    }
+
+    /// Keeps the newest, and its serial.
+    async fn keep(&self, name: &str, archive: Bytes, etag: Option<&str>, taken: Taken) -> Result<(), String> {
         let (bundles, tasks) = (Arc::clone(&self.parts.bundles), self.parts.tasks.clone());
         let (named, etag, now) = (name.to_owned(), etag.map(str::to_owned), net::clock::now());
         let keeping =
             tasks.spawn_blocking("policy bundle", move || bundles.keep(&named, &archive, etag.as_deref(), taken, now));
         match keeping.join().await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(format!("it cannot be kept: {error}")),
-            Err(error) => return Err(error.to_string()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("it cannot be kept: {error}")),
+            Err(error) => Err(error.to_string()),
         }
-        let replaced = std::mem::replace(&mut self.parts.sources, sources);
-        self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
-        if changes || back {
-            let policy = engine.revision().to_owned();
-            self.parts.sidecar.swap(before.deciding_by(Arc::new(engine)));
-            tracing::info!(bundle = name, policy, "taken");
-            self.let_go(before, replaced);
-        }
-        Ok(Verdict::Decides)
     }
 
     /// Puts on record that `sources` decide from now on.
-    async fn record(&self, revision: &str, sources: &[(Source, Origin)], catalogue: &Catalogue) -> Result<(), String> {
+    pub(super) async fn record(
+        &self,
+        revision: &str,
+        sources: &[(Source, Origin)],
+        catalogue: &Catalogue,
+    ) -> Result<(), String> {
         let Parts { config, ledger, tasks, .. } = &self.parts;
         let texts = sources.iter().map(|(source, _)| source.clone()).collect();
         let policies = Kept::new(revision, catalogue, &config.tools, &config.sidecar.tenants, texts);
@@ -174,22 +242,66 @@ impl Try {
         if self.before.iter().any(|(source, before)| source.name == name && before.digest == origin.digest) {
             return Ok(None);
         }
-        let rollback = self.source.bundle.as_ref().and_then(|bundle| bundle.rollback);
-        let rolled_back =
-            rising(&origin.manifest, self.taken.serial, self.taken.is(&origin), rollback).map_err(refused)?;
+        let (place, rolled_back) = self.place(&origin).map_err(refused)?;
+        let pinned = self.pin.as_ref().filter(|_| place != Place::Waits).map(|pin| pin.id.to_string());
+        let origin = Origin { rolled_back, pinned, ..origin.clone() };
         let taken = Taken::of(&origin);
-        let mut sources = self.before;
+        let mut sources = self.before.clone();
         for one in sources.iter_mut().filter(|(before, _)| before.name == name) {
-            *one = (source.clone(), Origin { rolled_back, ..origin.clone() });
+            *one = (source.clone(), origin.clone());
         }
+        let engine = self.trying.compile(&sources).map_err(refused)?;
+        Ok(Some(Tried { engine, sources, taken, place, origin }))
+    }
+
+    /// What becomes of the bundle that `origin` describes, and the serial that it goes back from. What a pin names may go
+    /// back, and nothing else decides while it holds.
+    fn place(&self, origin: &Origin) -> Result<(Place, Option<u64>), String> {
+        let (manifest, before) = (&origin.manifest, self.taken.serial);
+        let named = self.pin.as_ref().map(|pin| pin.revision == manifest.revision);
+        let rollback = self.source.bundle.as_ref().and_then(|bundle| bundle.rollback);
+        let described = manifest.serial.is_some() && manifest.roots.is_some();
+        match (rising(manifest, before, self.taken.is(origin), rollback), named) {
+            (Ok(rolled_back), None | Some(true)) => Ok((Place::Newest, rolled_back)),
+            (Ok(_), Some(false)) if self.is_obeyed() => Ok((Place::Waits, None)),
+            (Ok(_), Some(false)) => {
+                Err("a pin names another revision, which is not here: until it is, nothing else is taken".to_owned())
+            }
+            (Err(_), Some(true)) if described => Ok((Place::Back, back(manifest, before))),
+            (Err(why), _) => Err(why),
+        }
+    }
+}
+
+impl Try {
+    /// Whether the pin decides.
+    fn is_obeyed(&self) -> bool {
+        let decides = self.before.iter().find(|(before, _)| before.name == self.source.name);
+        let pinned = decides.and_then(|(_, origin)| origin.pinned.as_deref());
+        pinned.is_some() && pinned == self.pin.as_ref().map(|pin| pin.id.as_str())
+    }
+}
+
+impl Trying {
+    /// With what decides beside the source `name`.
+    pub(super) fn new(name: &str, parts: &Parts) -> Self {
+        Self {
+            name: name.to_owned(),
+            config: parts.config.clone(),
+            catalogue: parts.sidecar.snapshot().catalogue().clone(),
+            freshness: parts.bundles.freshness(),
+        }
+    }
+
+    /// Tries `sources` in a process of their own, and compiles them here.
+    pub(super) fn compile(&self, sources: &[(Source, Origin)]) -> Result<Engine, String> {
         let texts: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
         let report = trial::run(&self.config.tools, &self.config.sidecar.tenants, &texts);
-        let report = report.map_err(|error| refused(error.to_string()))?;
-        for action in report.slow {
-            tracing::warn!(bundle = name, "a sample call of `{action}` spends the whole time budget");
+        for action in report.map_err(|error| error.to_string())?.slow {
+            tracing::warn!(bundle = self.name, "a sample call of `{action}` spends the whole time budget");
         }
-        let engine = Engine::load(&texts, &self.catalogue).map_err(|error| refused(error.to_string()))?;
-        Ok(Some(Tried { engine: engine.expiring(&self.freshness), sources, taken }))
+        let engine = Engine::load(&texts, &self.catalogue).map_err(|error| error.to_string())?;
+        Ok(engine.expiring(&self.freshness))
     }
 }
 
@@ -203,6 +315,7 @@ pub(crate) fn activated(sources: &[(Source, Origin)]) -> Vec<ActivatedBundle> {
             serial: origin.manifest.serial,
             signed_by: origin.signer.as_ref().map(|signer| signer.key.clone()),
             rolled_back: origin.rolled_back,
+            pin: origin.pinned.clone(),
         })
     };
     sources.iter().filter_map(bundle).collect()

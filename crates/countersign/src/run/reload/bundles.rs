@@ -2,7 +2,7 @@
 //! begins with. Whether what came may decide is looked at by the reloader, one after the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -87,6 +87,8 @@ pub(crate) struct Given {
     earlier: Opened,
     /// The archives of those that came, and what they are called there.
     came: BTreeMap<String, (Bytes, Option<String>)>,
+    /// Those that a pin keeps from what lies in their file.
+    files: BTreeSet<String>,
 }
 
 /// A bundle that came from its server, and whoever waits for what becomes of it.
@@ -119,7 +121,7 @@ impl Bundles {
         client: impl FnOnce() -> Result<HttpClient, Failure>,
     ) -> Result<(Arc<Self>, Given), Failure> {
         let mut bundles = Self { followed: BTreeMap::new(), last_good: LastGood::of(config) };
-        let mut given = Given { sources: Opened::new(), earlier: Opened::new(), came: BTreeMap::new() };
+        let mut given = Given { sources: Opened::new(), earlier: Opened::new(), came: BTreeMap::new(), files: BTreeSet::new() };
         let fetched: Vec<(&PolicySource, &BundleConfig)> =
             config.policy.iter().filter_map(|source| Some((source, source.bundle.as_ref()?))).collect();
         if !fetched.is_empty() {
@@ -177,6 +179,13 @@ impl Bundles {
         if let Some(followed) = self.followed.get(name) {
             let mut known = followed.known();
             (known.etag, known.refused) = (etag.map(str::to_owned), None);
+        }
+    }
+
+    /// That the bundle of `name` on its server is asked for whatever it is: what decides is not the last good one.
+    pub(super) fn look_anew(&self, name: &str) {
+        if let Some(followed) = self.followed.get(name) {
+            followed.known().etag = None;
         }
     }
 
@@ -272,10 +281,29 @@ impl Given {
         let replaced = |(name, opened): (&String, &(Source, Origin))| {
             (name.clone(), self.earlier.get(name).unwrap_or(opened).clone())
         };
-        let sources: Opened = self.sources.iter().map(replaced).collect();
+        let from_disk = |(name, _): &(&String, &(Source, Origin))| !self.files.contains(*name);
+        let sources: Opened = self.sources.iter().filter(from_disk).map(replaced).collect();
         let came = self.came.iter().filter(|(name, _)| !self.earlier.contains_key(*name));
         let came = came.map(|(name, came)| (name.clone(), came.clone())).collect();
-        (!self.earlier.is_empty()).then_some(Self { sources, earlier: Opened::new(), came })
+        let differs = !self.earlier.is_empty() || !self.files.is_empty();
+        differs.then_some(Self { sources, earlier: Opened::new(), came, files: BTreeSet::new() })
+    }
+
+    /// The last good one of `name` decides, where there is one.
+    pub(super) fn stay(&mut self, name: &str) {
+        if let Some(last) = self.earlier.remove(name) {
+            self.came.remove(name);
+            self.sources.insert(name.to_owned(), last);
+        }
+    }
+
+    /// Puts `opened`, which a pin names, in the place of what there is of `name`.
+    pub(super) fn put(&mut self, name: &str, opened: (Source, Origin)) {
+        self.came.remove(name);
+        match self.sources.insert(name.to_owned(), opened) {
+            Some(before) => drop(self.earlier.insert(name.to_owned(), before)),
+            None => drop(self.files.insert(name.to_owned())),
+        }
     }
 
     /// Those that came while there was a good one.

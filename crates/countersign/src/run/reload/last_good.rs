@@ -86,23 +86,19 @@ impl LastGood {
         }
         // Until the archive is there, its ETag is nobody's.
         let without = Note { etag: None, ..note.clone() };
-        self.write(&self.note_path(name), &serde_json::to_vec(&without)?)?;
-        self.write(&self.archive_path(name), bytes)?;
-        self.write(&self.note_path(name), &serde_json::to_vec(note)?)
+        put(&self.note_path(name), &serde_json::to_vec(&without)?)?;
+        put(&self.archive_path(name), bytes)?;
+        put(&self.note_path(name), &serde_json::to_vec(note)?)
     }
 
     /// Keeps what is known of the bundle of `name`, which is as it was.
     pub(super) fn confirm(&self, name: &str, note: &Note) -> io::Result<()> {
-        self.write(&self.note_path(name), &serde_json::to_vec(note)?)
+        put(&self.note_path(name), &serde_json::to_vec(note)?)
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let next = path.with_extension("next");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&next, path)?;
-        File::open(&self.directory)?.sync_all()
+    /// The folder that all of it is in.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn archive_path(&self, name: &str) -> PathBuf {
@@ -114,7 +110,18 @@ impl LastGood {
     }
 }
 
-fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+/// Puts `bytes` in the place of what is at `path`, for this user alone, whole or not at all.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&next, path)?;
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+/// At most so many bytes of a file.
+pub(super) fn bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use policy::{PolicySource, Source, bundle::Origin};
 use proxy::config::Bearer;
 
-use super::bundles::Bundles;
+use super::{bundles::Bundles, pins::Pins};
 use crate::{
     admin::status::{Bundle, RefusedChange},
     config::sidecar::SidecarConfig,
@@ -25,6 +25,8 @@ pub(crate) struct Standing {
     inner: Mutex<Inner>,
     /// The bundles that are fetched, which are looked at each time anew.
     fetched: Arc<Bundles>,
+    /// Those that stay at a revision, likewise.
+    pins: Arc<Pins>,
 }
 
 struct Inner {
@@ -74,6 +76,7 @@ fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
         sha256: origin.and_then(|origin| origin.digest.clone()),
         signed_by: origin.and_then(|origin| origin.signer.as_ref()).map(|signer| signer.key.clone()),
         fetched: None,
+        pin: None,
         name: source.name.clone(),
         package: package(source),
         path: (!source.path.as_os_str().is_empty()).then(|| source.path.clone()),
@@ -83,8 +86,8 @@ fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
 
 impl Standing {
     /// Of the configuration at start.
-    pub(crate) fn new(in_force: InForce, fetched: Arc<Bundles>) -> Arc<Self> {
-        let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }), fetched });
+    pub(crate) fn new(in_force: InForce, fetched: Arc<Bundles>, pins: Arc<Pins>) -> Arc<Self> {
+        let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }), fetched, pins });
         let looked_at = Arc::downgrade(&standing);
         reloads::gauge(move || looked_at.upgrade().map(|standing| standing.inner().refused.is_some()));
         standing
@@ -125,6 +128,7 @@ impl Standing {
         };
         for bundle in &mut in_force.bundles {
             bundle.fetched = self.fetched.state(&bundle.name, now);
+            bundle.pin = self.pins.state(&bundle.name);
         }
         (in_force, refused)
     }

@@ -117,7 +117,7 @@ impl Watched {
                 files.push(directory.clone());
                 continue;
             }
-            files.push(directory.join(".manifest"));
+            files.extend([".manifest", ".signatures.json"].map(|name| directory.join(name)));
             collect(directory, policy::bundle::MAX_DIRECTORY_DEPTH, &mut left, &mut files);
         }
         files.sort();
