@@ -266,12 +266,7 @@ fn outboxes(
         }
         _ => None,
     };
-    let channels = std::mem::take(&mut prepared.channels);
-    Ok(Outboxes {
-        webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)),
-        authority,
-        channels: channels.into_iter().map(|(name, webhook)| (name, webhook.outbox(client, tasks))).collect(),
-    })
+    Ok(Outboxes { webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)), authority })
 }
 
 /// Puts on record what decides from now on.
@@ -324,7 +319,6 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         version: env!("CARGO_PKG_VERSION").to_owned(),
         withdrawals,
         limits: leased,
-        channels: config.notices.keys().cloned().collect(),
     });
     gauges(&sidecar);
     sidecar.watch_credentials(&background);
