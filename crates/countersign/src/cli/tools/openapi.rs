@@ -13,7 +13,7 @@ use serde_json::Value;
 pub(crate) use operation::Operation;
 
 /// The largest document, in bytes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// How many references may follow each other.
 const MAX_REFERENCES: usize = 32;
 /// The most operations of a document.
@@ -82,7 +82,7 @@ impl Document {
 
     /// Reads `text`; `name` is how it is called.
     pub(crate) fn parse(name: String, text: &str) -> Result<Self, DocumentError> {
-        let root = tree::read(text).map_err(DocumentError::Syntax)?;
+        let root = tree::read(text).map_err(|error| DocumentError::Syntax(plain(&error, 300)))?;
         if root.get("swagger").is_some() {
             return Err(DocumentError::Swagger);
         }

@@ -64,7 +64,9 @@ fn documents_that_are_deep_or_grow_are_refused() {
         let items = vec![format!("*a{above}"); 10].join(", ");
         laughs.push_str(&format!("a{level}: &a{level} [{items}]\n"));
     }
-    for text in [deep_json, deep_yaml, laughs] {
+    let many_json = format!("{{\"openapi\":\"3.0.0\",\"a\":[{}0]}}", "0,".repeat(2_000_000));
+    let many_yaml = format!("openapi: 3.0.0\na: [{}0]", "0,".repeat(2_000_000));
+    for text in [deep_json, deep_yaml, laughs, many_json, many_yaml] {
         assert!(matches!(parse(&text), Err(DocumentError::Syntax(_))));
     }
 }

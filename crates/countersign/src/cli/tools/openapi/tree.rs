@@ -1,45 +1,54 @@
 //! A JSON or YAML document as a tree: how deep and how large it may be, and no key twice, so that there is one reading of it.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Number, Value};
 
 /// The deepest nesting; that of the JSON parser.
 const MAX_DEPTH: usize = 127;
-/// The most values of a YAML document, aliases followed.
-const MAX_NODES: usize = 4_000_000;
+/// The most values, a YAML document's aliases followed: a byte of text may be a value, and a value takes many.
+const MAX_VALUES: usize = 2_000_000;
 
 /// Reads `text`.
 pub(super) fn read(text: &str) -> Result<Value, String> {
-    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
-        let text = text.trim_start_matches('\u{feff}');
-        return serde_json::from_str::<Tree>(text).map(|tree| tree.0).map_err(|error| error.to_string());
+    let left = Cell::new(MAX_VALUES);
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim_start().starts_with('{') {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let value = Tree(&left).deserialize(&mut json).map_err(|error| error.to_string())?;
+        return json.end().map(|()| value).map_err(|error| error.to_string());
     }
     let budget = serde_saphyr::budget! {
         max_depth: MAX_DEPTH,
-        max_nodes: MAX_NODES,
-        max_events: 2 * MAX_NODES,
+        max_nodes: MAX_VALUES,
+        max_events: 2 * MAX_VALUES,
         max_documents: 1,
     };
     let options = serde_saphyr::options! { with_snippet: false, budget: budget };
-    serde_saphyr::from_str_with_options::<Tree>(text, options).map(|tree| tree.0).map_err(|error| error.to_string())
+    serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| Tree(&left).deserialize(yaml))
+        .map_err(|error| error.to_string())
 }
 
-struct Tree(Value);
+/// A value, and all below it, out of as many as are left.
+#[derive(Clone, Copy)]
+struct Tree<'a>(&'a Cell<usize>);
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TreeVisitor).map(Self)
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.0.get().checked_sub(1);
+        let left = left.ok_or_else(|| de::Error::custom(format_args!("it has more than {MAX_VALUES} values")))?;
+        self.0.set(left);
+        deserializer.deserialize_any(self)
     }
 }
 
-struct TreeVisitor;
-
-impl<'de> Visitor<'de> for TreeVisitor {
+impl<'de> Visitor<'de> for Tree<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,7 +101,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Tree(item)) = sequence.next_element()? {
+        while let Some(item) = sequence.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -101,10 +110,10 @@ impl<'de> Visitor<'de> for TreeVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            let Tree(value) = map.next_value()?;
             if members.contains_key(&name) {
                 return Err(de::Error::custom(format_args!("the key `{}` is there twice", super::plain(&name, 60))));
             }
+            let value = map.next_value_seed(self)?;
             members.insert(name, value);
         }
         Ok(Value::Object(members))
