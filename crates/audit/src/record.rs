@@ -5,9 +5,11 @@
 mod alert;
 mod amend;
 mod call;
+mod candidate;
 mod change;
 mod charge;
 mod event;
+mod obligation;
 mod ruling;
 mod timings;
 mod token;
@@ -29,15 +31,18 @@ pub use alert::{
     UsedByAnother, WithdrawalFacts,
 };
 pub use amend::CopyChanged;
+pub use candidate::{Compared, Differed, DifferedCall, PolicyCandidate, PolicyCompared, PolicyDiffered};
 pub use change::AuthorityChange;
 pub use charge::{ChargeFate, Charged, ChargedLimit};
 pub use event::{ActivatedBundle, Event, ModeChanged, RefusalsFolded, TokenIssued, TokenRefused};
+pub use obligation::{Altered, Notice};
 pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
     call::{Explanation, Words, WrittenObserved, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
+    obligation::{ObligationWords, WrittenObligation},
     token::{delegation, delegation_content, registration, token_seen},
 };
 
@@ -59,6 +64,12 @@ pub mod kind {
     pub const COPY_ERASED: &str = "copy.erased";
     /// An authority took a segment of its copy of a sidecar's ledger away.
     pub const COPY_RETIRED: &str = "copy.retired";
+    /// A policy candidate is asked beside what decides, or no longer.
+    pub const POLICY_CANDIDATE: &str = "policy.candidate";
+    /// A policy candidate would have answered otherwise.
+    pub const POLICY_DIFFERED: &str = "policy.differed";
+    /// Of how many calls a policy candidate was asked.
+    pub const POLICY_COMPARED: &str = "policy.compared";
 }
 
 /// A decision on one call: everything that it rests on, and everything that explains it.
@@ -169,8 +180,10 @@ pub struct CallSettled {
     pub sent: bool,
     /// What became of what it was charged.
     pub charge: Option<ChargeFate>,
-    /// Whether an obligation changed the response.
-    pub altered: bool,
+    /// What an obligation changed of the response.
+    pub altered: Option<Box<Altered>>,
+    /// Why an obligation kept the response back, whole or from some byte on.
+    pub withheld: Option<&'static str>,
     /// Bytes of the request's body that went to the tool.
     pub request_bytes: u64,
     /// Bytes of the response's body that went to the agent.

@@ -11,8 +11,9 @@ use model::{
 use serde::Serialize;
 
 use super::{
-    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, OtherHistory, PolicyRuling, ShownByAnother,
-    SidecarUnrecorded, Started, Unshipped, UsedAfterEnd, UsedByAnother, alert, amend, change, kind, ruling,
+    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, Notice, OtherHistory, PolicyCandidate,
+    PolicyCompared, PolicyDiffered, PolicyRuling, ShownByAnother, SidecarUnrecorded, Started, Unshipped, UsedAfterEnd,
+    UsedByAnother, alert, amend, candidate, change, kind, obligation, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
@@ -53,6 +54,12 @@ pub enum Event {
         /// The bundles among them.
         bundles: Vec<ActivatedBundle>,
     },
+    /// A candidate is asked beside what decides, or no longer.
+    PolicyCandidate(Box<PolicyCandidate>),
+    /// A candidate would have answered otherwise.
+    PolicyDiffered(Box<PolicyDiffered>),
+    /// Of how many calls a candidate was asked.
+    PolicyCompared(Box<PolicyCompared>),
     /// A configuration came into force.
     ConfigActivated {
         /// Its digest.
@@ -93,6 +100,8 @@ pub enum Event {
     Unshipped(Unshipped),
     /// A sidecar cannot write its ledger, or can again.
     SidecarUnrecorded(Box<SidecarUnrecorded>),
+    /// Policy obliged to tell somebody of a call.
+    Notice(Box<Notice>),
     /// The authority took something away from its copy of a ledger.
     CopyChanged(Box<CopyChanged>),
     /// The file of a signing key is deleted at this replica: nothing good can be signed with it any more.
@@ -192,6 +201,13 @@ pub struct TokenRefused {
     pub policy: Option<PolicyRuling>,
 }
 
+impl Event {
+    /// What is told to whoever is told of it, and is kept beside the line.
+    pub(crate) fn words(&self) -> Option<&str> {
+        if let Self::Notice(notice) = self { Some(&notice.message) } else { None }
+    }
+}
+
 pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
     match event {
         Event::PolicyActivated { revision, packages, kept, bundles } => {
@@ -202,6 +218,9 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             draft.optional("bundles", (!bundles.is_empty()).then_some(bundles))?;
             Ok(draft)
         }
+        Event::PolicyCandidate(about) => candidate::candidate(about),
+        Event::PolicyDiffered(about) => candidate::differed(about),
+        Event::PolicyCompared(about) => candidate::compared(about),
         Event::ConfigActivated { revision, catalogue } => {
             let mut draft = Draft::new("config.activated")?;
             draft.plain("revision", revision)?;
@@ -243,6 +262,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::OtherHistory(other) => alert::other_history(other),
         Event::Unshipped(unshipped) => alert::unshipped(unshipped),
         Event::SidecarUnrecorded(unrecorded) => alert::sidecar_unrecorded(unrecorded),
+        Event::Notice(notice) => obligation::notice(notice),
         Event::CopyChanged(changed) => amend::copy_changed(changed),
         Event::KeyDeleted { key_id, because } => {
             let mut draft = Draft::new("key.deleted")?;
