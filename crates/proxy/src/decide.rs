@@ -9,14 +9,17 @@ use jiff::Timestamp;
 use model::{
     Code, Decision, Delegation, Element, Facts, Limits, Principal, Question, Refusal, Verdict, fact,
     limits::{Claim, claims},
+    obligation,
     question::LimitState,
 };
 use policy::{Engine, Written};
 
 use crate::{
     admit::Admitted,
+    candidate::{Answered, Beside},
     facts::Read,
     guard::{Bounds, Candidates},
+    obligations::{notice::Notices, within_reach},
     observe::Waiver,
     reserve,
     resolve::Call,
@@ -145,21 +148,37 @@ pub(crate) async fn decide(
     proved: Proved,
     bounds: &Bounds<'_>,
     snapshot: &Snapshot,
+    beside: &Beside,
+    notices: &Notices,
     waiver: &mut Waiver,
 ) -> Result<Decided, (Box<Refusal>, Decision)> {
     let Proved { question, claims, written } = proved;
-    let decision = match snapshot.policy.recall(&written) {
+    let decision = match snapshot.policy.recall(&question, &written) {
         Some(known) => known,
         None => {
             let decide = || snapshot.policy.decide_written(&question, &written);
             snapshot.lanes.run(&question.call.action, decide).await.map_err(|refusal| {
-                let none = Decision { verdict: Verdict::Deny, code: Some(refusal.code), reasons: Vec::new() };
+                let none = Decision {
+                    verdict: Verdict::Deny,
+                    code: Some(refusal.code),
+                    reasons: Vec::new(),
+                    obligations: Vec::new(),
+                };
                 (refusal, none)
             })?
         }
     };
+    beside.offer(&Answered {
+        policy: &snapshot.policy,
+        question: &question,
+        written: &written,
+        decision: &decision,
+        by_stage: bounds.needs_approval(),
+    });
+    let decision = within_reach(decision, &snapshot.listener, notices);
     if decision.verdict == Verdict::Deny {
-        let refusal = denied(decision.code.unwrap_or(Code::PolicyDenied), &decision);
+        let mut refusal = denied(decision.code.unwrap_or(Code::PolicyDenied), &decision);
+        refusal.allowed = obligation::allowed(&decision.obligations, &question);
         if let Err(refusal) = waiver.waive("decide", refusal) {
             return Err((refusal, decision));
         }

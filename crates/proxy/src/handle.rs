@@ -23,6 +23,7 @@ use crate::{
     forward::{Cleared, Unanswered, Way, forward},
     guard::guard,
     metrics::Label,
+    obligations::notice,
     overload::UnderWay,
     record::{self, record},
     refuse::{self, About},
@@ -143,7 +144,8 @@ impl Sidecar {
         let known = Known { policy: &snapshot.policy, limits: self.limits.as_deref(), now };
         let asked = ask(&admitted, &call, &bounds, facts, known);
         trail.asked(&asked);
-        let decided = decide(asked.proved(&mut waiver)?, &bounds, snapshot, &mut waiver).await?;
+        let decided =
+            decide(asked.proved(&mut waiver)?, &bounds, snapshot, &self.beside, &self.notices, &mut waiver).await?;
 
         trail.enter("approve");
         let permit = approve(call, &decided, &mut waiver)?;
@@ -160,7 +162,11 @@ impl Sidecar {
         let (receipt, mut settlement) = record(self, &permit, charge, snapshot, trail, trace).await?;
         trail.enter("forward");
         self.note(trail, trace, Verdict::Permit, would, mode);
+        if mode == Mode::Enforce {
+            notice::tell(self, permit.decision(), trail);
+        }
         if let Some(mut told) = trail.told.take() {
+            told.obliges(&permit.decision().obligations);
             told.decided(Verdict::Permit, would, &permit.decision().reasons, would.map(|_| "only observed"));
             settlement.tell(told);
         }

@@ -18,10 +18,12 @@ mod reserve;
 mod resolve;
 mod settle;
 
+mod candidate;
 mod fold;
 mod handle;
 mod headers;
 mod metrics;
+mod obligations;
 mod observe;
 mod overload;
 mod quiet;
@@ -44,6 +46,7 @@ pub mod fuzz;
 #[cfg(test)]
 mod testing;
 
+pub use candidate::{CandidateParts, CandidateState};
 pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
 pub use exchanged::{ExchangeState, Identities, IdentitiesParts, Identity};
 pub use observe::{Observation, Observations};

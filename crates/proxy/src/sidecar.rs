@@ -1,16 +1,18 @@
 //! The sidecar: what all calls share. Everything that a reload may change is in the [`Snapshot`].
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use net::{Census, HttpClient, Tasks};
 
 use crate::{
+    candidate::Beside,
     exchanged::Exchanged,
     facts::Reader,
     fold::{self, Folding},
     live::Live,
     metrics::{self, Metrics},
+    obligations::notice::Notices,
     overload::Gate,
     quiet::Quiet,
     record::{self, Unrecorded},
@@ -44,6 +46,10 @@ pub struct Sidecar {
     pub(crate) exchanged: Exchanged,
     /// What is held of cumulative limits, where an authority counts them.
     pub(crate) limits: Option<Arc<Limits>>,
+    /// The policy candidate that is asked beside what decides.
+    pub(crate) beside: Beside,
+    /// Who is told of calls, where policy obliges to it.
+    pub(crate) notices: Notices,
     census: Census,
 }
 
@@ -63,13 +69,15 @@ pub struct Parts {
     pub withdrawals: Option<Arc<Withdrawals>>,
     /// What is held of cumulative limits, where an authority counts them: without it, calls they apply to are refused.
     pub limits: Option<Arc<Limits>>,
+    /// The channels that policy may have told of calls, beside `alerts`.
+    pub channels: BTreeSet<String>,
 }
 
 impl Sidecar {
     /// Puts the parts together and begins to sum up refusals. Metrics and spans go to the providers
     /// that are global now.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { snapshot, ledger, client, tasks, version, withdrawals, limits } = parts;
+        let Parts { snapshot, ledger, client, tasks, version, withdrawals, limits, channels } = parts;
         let metrics = Arc::new(Metrics::new());
         // A change of these needs a restart: what is under way was counted against the old ones.
         let most = snapshot.listener.limits.clone();
@@ -90,6 +98,8 @@ impl Sidecar {
             withdrawals,
             by_another: Said::by_another(&opentelemetry::global::meter("countersign")),
             limits,
+            beside: Beside::new(),
+            notices: Notices::new(channels),
             census: Census::default(),
             metrics,
         });
