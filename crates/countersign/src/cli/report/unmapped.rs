@@ -66,7 +66,7 @@ struct Report {
     paths: BTreeMap<Option<String>, Paths>,
     /// Those whose path was erased.
     erased: u64,
-    /// Those that have an action meanwhile.
+    /// Those that have an action meanwhile, or one for tenants that theirs is none of.
     mapped: u64,
 }
 
@@ -190,7 +190,7 @@ fn text(rows: &[Row], report: &Report, known: bool) -> String {
             text.push_str(&format!("\n{count} {what}\n"));
         }
     };
-    told(report.mapped, "calls have an action meanwhile and are not shown.");
+    told(report.mapped, "calls have an action meanwhile, or one for other tenants, and are not shown.");
     told(report.erased, "calls have no path any more: it was erased.");
     told(report.dropped(), "calls are not shown: there are too many different paths.");
     if !rows.is_empty() {

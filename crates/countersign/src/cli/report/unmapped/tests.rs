@@ -50,6 +50,48 @@ fn however_many_paths_there_are_a_bounded_number_is_kept() {
     assert_eq!(kept.dropped(), 1_000);
 }
 
+fn entry(fields: &Value) -> Entry {
+    Entry {
+        segment: 1,
+        seq: 1,
+        time: "2026-11-22T10:00:00Z".parse().unwrap(),
+        kind: kind::CALL_DECIDED.to_owned(),
+        fields: fields.as_object().unwrap().clone(),
+        erased: Vec::new(),
+    }
+}
+
+/// A catalogue with one tool at `/orders` that has one action.
+fn catalogue_of_one() -> Catalogue {
+    let tool = json!({
+        "at": "/orders", "upstream": "https://orders.example", "credential": "none",
+        "actions": {"orders.list": {"match": "GET /v1/orders", "effect": "read", "resource": "orders"}},
+    });
+    let tools = [(model::Id::new("orders").unwrap(), serde_json::from_value(tool).unwrap())].into();
+    let tenants = [model::Id::new("acme").unwrap()].into();
+    proxy::resolve_tools(&tools, &tenants, &|_| None).unwrap().catalogue
+}
+
+#[test]
+fn what_is_mapped_meanwhile_or_erased_is_counted_and_nothing_of_it_is_shown() {
+    let catalogue = catalogue_of_one();
+    let mut report = Report::default();
+    for path in [json!("/orders/v1/orders"), json!("/orders/v1/orders/17"), json!("/nowhere"), Value::Null, json!("//")]
+    {
+        let fields =
+            json!({"method": "GET", "path": path, "decision_id": "L.1", "agent": {"kind": "agent", "id": "a"}});
+        report.add(&entry(&fields), Some(&catalogue));
+    }
+    assert_eq!((report.mapped, report.erased), (1, 2));
+    let rows: Vec<(Option<String>, String)> = report.rows().into_iter().map(|row| (row.tool, row.template)).collect();
+    assert_eq!(rows, [(None, "/nowhere".to_owned()), (Some("orders".to_owned()), "/v1/orders/{order}".to_owned())]);
+    let said = text(&report.rows(), &report, true);
+    assert!(
+        said.contains("1 calls have an action") && said.contains("2 calls have no path") && !said.contains("17"),
+        "{said}"
+    );
+}
+
 #[test]
 fn suggestions_are_actions_that_a_sidecar_would_load() {
     let row = |method: &str, template: &str| Row {
