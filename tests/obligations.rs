@@ -101,7 +101,7 @@ fn last_settled(sidecar: &Sidecar, action: &str) -> Value {
 #[test]
 fn what_is_redacted_is_null_in_the_answer_and_named_on_record_and_explained() {
     let Some(world) = world() else { return };
-    let Some(two) = Tool::plain_http2() else { return };
+    let Some(two) = Tool::secured(&["--http", "2"]) else { return };
     for tool in [&world.tool, &two] {
         let sidecar = before(world, tool, REDACT);
         let token = world.openid.delegated("alice");

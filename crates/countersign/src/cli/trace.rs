@@ -245,12 +245,13 @@ fn for_person(event: &str, told: &Value) -> String {
         };
         let mut line = format!("  {}", part("decision").unwrap_or_default().to_uppercase());
         line.push_str(&part("code").map(|code| format!(" {code}")).unwrap_or_default());
-        for said in reasons.map(reason).chain(part("detail")) {
+        let duties = told.get("obligations").and_then(Value::as_array).into_iter().flatten().map(shown);
+        for said in reasons.map(reason).chain(part("detail")).chain(duties.map(|duty| format!("obliges to {duty}"))) {
             line.push_str(&format!(": {said}"));
         }
         return line + "\n";
     }
-    let about = ["outcome", "status", "code", "request_bytes", "response_bytes"]
+    let about = ["outcome", "status", "code", "request_bytes", "response_bytes", "redactions", "withheld"]
         .into_iter()
         .filter_map(|name| Some(format!("{name} {}", part(name)?)));
     format!("  {event}: {}\n", about.collect::<Vec<_>>().join(", "))

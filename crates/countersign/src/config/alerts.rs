@@ -8,7 +8,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AlertsSection {
-    /// Where each alert is posted as JSON, without anything personal.
+    /// Where each alert is posted as JSON, without anything personal but what a policy's notice says.
     #[serde(default)]
     pub(crate) webhook: Option<WebhookConfig>,
 }

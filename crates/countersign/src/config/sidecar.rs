@@ -16,7 +16,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use token::{IssuerConfig, verifier::Defaults};
 
-use super::{alerts::AlertsSection, files};
+use super::{
+    alerts::{AlertsSection, WebhookConfig},
+    files,
+};
 
 /// The configuration of a sidecar. Text may name environment variables as `${NAME}`; `$$` is a dollar sign. Paths are
 /// relative to the file.
@@ -49,6 +52,10 @@ pub(crate) struct SidecarConfig {
     /// Who is told of alerts.
     #[serde(default)]
     pub(crate) alerts: AlertsSection,
+    /// Who is told of calls where policy obliges to it (`notify`), by the name of the channel. `alerts` is always there, and
+    /// is where alerts go. A change needs a restart.
+    #[serde(default)]
+    pub(crate) notices: BTreeMap<String, WebhookConfig>,
     /// Whom the sidecar believes at the other end of a TLS connection.
     #[serde(default)]
     pub(crate) tls: TlsSection,
@@ -218,7 +225,7 @@ impl SidecarConfig {
         if let Some(authority) = &mut self.authority {
             files::place(base, &mut authority.credential.key);
         }
-        if let Some(webhook) = &mut self.alerts.webhook {
+        for webhook in self.alerts.webhook.iter_mut().chain(self.notices.values_mut()) {
             files::place_secret(base, &mut webhook.secret);
         }
         if let Some(path) = &mut self.tls.authorities {

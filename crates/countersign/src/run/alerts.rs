@@ -1,7 +1,7 @@
 //! Who is told of alerts beside the ledger: a webhook of the operator's, and, of a use that proves whose it was, the
 //! authority, which may suspend the agent by rule.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use audit::{AlertObserver, Ledger};
 use aws_lc_rs::hmac;
@@ -12,8 +12,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::findings::Findings;
-use crate::{config::alerts::AlertsSection, environment::Environment, failure::Failure};
+use crate::{
+    config::alerts::{AlertsSection, WebhookConfig},
+    environment::Environment,
+    failure::Failure,
+};
 
+/// The channel that is always there: where alerts go.
+const ALERTS: &str = "alerts";
 /// The field that carries a webhook's signature.
 const SIGNATURE: HeaderName = HeaderName::from_static("countersign-signature");
 
@@ -26,17 +32,41 @@ pub(super) struct Webhook {
 
 /// What is wrong with the section; the webhook, where there is one.
 pub(super) fn webhook(section: &AlertsSection, environment: &Environment, findings: &mut Findings) -> Option<Webhook> {
-    let config = section.webhook.as_ref()?;
+    usable("alerts.webhook", section.webhook.as_ref()?, environment, findings)
+}
+
+/// What is wrong with the channels of notices; those that can be told.
+pub(super) fn channels(
+    configs: &BTreeMap<String, WebhookConfig>,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> BTreeMap<String, Webhook> {
+    let usable = |(name, config): (&String, &WebhookConfig)| {
+        if name == ALERTS || name.is_empty() || name.chars().any(char::is_control) {
+            findings.problem(format!("notices.{name}: a channel has a name of its own; `{ALERTS}` is always there"));
+        }
+        Some((name.clone(), usable(&format!("notices.{name}"), config, environment, findings)?))
+    };
+    configs.iter().filter_map(usable).collect()
+}
+
+/// The webhook of `section`, where it can be told.
+fn usable(
+    section: &str,
+    config: &WebhookConfig,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Option<Webhook> {
     let url = check_operator_url(&config.url, Plaintext::LoopbackOnly);
-    let url = findings.take(url.map_err(|error| format!("alerts.webhook.url: {error}")));
+    let url = findings.take(url.map_err(|error| format!("{section}.url: {error}")));
     let webhook = Webhook { url: url?, secret: config.secret.clone(), environment: environment.clone() };
-    findings.take(webhook.key().map_err(|error| format!("alerts.webhook.secret: {error}")))?;
+    findings.take(webhook.key().map_err(|error| format!("{section}.secret: {error}")))?;
     Some(webhook)
 }
 
 /// Tells of the alerts of `ledger` from now on.
 pub(super) fn tell(ledger: &Ledger, outboxes: Outboxes) {
-    if outboxes.webhook.is_none() && outboxes.authority.is_none() {
+    if outboxes.all().next().is_none() {
         return;
     }
     observe(&outboxes);
@@ -51,9 +81,15 @@ pub(super) struct Outboxes {
     pub(super) webhook: Option<Outbox>,
     /// The uses after the end of a token by whoever it was given to.
     pub(super) authority: Option<Outbox>,
+    /// The notices of policy that are for a channel of their own.
+    pub(super) channels: BTreeMap<String, Outbox>,
 }
 
 impl Outboxes {
+    fn all(&self) -> impl Iterator<Item = &Outbox> {
+        self.webhook.iter().chain(&self.authority).chain(self.channels.values())
+    }
+
     fn take(&self, mut alert: Value) {
         let time = net::clock::now().to_string();
         if let Some(members) = alert.as_object_mut() {
@@ -62,7 +98,12 @@ impl Outboxes {
         let is = |name: &str, value: Value| alert.get(name) == Some(&value);
         let proved = is("alert", "used_after_end".into()) && is("proved", true.into());
         let body = alert.to_string();
-        for outbox in [self.webhook.as_ref(), self.authority.as_ref().filter(|_| proved)].into_iter().flatten() {
+        let channel = alert.get("channel").and_then(Value::as_str).filter(|name| *name != ALERTS);
+        let told = match channel.filter(|_| is("alert", "policy_notice".into())) {
+            Some(name) => self.channels.get(name),
+            None => self.webhook.as_ref(),
+        };
+        for outbox in [told, self.authority.as_ref().filter(|_| proved)].into_iter().flatten() {
             if !outbox.put(body.clone()) {
                 tracing::warn!("an alert is on record, and there was no room to tell of it");
             }
@@ -114,7 +155,7 @@ pub(super) fn authority(
 }
 
 fn observe(outboxes: &Outboxes) {
-    let all: Vec<Outbox> = [&outboxes.webhook, &outboxes.authority].into_iter().flatten().cloned().collect();
+    let all: Vec<Outbox> = outboxes.all().cloned().collect();
     let _dropped = global::meter("countersign")
         .u64_observable_counter("countersign_alerts_untold")
         .with_description("Alerts that are on record and could not be told to the webhook or the authority")

@@ -331,7 +331,7 @@ pub(crate) async fn start(
             Some(webhook) => Some(webhook.outbox(&client(&roots, UrlTrust::Operator)?, &background)),
             None => None,
         };
-        alerts::tell(&ledger, Outboxes { webhook, authority: None });
+        alerts::tell(&ledger, Outboxes { webhook, ..Outboxes::default() });
         Authority::new(parts, &key_clients(&roots)?, &background).await.map_err(Failure::configuration)
     };
     let authority = match begun.await {

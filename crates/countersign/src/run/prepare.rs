@@ -1,7 +1,13 @@
 //! From a sidecar's configuration to everything that it needs to run, short of opening anything: what `config check`
 //! looks at and what `sidecar` starts with are the same, so that a checked configuration starts.
 
-use std::{collections::BTreeSet, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
@@ -56,6 +62,8 @@ pub(crate) struct Prepared {
     pub(crate) identities: Option<Identities>,
     /// Who is told of alerts, beside the ledger.
     pub(super) webhook: Option<Webhook>,
+    /// Who is told of calls, where policy obliges to it.
+    pub(super) channels: BTreeMap<String, Webhook>,
 }
 
 /// How long a slice of a limit may be used, and how long the authority may take to lease one.
@@ -92,6 +100,7 @@ pub(crate) fn prepare(
     }
     let enrolled = followed(config, findings).map(Arc::new);
     let webhook = alerts::webhook(&config.alerts, environment, findings);
+    let channels = alerts::channels(&config.notices, environment, findings);
     let identities = identities::prepare(config, findings);
     identity_modes(config, findings);
     warnings(config, findings);
@@ -113,6 +122,7 @@ pub(crate) fn prepare(
         enrolled,
         identities,
         webhook,
+        channels,
     })
 }
 
@@ -372,7 +382,7 @@ fn opened(
 }
 
 /// What lies at a source's path, which nobody else may write.
-fn read(source: &PolicySource, findings: &mut Findings) -> Option<(Source, Origin)> {
+pub(super) fn read(source: &PolicySource, findings: &mut Findings) -> Option<(Source, Origin)> {
     if source.path.exists() {
         findings.take(files::check_tree_not_writable(&source.path));
     }

@@ -266,7 +266,12 @@ fn outboxes(
         }
         _ => None,
     };
-    Ok(Outboxes { webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)), authority })
+    let channels = std::mem::take(&mut prepared.channels);
+    Ok(Outboxes {
+        webhook: prepared.webhook.take().map(|webhook| webhook.outbox(client, tasks)),
+        authority,
+        channels: channels.into_iter().map(|(name, webhook)| (name, webhook.outbox(client, tasks))).collect(),
+    })
 }
 
 /// Puts on record what decides from now on.
@@ -319,6 +324,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         version: env!("CARGO_PKG_VERSION").to_owned(),
         withdrawals,
         limits: leased,
+        channels: config.notices.keys().cloned().collect(),
     });
     gauges(&sidecar);
     sidecar.watch_credentials(&background);

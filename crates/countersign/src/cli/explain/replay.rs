@@ -82,6 +82,7 @@ impl Again {
             "decision": self.decision.verdict.as_str(),
             "code": self.decision.code,
             "reasons": self.decision.reasons,
+            "obligations": self.decision.obligations,
             "same": self.same,
             "policy_revision": self.revision,
             "same_policy": self.same_revision,
@@ -178,7 +179,10 @@ fn decide_again(found: &Found, loaded: Loaded, question: &Question) -> Result<Ag
     let codes =
         |decision: &Decision| -> Vec<String> { decision.reasons.iter().map(|reason| reason.code.clone()).collect() };
     let same = rebuild::decision(&found.decided).is_ok_and(|then| {
-        then.verdict == decision.verdict && then.code == decision.code && codes(&then) == codes(&decision)
+        then.verdict == decision.verdict
+            && then.code == decision.code
+            && codes(&then) == codes(&decision)
+            && then.obligations == decision.obligations
     });
     let revision = engine.revision().to_owned();
     let same_revision = recorded_revision(&found.decided) == Some(revision.as_str());

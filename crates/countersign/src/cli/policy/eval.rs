@@ -93,6 +93,9 @@ fn for_person(decision: &Decision, traces: &[RuleTrace]) -> String {
             text.push_str(&format!("    {}: {words}\n", reason.code));
         }
     }
+    for obligation in &decision.obligations {
+        text.push_str(&format!("    {}: {}\n", obligation.code, obligation.duty));
+    }
     for trace in traces {
         text.push_str(&format!("{trace}\n"));
     }

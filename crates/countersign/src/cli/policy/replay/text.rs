@@ -52,6 +52,7 @@ const fn title(change: Change) -> &'static str {
         Change::NewPermit => "NEW PERMIT",
         Change::NewApproval => "NEW APPROVAL",
         Change::OtherCode => "OTHER CODE",
+        Change::OtherObligations => "OTHER OBLIGATIONS",
         Change::OtherReasons => "OTHER REASONS",
     }
 }
@@ -66,6 +67,9 @@ fn change(group: &Group, found: &Found) -> String {
             answer.rules.iter().map(|rule| format!("{} by {}", plain(&rule.code), plain(&rule.source))).collect();
         let rules = if rules.is_empty() { "no rule".to_owned() } else { rules.join(", ") };
         writeln!(text, "  {label:<8} {}{code}: {rules}", answer.decision.to_uppercase()).ok();
+        for obligation in &answer.obligations {
+            writeln!(text, "           {}", plain(obligation)).ok();
+        }
     }
     for (label, names) in [("people", &found.people), ("agents", &found.agents)] {
         let mut counts: Vec<_> = names.counts.iter().collect();
