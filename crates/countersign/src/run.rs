@@ -2,6 +2,7 @@
 
 mod alerts;
 pub(crate) mod authority;
+mod candidate;
 pub(crate) mod sidecar;
 
 pub(crate) mod apart;

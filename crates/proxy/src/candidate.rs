@@ -61,6 +61,8 @@ pub struct CandidateState {
 #[derive(Debug)]
 struct Candidate {
     parts: CandidateParts,
+    /// It stands there no longer: what waits for it is let go.
+    over: AtomicBool,
     /// The calls that it could have been asked.
     seen: AtomicU64,
     compared: AtomicU64,
@@ -176,11 +178,11 @@ impl Beside {
             return;
         }
         if candidate.parts.active != answered.policy.revision() {
-            return self.drop_one(&candidate, "replaced");
+            return self.counters.drop_one(&candidate, "replaced");
         }
         let room = Room { waiting: Arc::clone(&self.waiting), bytes: input.len() };
         if self.waiting.fetch_add(room.bytes, Ordering::Relaxed) > MAX_WAITING {
-            return self.drop_one(&candidate, "full");
+            return self.counters.drop_one(&candidate, "full");
         }
         let asked = Asked {
             candidate: Arc::clone(&candidate),
@@ -191,13 +193,8 @@ impl Beside {
         };
         let put = self.queue.load().as_ref().is_some_and(|queue| queue.try_send(asked).is_ok());
         if !put {
-            self.drop_one(&candidate, "full");
+            self.counters.drop_one(&candidate, "full");
         }
-    }
-
-    fn drop_one(&self, candidate: &Candidate, why: &'static str) {
-        candidate.dropped.fetch_add(1, Ordering::Relaxed);
-        self.counters.dropped.add(1, &[KeyValue::new("why", why)]);
     }
 
     /// Another one stands there, or none.
@@ -206,6 +203,7 @@ impl Beside {
         let before = self.current.swap(candidate);
         self.any.store(any, Ordering::Relaxed);
         if let Some(before) = before {
+            before.over.store(true, Ordering::Relaxed);
             self.past().push(before);
             self.replaced.notify_one();
         }
@@ -216,10 +214,18 @@ impl Beside {
     }
 }
 
+impl Counters {
+    fn drop_one(&self, candidate: &Candidate, why: &'static str) {
+        candidate.dropped.fetch_add(1, Ordering::Relaxed);
+        self.dropped.add(1, &[KeyValue::new("why", why)]);
+    }
+}
+
 impl Candidate {
     fn new(parts: CandidateParts, now: Timestamp) -> Self {
         Self {
             parts,
+            over: AtomicBool::new(false),
             seen: AtomicU64::new(0),
             compared: AtomicU64::new(0),
             differed: AtomicU64::new(0),

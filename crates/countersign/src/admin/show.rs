@@ -27,6 +27,9 @@ pub(crate) fn text(status: &Value) -> String {
     for bundle in list(status, "/policy/bundles") {
         text.push_str(&self::bundle(bundle));
     }
+    if let Some(candidate) = status.pointer("/policy/candidate").filter(|candidate| !candidate.is_null()) {
+        text.push_str(&self::candidate(candidate));
+    }
     text.push_str(&format!("catalogue      {} ({})\n", at("/catalogue/revision"), words(status, "/catalogue/tools")));
     for observed in list(status, "/catalogue/observed") {
         let [action, owner, until] = ["action", "owner", "until"].map(|name| word(observed.get(name)));
@@ -61,6 +64,33 @@ pub(crate) fn text(status: &Value) -> String {
     }
     if let Some(error) = status.pointer("/listeners/agent/exchanged/last_error").filter(|error| !error.is_null()) {
         text.push_str(&format!("  NO TOKEN could be obtained for them the last time: {}\n", word(Some(error))));
+    }
+    text
+}
+
+/// What is asked beside what decides.
+fn candidate(candidate: &Value) -> String {
+    let at = |name: &str| word(candidate.get(name));
+    let mut text = match candidate.get("since").filter(|since| !since.is_null()) {
+        Some(_) => format!(
+            "candidate      {} since {}: {} calls compared, {} differ, {} dropped\n",
+            at("revision"),
+            at("since"),
+            at("compared"),
+            at("differed"),
+            at("dropped")
+        ),
+        None if candidate.get("same") == Some(&Value::Bool(true)) => {
+            "candidate      the same as what decides\n".to_owned()
+        }
+        None => "candidate      none is asked\n".to_owned(),
+    };
+    for bundle in list(candidate, "/bundles") {
+        text.push_str(&self::bundle(bundle));
+    }
+    if let Some(refused) = candidate.get("refused").filter(|refused| !refused.is_null()) {
+        let (since, why) = (word(refused.get("since")), word(refused.get("why")));
+        text.push_str(&format!("  NOT ASKED since {since}, what decides is as it was: {why}\n"));
     }
     text
 }

@@ -68,6 +68,33 @@ pub(crate) struct Policies {
     pub(crate) revision: String,
     /// Each of them.
     pub(crate) bundles: Vec<Bundle>,
+    /// What is asked beside them and decides nothing, where the configuration names a candidate.
+    pub(crate) candidate: Option<CandidateStatus>,
+}
+
+/// A policy candidate.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CandidateStatus {
+    /// The revision that it would come to; nothing, before it could be loaded once.
+    pub(crate) revision: Option<String>,
+    /// The revision of what decides, beside which it is asked; nothing, while it is not.
+    pub(crate) beside: Option<String>,
+    /// Whether it is the very policy that decides, so that there is nothing to compare.
+    pub(crate) same: bool,
+    /// Since when it is asked.
+    pub(crate) since: Option<Timestamp>,
+    /// Of a hundred calls, how many it is asked about.
+    pub(crate) percent: Option<u8>,
+    /// The sources that are others than of what decides.
+    pub(crate) bundles: Vec<Bundle>,
+    /// Why what is configured is not asked, where it is not.
+    pub(crate) refused: Option<RefusedChange>,
+    /// Calls that it was asked about since then.
+    pub(crate) compared: u64,
+    /// Of those, how many it would have answered otherwise.
+    pub(crate) differed: u64,
+    /// Calls that it was not asked about: it is too slow for them, or something else decided.
+    pub(crate) dropped: u64,
 }
 
 /// One source of policy.

@@ -10,20 +10,29 @@ use std::{
 };
 
 use audit::{
-    query::{Found, find},
+    Entry,
+    query::{Filter, Found, find},
     rebuild,
+    record::kind,
 };
+use jiff::{SignedDuration, Timestamp};
 use model::Code;
 use serde_json::{Map, Value, json};
 
 use self::replay::{Policies, Replay};
 pub(crate) use self::text::plain;
-use super::ledger::{LedgerPlace, Whence, unreadable};
+use super::{
+    audit::matching,
+    ledger::{LedgerPlace, Whence, unreadable},
+};
 use crate::{
     environment::Environment,
     failure::{Exit, Failure},
     output::Output,
 };
+
+/// How far from a decision the record may be of what a candidate says of it: it may have waited its turn.
+const NEAR: SignedDuration = SignedDuration::from_hours(2);
 
 /// Explain one decision: who, for whom, through whom, what, why, and on what it rested.
 ///
@@ -60,7 +69,8 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Whence::Authority(remote) => remote.find(&args.id)?,
     };
     let replay = replay::replay(&found, policies, environment)?;
-    let explanation = explanation(&found, &replay);
+    let mut explanation = explanation(&found, &replay);
+    candidates(&whence, &args.id, found.decided.time, &mut explanation)?;
     let mut output = Output::new();
     let _reader = if args.json { output.json(&explanation)? } else { output.write(&text::for_person(&explanation))? };
     Ok(ExitCode::SUCCESS)
@@ -79,6 +89,33 @@ fn found(id: &str, directory: &Path) -> Result<Found, Failure> {
         Some(found) => Ok(found),
         None => Err(Failure::new(Exit::Failed, summary::absent(id, directory)?)),
     }
+}
+
+/// Adds what policy candidates would have answered instead, where that is on record. What is not another answer never is.
+fn candidates(whence: &Whence, id: &str, decided: Timestamp, explanation: &mut Value) -> Result<(), Failure> {
+    let filter = Filter {
+        kind: Some(kind::POLICY_DIFFERED.to_owned()),
+        decision: Some(id.to_owned()),
+        from: decided.checked_sub(NEAR).ok(),
+        to: decided.checked_add(NEAR).ok(),
+        ..Filter::default()
+    };
+    let mut found = Vec::new();
+    for entry in matching(whence, filter)? {
+        let Entry { mut fields, .. } = entry?;
+        let words = fields.remove("explanation");
+        let mut answer = fields.remove("candidate").unwrap_or_default();
+        for (name, value) in [("change", fields.remove("change")), ("words", words)] {
+            if let (Some(value), Some(members)) = (value, answer.as_object_mut()) {
+                members.insert(name.to_owned(), value);
+            }
+        }
+        found.push(answer);
+    }
+    if let (false, Some(members)) = (found.is_empty(), explanation.as_object_mut()) {
+        members.insert("candidates".to_owned(), found.into());
+    }
+    Ok(())
 }
 
 /// Everything that is known of a decision, as one object.
@@ -121,6 +158,11 @@ fn explanation(found: &Found, replay: &Replay) -> Value {
     {
         // With their words, which the line itself does not hold.
         members.insert("reasons".to_owned(), json!(decision.reasons));
+    }
+    if let Ok(decision) = rebuild::decision(decided)
+        && !decision.obligations.is_empty()
+    {
+        members.insert("obligations".to_owned(), json!(decision.obligations));
     }
     members.insert("replay".to_owned(), replay.to_json());
     Value::Object(members)

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod bundles;
 mod check;
+mod diff;
 mod eval;
 mod inspect;
 mod pin;
@@ -35,6 +36,7 @@ enum Command {
     Bench(bench::Args),
     Build(build::Args),
     Check(check::Args),
+    Diff(diff::Args),
     Eval(eval::Args),
     Inspect(inspect::Args),
     Pin(pin::PinArgs),
@@ -51,6 +53,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         Command::Bench(args) => bench::run(args, environment),
         Command::Build(args) => build::run(args),
         Command::Check(args) => check::run(args, environment),
+        Command::Diff(args) => diff::run(args, environment),
         Command::Eval(args) => eval::run(args, environment),
         Command::Inspect(args) => inspect::run(args),
         Command::Pin(args) => pin::pin(args, environment),

@@ -91,6 +91,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "Alerts that are on record and could not be told to the webhook, or by a sidecar to its authority.",
     ),
     (
+        "countersign_notices_lost_total",
+        "",
+        "Notices that policy obliged to (`notify`) and that were neither told nor put on record by themselves, because too many waited.",
+    ),
+    (
         "countersign_limit_lease_failures_total",
         "",
         "Calls that needed a slice of a cumulative limit and could not have one, because the authority gave no answer or refused.",
@@ -105,6 +110,31 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "countersign_policy_info",
         "bundle, revision",
         "Always 1; one series for each bundle in force, with the revision of the whole policy, as records have it.",
+    ),
+    (
+        "countersign_policy_compared_total",
+        "action",
+        "Calls that a policy candidate was asked about, beside what decided them.",
+    ),
+    (
+        "countersign_policy_diff_total",
+        "action, from, to",
+        "Of those, calls that it would have answered otherwise, by what was answered and what it would have been: `permit`, or the code of a refusal. The same on both sides where only the rules or obligations are others.",
+    ),
+    (
+        "countersign_policy_compare_dropped_total",
+        "why",
+        "Calls that a policy candidate was not asked about: it was too slow for them (full), or something else decided by then (replaced).",
+    ),
+    (
+        "countersign_policy_candidate_info",
+        "bundle, revision",
+        "Always 1; one series for each bundle of the policy candidate that is asked, with the revision that everything would come to.",
+    ),
+    (
+        "countersign_policy_candidate_refused",
+        "",
+        "1 while the policy candidate that is configured is not asked; `/status` says why.",
     ),
     (
         "countersign_policy_bundle_refused",

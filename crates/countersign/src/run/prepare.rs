@@ -420,6 +420,10 @@ pub(super) fn unsaid(sources: &[Source], catalogue: Option<&Catalogue>, findings
 
 /// What the sources of policy hold, which nobody else may write.
 pub(super) fn sources(configured: &[PolicySource], findings: &mut Findings) -> Option<Vec<Source>> {
+    for source in configured.iter().filter(|source| source.candidate.is_some()) {
+        findings
+            .problem(format!("policy.{}.candidate: an authority asks none; replay and test it instead", source.name));
+    }
     let read = |source| read(source, findings).map(|(source, _)| source);
     let sources: Vec<Option<Source>> = configured.iter().map(read).collect();
     sources.into_iter().collect()

@@ -2,6 +2,7 @@
 //! start uses, and taken whole or not at all. What cannot be taken leaves everything as it was, and is said.
 
 mod arrival;
+mod beside;
 mod bundles;
 mod earlier;
 mod last_good;
@@ -39,10 +40,10 @@ use crate::{
 };
 
 pub(super) use arrival::activated;
-pub(super) use bundles::{Bundles, Given, Opened};
+pub(super) use bundles::{Arrival, Bundles, Given, Opened, Taken, Verdict};
 pub(super) use pins::{Pinning, Pins};
-pub(super) use standing::{InForce, Standing};
-pub(super) use watch::{Contents, Watched};
+pub(super) use standing::{InForce, Standing, bundle as described};
+pub(super) use watch::{Contents, Stamps, Watched};
 
 /// Between two looks at the files.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -64,7 +65,7 @@ const LIVE_LISTENER_SETTINGS: [&str; 7] =
 pub(super) struct Reloader {
     parts: Parts,
     watched: Watched,
-    stamps: watch::Stamps,
+    stamps: Stamps,
     /// What was last tried, whatever came of it. `None`: it has to be tried again.
     tried: Option<Contents>,
     /// When what was refused is tried once more.
@@ -142,16 +143,7 @@ impl Reloader {
         let watched = Watched::of(&parts.path, &parts.config);
         let tried = Some(parts.contents.clone());
         let reloads = reloads::counter();
-        Self {
-            parts,
-            watched,
-            stamps: watch::Stamps::new(),
-            tried,
-            again: None,
-            put_off: Duration::ZERO,
-            said: None,
-            reloads,
-        }
+        Self { parts, watched, stamps: Stamps::new(), tried, again: None, put_off: Duration::ZERO, said: None, reloads }
     }
 
     /// Takes changes as they come, and whenever `hangups` asks, until shutdown.
@@ -159,12 +151,14 @@ impl Reloader {
         let stop = self.parts.tasks.shutdown_token();
         let (sender, mut arrivals) = mpsc::channel(1);
         let Parts { config, environment, client, tasks, .. } = &self.parts;
-        self.parts.bundles.follow(config, environment, client, &sender, tasks);
+        drop(self.parts.bundles.follow(&config.policy, environment, client, &sender, tasks));
         drop(sender);
         let mut pins = self.parts.pinning.pins.told();
         self.keep_earlier().await;
         self.obey().await;
+        let basis = self.keep_candidate();
         loop {
+            self.tell_candidate(&basis);
             let asked = tokio::select! {
                 () = stop.cancelled() => return,
                 Ok(()) = pins.changed() => {
@@ -278,8 +272,7 @@ impl Reloader {
     /// The bundles in force that came from servers, or that a pin keeps.
     fn fetched(&self) -> Opened {
         let fetched = |source: &&(Source, Origin)| {
-            let fetched =
-                self.parts.config.policy.iter().any(|one| one.name == source.0.name && one.bundle.is_some());
+            let fetched = self.parts.config.policy.iter().any(|one| one.name == source.0.name && one.bundle.is_some());
             fetched || source.1.pinned.is_some()
         };
         self.parts.sources.iter().filter(fetched).map(|one| (one.0.name.clone(), one.clone())).collect()
@@ -403,6 +396,7 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         ("shutdown", format!("{:?}", config.shutdown)),
         ("authority", followed(config)),
         ("alerts", format!("{:?}", config.alerts)),
+        ("notices", format!("{:?}", config.notices)),
         ("policy[].bundle", followed_bundles(config)),
     ];
     listener

@@ -141,7 +141,11 @@ impl About {
                 since: in_force.since,
                 refused,
             },
-            policy: Policies { revision: snapshot.policy().revision().to_owned(), bundles: in_force.bundles },
+            policy: Policies {
+                revision: snapshot.policy().revision().to_owned(),
+                bundles: in_force.bundles,
+                candidate: seen.standing.candidate().status(seen.sidecar.candidate_state(), now),
+            },
             catalogue: Tools {
                 revision: catalogue.revision().to_owned(),
                 tools: catalogue.tools().iter().map(|tool| tool.id.to_string()).collect(),

@@ -1,7 +1,10 @@
 //! The one thread that asks a candidate, call after call. A candidate that takes long rests in between: it shares the
 //! machine with calls that people wait for.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use model::{Code, Decision, Question};
 use net::Tasks;
@@ -41,6 +44,10 @@ impl Worker {
         while let Some(next) = asked.blocking_recv() {
             if stop.is_cancelled() {
                 return;
+            }
+            if next.candidate.over.load(Ordering::Relaxed) {
+                self.counters.drop_one(&next.candidate, "replaced");
+                continue;
             }
             let before = net::clock::thread_cpu();
             self.ask(next);

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use model::{Element, Id, Principal, chain::Hop};
+use model::{Element, Id, Obligation, Principal, chain::Hop};
 use serde_json::{Value, json};
 
 pub(super) fn for_person(explanation: &Value) -> String {
@@ -12,6 +12,7 @@ pub(super) fn for_person(explanation: &Value) -> String {
     page.people();
     page.call();
     page.why();
+    page.candidates();
     page.basis();
     page.replay();
     page.text
@@ -124,6 +125,44 @@ impl Page<'_> {
             }
             self.line("reason", &line);
         }
+        self.obligations();
+    }
+
+    /// What the decision obliges to, and whose word that is.
+    fn obligations(&mut self) {
+        let obligations = self.at("/obligations").and_then(Value::as_array).cloned().unwrap_or_default();
+        for written in &obligations {
+            let part = |name: &str| written.get(name).and_then(Value::as_str).map(plain).unwrap_or_default();
+            // Without what lies beside the line, its kind is known.
+            let duty = match serde_json::from_value::<Obligation>(written.clone()) {
+                Ok(obligation) => plain(&obligation.duty.to_string()),
+                Err(_) => part("duty"),
+            };
+            self.line("obliges to", &format!("{duty} ({} by {})", part("code"), part("source")));
+        }
+        if !obligations.is_empty() && self.string("mode") == Some("observe") {
+            self.line("  carried out", "no: the action is only observed");
+        }
+    }
+
+    /// What a policy candidate would have answered.
+    fn candidates(&mut self) {
+        let candidates = self.at("/candidates").and_then(Value::as_array).cloned().unwrap_or_default();
+        for candidate in candidates {
+            let part = |name: &str| candidate.get(name).and_then(Value::as_str).map(plain).unwrap_or_default();
+            let mut line = format!("{} {}", part("decision").to_uppercase(), part("code"));
+            let reasons = candidate.get("reasons").and_then(Value::as_array).cloned().unwrap_or_default();
+            for (index, reason) in reasons.iter().enumerate() {
+                let part = |name: &str| reason.get(name).and_then(Value::as_str).map(plain).unwrap_or_default();
+                line.push_str(&format!(", {} by {}", part("code"), part("source")));
+                let words = candidate.get("words").and_then(|words| words.get(index));
+                let word = |name: &str| words?.get(name)?.as_str().map(plain);
+                if let Some(said) = word("message").or_else(|| word("internal")) {
+                    line.push_str(&format!(": {said}"));
+                }
+            }
+            self.line("candidate", &format!("would have said {} (revision {})", line.trim(), part("revision")));
+        }
     }
 
     fn basis(&mut self) {
@@ -152,6 +191,10 @@ impl Page<'_> {
             let status = settled.get("status").map(|status| format!(" with status {status}")).unwrap_or_default();
             self.line("outcome", &format!("{outcome}{status}"));
             self.member("charge", "/settled/charge");
+            for (place, count) in members(self.at("/settled/redacted")) {
+                self.line("altered", &format!("{} made null, {count} times", plain(&place)));
+            }
+            self.member("withheld", "/settled/withheld");
         }
         self.member("erased", "/erased");
     }

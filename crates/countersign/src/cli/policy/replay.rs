@@ -1,6 +1,6 @@
 //! `countersign policy replay`: the decisions of a ledger made again by other policies, before those decide anything.
 
-mod fail_on;
+pub(super) mod fail_on;
 mod read;
 mod text;
 
@@ -145,8 +145,14 @@ fn candidate(policies: Policies, ledger: Option<&Path>, args: &Args) -> Result<E
 }
 
 /// Every kind of change.
-const ALL: [Change; 5] =
-    [Change::NewDenial, Change::NewPermit, Change::NewApproval, Change::OtherCode, Change::OtherReasons];
+pub(super) const ALL: [Change; 6] = [
+    Change::NewDenial,
+    Change::NewPermit,
+    Change::NewApproval,
+    Change::OtherCode,
+    Change::OtherObligations,
+    Change::OtherReasons,
+];
 
 fn changed(tally: &Tally) -> u64 {
     tally.changed(&ALL, &BTreeSet::new())

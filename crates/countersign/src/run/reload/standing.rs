@@ -15,6 +15,7 @@ use crate::{
     config::sidecar::SidecarConfig,
     health::Check,
     run::{
+        candidate::Told,
         reloads,
         sidecar::{needed, package},
     },
@@ -27,6 +28,8 @@ pub(crate) struct Standing {
     fetched: Arc<Bundles>,
     /// Those that stay at a revision, likewise.
     pins: Arc<Pins>,
+    /// The candidate beside it.
+    candidate: Arc<Told>,
 }
 
 struct Inner {
@@ -67,7 +70,8 @@ fn bundles(config: &SidecarConfig, sources: &[(Source, Origin)]) -> Vec<Bundle> 
     config.policy.iter().map(|source| bundle(source, origin(&source.name))).collect()
 }
 
-fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
+/// What is told of one source of policy, and where it came from.
+pub(crate) fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
     let manifest = origin.map(|origin| &origin.manifest);
     let revision = manifest.map(|manifest| manifest.revision.clone()).filter(|revision| !revision.is_empty());
     Bundle {
@@ -87,7 +91,12 @@ fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
 impl Standing {
     /// Of the configuration at start.
     pub(crate) fn new(in_force: InForce, fetched: Arc<Bundles>, pins: Arc<Pins>) -> Arc<Self> {
-        let standing = Arc::new(Self { inner: Mutex::new(Inner { in_force, refused: None }), fetched, pins });
+        let standing = Arc::new(Self {
+            inner: Mutex::new(Inner { in_force, refused: None }),
+            fetched,
+            pins,
+            candidate: Arc::default(),
+        });
         let looked_at = Arc::downgrade(&standing);
         reloads::gauge(move || looked_at.upgrade().map(|standing| standing.inner().refused.is_some()));
         standing
@@ -113,6 +122,11 @@ impl Standing {
         let mut inner = self.inner();
         let since = inner.refused.as_ref().filter(|refused| refused.why == why).map_or(now, |refused| refused.since);
         inner.refused = Some(RefusedChange { since, why: why.to_owned() });
+    }
+
+    /// What others are told of the candidate.
+    pub(crate) fn candidate(&self) -> &Arc<Told> {
+        &self.candidate
     }
 
     /// Whether calls need the keys of `issuer`.

@@ -37,7 +37,7 @@ pub(crate) struct Watched {
 }
 
 /// What shows that a file may have changed: each path, and what its file looks like.
-pub(super) type Stamps = Vec<(PathBuf, Option<Stamp>)>;
+pub(crate) type Stamps = Vec<(PathBuf, Option<Stamp>)>;
 
 /// What the files say, by digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +60,14 @@ impl Watched {
         }
     }
 
+    /// The files of policy candidates, whose paths are absolute.
+    pub(crate) fn of_candidates(sources: &[PolicySource]) -> Self {
+        let policies = sources.iter().filter(|source| source.bundle.is_none()).flat_map(files).collect();
+        Self { config: PathBuf::new(), policies, authorities: None }
+    }
+
     /// The content, where the files are no longer as `before`. Waits until nobody writes them.
-    pub(super) fn changes(&self, before: &Stamps) -> Option<(Stamps, Contents)> {
+    pub(crate) fn changes(&self, before: &Stamps) -> Option<(Stamps, Contents)> {
         let mut stamps = self.stamps();
         if stamps == *before {
             return None;

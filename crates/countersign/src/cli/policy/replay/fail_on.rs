@@ -22,12 +22,17 @@ enum What {
 
 impl FailOn {
     /// The actions that it names.
-    pub(super) fn actions(&self) -> impl Iterator<Item = &Id<Action>> {
+    pub(crate) fn actions(&self) -> impl Iterator<Item = &Id<Action>> {
         self.actions.iter()
     }
 
+    /// Whether it is about decisions that cannot be made again.
+    pub(crate) fn is_not_replayable(&self) -> bool {
+        self.what == What::NotReplayable
+    }
+
     /// What of it `tally` has, said for a person.
-    pub(super) fn met(&self, tally: &Tally) -> Option<String> {
+    pub(crate) fn met(&self, tally: &Tally) -> Option<String> {
         let count = match self.what {
             What::Changes(changes) => tally.changed(changes, &self.actions),
             What::NotReplayable => tally.not_replayable.decisions,

@@ -1,6 +1,6 @@
 //! What is known of a bundle from before, whatever of it is still there. Servers are in the behaviour tests.
 
-use super::*;
+use super::{first::Last, *};
 use crate::{
     config::document::Document,
     run::testing::{Folder, environment},
@@ -64,7 +64,7 @@ fn nothing_changed_is_never_said_of_what_was_refused_and_no_serial_counts_that_w
         known: Mutex::default(),
     };
     let followed = BTreeMap::from([("org".to_owned(), Arc::new(followed))]);
-    let bundles = Bundles { followed, last_good: beside(&folder) };
+    let bundles = Bundles { followed, last_good: Some(beside(&folder)) };
     let taken = |serial: u64| Taken { serial: Some(serial), sha256: Some(serial.to_string()) };
     let etag = || bundles.followed["org"].known().etag.clone();
     let now = net::clock::now();
