@@ -40,6 +40,16 @@ export class Signer {
   }
 }
 
+const children = new Set();
+process.once('exit', () => children.forEach((child) => child.kill('SIGKILL')));
+
+/** `child`, which does not outlive this program, however that ends. */
+export function owned(child) {
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+
 export async function freePort() {
   const server = net.createServer();
   await new Promise((done) => server.listen(0, '127.0.0.1', done));
@@ -116,9 +126,8 @@ export class Authority {
   }
 
   async begin() {
-    this.process = spawn(this.binary, ['authority', '--config', join(this.directory, 'authority.yaml')], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    const command = ['authority', '--config', join(this.directory, 'authority.yaml')];
+    this.process = owned(spawn(this.binary, command, { stdio: ['ignore', 'ignore', 'pipe'] }));
     let [said, ended] = ['', false];
     this.process.stderr.on('data', (data) => (said = (said + data).slice(-4000)));
     this.process.once('exit', () => (ended = true));

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 
-import { ask, AUDIENCE, freePort, pause, PEOPLE, share } from './authority.mjs';
+import { ask, AUDIENCE, freePort, owned, pause, PEOPLE, share } from './authority.mjs';
 
 const FIRST = 8; // the tasks before are the authority's own
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
@@ -84,7 +84,7 @@ class Sidecar {
 
   async begin(binary, health) {
     const command = ['sidecar', '--config', join(this.directory, 'countersign.yaml')];
-    this.process = spawn(binary, command, { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.process = owned(spawn(binary, command, { stdio: ['ignore', 'ignore', 'pipe'] }));
     let [said, ended] = ['', false];
     this.process.stderr.on('data', (data) => (said = (said + data).slice(-4000)));
     this.process.once('exit', () => (ended = true));
