@@ -6,7 +6,9 @@ use std::sync::OnceLock;
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{agents, alerts, enrol, grants, heads, ledgers, limits, page::MOST, pins, shipped, sidecars, tasks, withdrawals};
+use super::{
+    agents, alerts, enrol, grants, heads, ledgers, limits, page::MOST, pins, shipped, sidecars, tasks, withdrawals,
+};
 
 /// A body's schema.
 type Body = fn(&mut SchemaGenerator) -> Schema;
