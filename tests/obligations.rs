@@ -61,7 +61,7 @@ fn saying(world: &World, cases: Vec<Vec<u8>>, rules: &str) -> Sidecar {
                 stream.flush().ok();
                 // Until the other side has it.
                 stream.shutdown(std::net::Shutdown::Write).ok();
-                stream.read(&mut [0]).ok();
+                stream.read_exact(&mut [0]).ok();
             });
         }
     });
