@@ -173,15 +173,20 @@ impl Reloader {
                 () = tokio::time::sleep(INTERVAL) => false,
             };
             if asked {
-                tracing::info!("SIGHUP: reading the configuration again");
-                self.stamps.clear();
-                self.parts.bundles.ask_again();
-                self.tried = None;
-                self.said = None;
+                self.look_at_all();
             }
             self.look_again().await;
             self.obey().await;
         }
+    }
+
+    /// Whatever was tried is looked at and tried again.
+    fn look_at_all(&mut self) {
+        tracing::info!("SIGHUP: reading the configuration again");
+        self.stamps.clear();
+        self.parts.bundles.ask_again();
+        self.tried = None;
+        self.said = None;
     }
 
     /// Tries what is on disk, where that was not tried before.

@@ -129,8 +129,7 @@ impl Reloader {
         let Tried { engine, sources, taken, place, origin } = tried;
         if place == Place::Waits {
             self.keep(name, archive, etag, taken).await?;
-            self.parts.pinning.pins.waits(name, &origin);
-            tracing::info!(bundle = name, revision = origin.manifest.revision, "taken, and waits until a pin is over");
+            self.waits(name, &origin);
             return Ok(Verdict::Decides);
         }
         let before = self.parts.sidecar.snapshot();
@@ -147,18 +146,29 @@ impl Reloader {
             self.keep(name, archive, etag, taken).await?;
         }
         if changes || told {
-            tracing::info!(bundle = name, policy = engine.revision(), "taken");
             self.swap_in(engine, sources);
         } else {
             self.parts.sources = sources;
             self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
         }
         self.keep_earlier().await;
+        self.met(name, &origin);
+        Ok(Verdict::Decides)
+    }
+
+    /// Says that what `origin` describes was taken, and decides once a pin of `name` is over.
+    fn waits(&self, name: &str, origin: &Origin) {
+        self.parts.pinning.pins.waits(name, origin);
+        tracing::info!(bundle = name, revision = origin.manifest.revision, "taken, and waits until a pin is over");
+    }
+
+    /// Says that what `origin` describes decides for `name`, and that a pin is obeyed by that, where one is.
+    fn met(&self, name: &str, origin: &Origin) {
+        tracing::info!(bundle = name, revision = origin.manifest.revision, "taken");
         let wanted = self.parts.pinning.pins.wanted(name, &self.parts.config.sidecar.tenants, net::clock::now());
         if let Some(pin) = wanted.filter(|pin| origin.pinned.as_deref() == Some(pin.id.as_str())) {
             self.parts.pinning.pins.met(&pin);
         }
-        Ok(Verdict::Decides)
     }
 
     /// Decides by `engine` from now on, which is made of `sources`.

@@ -141,8 +141,7 @@ impl Earlier {
 
 /// A file that nobody else could write.
 fn private(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let folders = path.ancestors().take(3);
-    folders.into_iter().try_for_each(|path| files::check_private(path)).map_err(|error| error.to_string())?;
+    path.ancestors().take(3).try_for_each(files::check_private).map_err(|error| error.to_string())?;
     bounded(path, most).map_err(|error| format!("{}: {error}", path.display()))
 }
 

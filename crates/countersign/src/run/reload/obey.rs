@@ -87,19 +87,23 @@ impl Reloader {
                 // What its server has was refused if it came before.
                 self.parts.bundles.ask_again();
             }
-            Err(why) => {
-                if pins.unmet(pin, &why) {
-                    tracing::error!(
-                        bundle = pin.bundle,
-                        revision = pin.revision,
-                        pin = %pin.id,
-                        "a pin is not obeyed, what decided before does: {why}"
-                    );
-                    // Its server may have that revision, whatever was refused of it.
-                    self.parts.bundles.ask_again();
-                }
-            }
+            Err(why) => self.disobeyed(pin, &why),
         }
+    }
+
+    /// Says that `pin` is not obeyed, where that is new.
+    fn disobeyed(&self, pin: &Pin, why: &str) {
+        if !self.parts.pinning.pins.unmet(pin, why) {
+            return;
+        }
+        tracing::error!(
+            bundle = pin.bundle,
+            revision = pin.revision,
+            pin = %pin.id,
+            "a pin is not obeyed, what decided before does: {why}"
+        );
+        // Its server may have that revision, whatever was refused of it.
+        self.parts.bundles.ask_again();
     }
 
     /// Goes on to the newest, now that the pin `id` is over.
