@@ -17,7 +17,7 @@ use policy::{Engine, PolicySource, Source, bundle::Origin};
 use proxy::{CandidateParts, Sidecar};
 use tokio::sync::watch;
 
-use self::fetching::Fetching;
+use self::fetching::{Fetching, Untaken};
 pub(super) use self::told::Told;
 use super::{
     findings::Findings,
@@ -151,7 +151,7 @@ impl Keeper {
                 bundles.is_the_one(&name, etag.as_deref());
                 Verdict::Decides
             }
-            Ok(Some(Err((origin, why)))) => {
+            Ok(Some(Err(Untaken { origin, why }))) => {
                 bundles.refused(&name, origin.as_deref(), &why, now);
                 tracing::warn!(bundle = name, "not taken as a candidate: {why}");
                 Verdict::Refused

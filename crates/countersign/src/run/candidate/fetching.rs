@@ -60,25 +60,28 @@ impl Drop for Fetching {
     }
 }
 
+/// Why what came may not be, and what it says of itself where it could be opened.
+pub(super) struct Untaken {
+    pub(super) origin: Option<Box<Origin>>,
+    pub(super) why: String,
+}
+
 /// The bundle in `archive`; `None` where it is the one that was `taken`.
 ///
 /// # Errors
-/// Where it may not be: with what it says of itself, where it could be opened.
-pub(super) fn open(
-    source: &PolicySource,
-    archive: &[u8],
-    taken: &Taken,
-) -> Result<Option<(Source, Origin)>, (Option<Box<Origin>>, String)> {
-    let keys = source.keys(Path::new("/")).map_err(|error| (None, error.to_string()))?;
+/// Where it may not be.
+pub(super) fn open(source: &PolicySource, archive: &[u8], taken: &Taken) -> Result<Option<(Source, Origin)>, Untaken> {
+    let unopened = |why: String| Untaken { origin: None, why };
+    let keys = source.keys(Path::new("/")).map_err(|error| unopened(error.to_string()))?;
     let url = source.bundle.as_ref().map(|bundle| bundle.url.clone()).unwrap_or_default();
     let opened = source.opened(archive, keys.as_ref(), Path::new(&url));
-    let (opened, origin) = opened.map_err(|error| (None, error.to_string()))?;
+    let (opened, origin) = opened.map_err(|error| unopened(error.to_string()))?;
     if taken.is(&origin) {
         return Ok(None);
     }
     let rollback = source.bundle.as_ref().and_then(|bundle| bundle.rollback);
     match rising(&origin.manifest, taken.serial, false, rollback) {
         Ok(rolled_back) => Ok(Some((opened, Origin { rolled_back, ..origin }))),
-        Err(why) => Err((Some(Box::new(origin)), why)),
+        Err(why) => Err(Untaken { origin: Some(Box::new(origin)), why }),
     }
 }
