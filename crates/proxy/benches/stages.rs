@@ -54,7 +54,7 @@ impl World {
             version: "0".to_owned(),
             withdrawals: None,
             limits: None,
-            channels: std::collections::BTreeSet::new(),
+            channels: BTreeSet::new(),
         };
         let sidecar = Sidecar::new(parts);
         let url = serve(tasks, move |peer, request| Arc::clone(&sidecar).handle(peer, request)).await;
