@@ -21,6 +21,11 @@ use crate::{
 /// The most that there may be: all of them are in each answer to a sidecar.
 pub const MAX_PINS: usize = 200;
 
+/// The most among them that may be for one tenant's sidecars, and for those of all tenants together: what tenants'
+/// administrators pin takes no room from each other, nor from what is pinned everywhere.
+const MAX_OF_ONE: usize = 20;
+const MAX_OF_TENANTS: usize = 150;
+
 /// A bundle that stays at one of its revisions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Pin {
@@ -90,12 +95,20 @@ impl Store {
         let over = upkeep::before(writer.now, upkeep::MARGIN);
         let sql = "DELETE FROM pins WHERE until < $1 OR (bundle = $2 AND tenant = $3)";
         writing.execute(sql, vec![over.into(), bundle.as_str().into(), whose.as_str().into()]).await?;
-        let rows = writing.rows("SELECT count(*) FROM pins", Vec::new()).await?;
-        let count = rows.first().map_or(Ok(0), |row| row.position(0))?;
-        if usize::try_from(count).is_ok_and(|count| count >= MAX_PINS) {
-            return Err(StoreError::Conflict(format!(
-                "there are {MAX_PINS} pins: take those back that are not needed"
-            )));
+        let mut bounds = vec![("SELECT count(*) FROM pins", Vec::new(), MAX_PINS)];
+        if tenant.is_some() {
+            let own = vec![whose.as_str().into()];
+            bounds.push(("SELECT count(*) FROM pins WHERE tenant = $1", own, MAX_OF_ONE));
+            bounds.push(("SELECT count(*) FROM pins WHERE tenant <> ''", Vec::new(), MAX_OF_TENANTS));
+        }
+        for (sql, values, most) in bounds {
+            let rows = writing.rows(sql, values).await?;
+            let count = rows.first().map_or(Ok(0), |row| row.position(0))?;
+            if usize::try_from(count).is_ok_and(|count| count >= most) {
+                return Err(StoreError::Conflict(format!(
+                    "there are {most} pins: take those back that are not needed"
+                )));
+            }
         }
         let pin = Pin {
             id: new_id(writer.now)?,

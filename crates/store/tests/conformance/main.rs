@@ -95,6 +95,7 @@ both! {
         a_later_schema_is_refused,
         a_bundle_has_one_pin_for_the_same_sidecars_and_it_is_gone_when_it_is_taken_back,
         a_pin_that_is_over_holds_no_more_and_makes_room,
+        pins_of_one_tenant_leave_room_for_those_of_others_and_of_all,
         replicas_that_start_together_make_one_schema,
         a_sidecar_that_was_away_misses_nothing_however_much_was_forgotten_meanwhile,
         changes_stay_until_each_ledger_has_them_and_a_month_for_one_that_is_gone,

@@ -52,3 +52,25 @@ pub(crate) async fn a_pin_that_is_over_holds_no_more_and_makes_room(place: &Plac
     store.pin(&later(7_200), new("org", "r")).await.unwrap();
     assert_eq!(store.all_pins(now()).await.unwrap().len(), 1);
 }
+
+pub(crate) async fn pins_of_one_tenant_leave_room_for_those_of_others_and_of_all(place: &Place) {
+    let store = place.open().await;
+    let of = |tenant: &str, bundle: &str| NewPin { tenant: Some(id(tenant)), ..new(bundle, "r") };
+    let mut made = 0;
+    let refused = loop {
+        match store.pin(&writer(), of("acme", &format!("team{made}"))).await {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StoreError::Conflict(_)) && made < MAX_PINS / 5, "{made}: {refused}");
+    // One in the place of another takes no room.
+    store.pin(&writer(), of("acme", "team0")).await.unwrap();
+    for tenant in 0..MAX_PINS {
+        if store.pin(&writer(), of(&format!("t{tenant}"), "support")).await.is_ok() {
+            made += 1;
+        }
+    }
+    assert!(made < MAX_PINS, "{made}");
+    store.pin(&writer(), new("support", "r")).await.unwrap();
+}
