@@ -46,9 +46,16 @@ pub(super) fn sidecar(id: Option<&str>, serves: &Serves) -> Object {
     Object { id: id.map(str::to_owned), tenants: serves.tenants.clone(), ..all("sidecar") }
 }
 
-/// A pin of `bundle` at the sidecars of `tenant`, or at all of them. Its id is the bundle's: roles are for one or another.
-pub(super) fn pin(bundle: &str, tenant: Option<&Id<Tenant>>) -> Object {
-    Object { id: Some(bundle.to_owned()), tenants: tenant.into_iter().cloned().collect(), ..all("pin") }
+/// A pin of `bundle` at the sidecars of `tenant`, or at all of them: that concerns every one of `tenants`, lest a rule of
+/// some tenant's own takes it for nobody's. Its id is the bundle's: roles are for one or another.
+pub(super) fn pin(bundle: &str, tenant: Option<&Id<Tenant>>, tenants: &BTreeSet<Id<Tenant>>) -> Object {
+    let tenants = tenant.map_or_else(|| tenants.clone(), |tenant| [tenant.clone()].into());
+    Object { id: Some(bundle.to_owned()), tenants, ..all("pin") }
+}
+
+/// The pins of all `tenants`.
+pub(super) fn pins(tenants: &BTreeSet<Id<Tenant>>) -> Object {
+    Object { tenants: tenants.clone(), ..all("pin") }
 }
 
 /// What a ledger has of `tenant`.

@@ -40,7 +40,7 @@ impl Authority {
     pub(super) async fn pin(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&[])?;
         let Pinning { bundle, revision, tenant, until, reason } = call.read()?;
-        call.caller.must_administer(&object::pin(&bundle, tenant.as_ref()))?;
+        call.caller.must_administer(&object::pin(&bundle, tenant.as_ref(), &self.tenants))?;
         call.caller.must_be_fresh(call.now)?;
         if !is_source(&bundle) {
             return Err(Problem::invalid("`bundle` has to be `org` or the name of a team"));
@@ -63,7 +63,7 @@ impl Authority {
     /// The pins that hold, the oldest first.
     pub(super) async fn pins(&self, call: &Call) -> Result<Answer, Problem> {
         call.query.only(&["bundle", "limit", "cursor"])?;
-        call.caller.must_administer(&object::all("pin"))?;
+        call.caller.must_administer(&object::pins(&self.tenants))?;
         let listed = self.store.pins(call.query.value("bundle"), call.now, page(&call.query)?).await?;
         Ok(Answer::ok(answer("pins", &listed, shown)))
     }
@@ -73,8 +73,8 @@ impl Authority {
         call.query.only(&[])?;
         let id: Id<Pin> = Id::new(id).map_err(|_| Problem::not_found())?;
         let object = match self.store.pinned(&id).await? {
-            Some(pin) => object::pin(&pin.bundle, pin.tenant.as_ref()),
-            None => object::all("pin"),
+            Some(pin) => object::pin(&pin.bundle, pin.tenant.as_ref(), &self.tenants),
+            None => object::pins(&self.tenants),
         };
         call.caller.must_administer(&object)?;
         call.caller.must_be_fresh(call.now)?;

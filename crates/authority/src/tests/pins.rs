@@ -98,17 +98,32 @@ manage contains {"code": "release"} if {
     "release" in input.caller.groups
     input.object.kind == "pin"
     input.object.id == "support"
-    count(input.object.tenants) > 0
     every tenant in input.object.tenants { tenant == input.caller.tenant }
 }"#;
     let (world, _folder) = ruled(&[("org", role)]).await;
-    let rita = world.management_token(&json!({ "groups": ["release"] }));
+    let world = world
+        .believing(|issuer| {
+            issuer["tenants"] = json!(["acme", "globex"]);
+            issuer["claims"]["tenant"] = json!("tenant");
+        })
+        .await;
+    let rita = world.management_token(&json!({ "groups": ["release"], "tenant": "acme" }));
     let own = with(pin("support", "r1"), "tenant", json!("acme"));
     let made = world.manage("POST", "pins", &rita, own.clone()).await.done();
     for wider in [pin("support", "r1"), with(own.clone(), "tenant", json!("globex")), with(own, "bundle", json!("org"))]
     {
         assert_eq!(world.manage("POST", "pins", &rita, wider).await.problem(), (403, "forbidden"));
     }
+    // Of all of them: a rule for every tenant of none would let her see them.
+    assert_eq!(world.manage("GET", "pins", &rita, Value::Null).await.problem(), (403, "forbidden"));
     let path = format!("pins/{}/remove", made["id"].as_str().unwrap());
     world.manage("POST", &path, &rita, json!({ "reason": "fixed" })).await.done();
+    let gary = world.management_token(&json!({ "groups": ["release"], "tenant": "globex" }));
+    let made = world.manage("POST", "pins", &rita, with(pin("support", "r1"), "tenant", json!("acme"))).await.done();
+    let path = format!("pins/{}/remove", made["id"].as_str().unwrap());
+    assert_eq!(
+        world.manage("POST", &path, &gary, json!({ "reason": "theirs" })).await.problem(),
+        (403, "forbidden"),
+        "another tenant's"
+    );
 }
