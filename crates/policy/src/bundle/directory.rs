@@ -10,8 +10,8 @@ use std::{
 use net::Stamp;
 
 use super::{
-    Bundle, FileKind, Keys, MAX_DATA_BYTES, MAX_DIRECTORY_DEPTH, MAX_FILES, archive::Archive, bytes, is_passed_over,
-    manifest, signature, unfit, unreadable,
+    Bundle, FileKind, Keys, MAX_DATA_BYTES, MAX_DIRECTORY_DEPTH, MAX_FILES, MAX_UNPACKED_BYTES, archive::Archive,
+    bytes, is_passed_over, manifest, signature, unfit, unreadable,
 };
 use crate::LoadError;
 
@@ -34,6 +34,8 @@ pub(super) fn signed(directory: &FilePath, keys: &Keys) -> Result<Bundle, LoadEr
     for (name, path) in own.into_iter().filter(|(_, path)| path.is_file()) {
         files.insert(name, bytes(&path, MAX_DATA_BYTES)?);
     }
+    // What may be named is nobody's word yet: no more of it is held than an archive may unpack to.
+    let mut room = MAX_UNPACKED_BYTES;
     let named = files.get(signature::NAME).map(|text| signature::names(text)).unwrap_or_default();
     let counts = |name: &str| {
         let file = name.rsplit('/').next().unwrap_or_default();
@@ -43,7 +45,11 @@ pub(super) fn signed(directory: &FilePath, keys: &Keys) -> Result<Bundle, LoadEr
         if files.len() > MAX_FILES {
             return Err(unfit(directory, format!("more than {MAX_FILES} files")));
         }
-        files.insert(name, bytes(&path, MAX_DATA_BYTES)?);
+        let content = bytes(&path, MAX_DATA_BYTES)?;
+        room = room.checked_sub(content.len()).ok_or_else(|| {
+            unfit(directory, format!("together the files are larger than {MAX_UNPACKED_BYTES} bytes"))
+        })?;
+        files.insert(name, content);
     }
     let archive = Archive::of(files.iter().map(|(name, content)| (name.as_str(), content.as_slice())));
     archive.and_then(|archive| Bundle::of(archive, Some(keys))).map_err(|error| unfit(directory, error))
@@ -194,6 +200,26 @@ mod tests {
         unpacked.write("outside.rego", rego);
         std::os::unix::fs::symlink("../outside.rego", unpacked.folder.path().join("org/b.rego")).unwrap();
         assert!(unpacked.open(true).unwrap_err().contains("symbolic link"));
+    }
+
+    #[test]
+    fn no_more_is_read_of_a_directory_than_an_archive_may_unpack_to_and_nothing_special() {
+        let unpacked = Unpacked::new();
+        let org = unpacked.folder.path().join("org");
+        for name in ["b.rego", "c.rego", "d.rego"] {
+            fs::File::create(org.join(name)).unwrap().set_len(MAX_DATA_BYTES - 1).unwrap();
+        }
+        assert!(unpacked.open(true).unwrap_err().contains("together"));
+        for name in ["b.rego", "c.rego", "d.rego"] {
+            fs::remove_file(org.join(name)).unwrap();
+        }
+        // Whoever reads one of these waits for somebody to write.
+        let made = std::process::Command::new("mkfifo").arg(org.join("b.rego")).status().unwrap();
+        assert!(made.success());
+        unpacked.open(true).unwrap();
+        fs::remove_file(org.join("a.rego")).unwrap();
+        fs::rename(org.join("b.rego"), org.join("a.rego")).unwrap();
+        assert!(unpacked.open(true).unwrap_err().contains("is missing"));
     }
 
     #[test]
