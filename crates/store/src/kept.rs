@@ -22,6 +22,7 @@ use crate::{
     changes::{ChangeKind, Head},
     engine::{Engine, Value},
     error::StoreError,
+    seen,
     tasks::Standing,
 };
 
@@ -67,7 +68,9 @@ impl Store {
         if let Some(found) = self.kept.state().agents.get(&key, now) {
             return Ok(Some(found));
         }
+        let seen = self.seen.known();
         let Some((registration, place)) = self.read_agent(issuer, id).await? else { return Ok(None) };
+        self.is_no_older(&place, &seen)?;
         let registration = Arc::new(registration);
         self.kept.state().keep(&place, now, |state| &mut state.agents, key, &registration);
         Ok(Some(registration))
@@ -83,10 +86,23 @@ impl Store {
         if let Some(found) = self.kept.state().tasks.get(id, now) {
             return Ok(Some(found));
         }
+        let seen = self.seen.known();
         let Some((standing, place)) = self.read_standing(id).await? else { return Ok(None) };
+        self.is_no_older(&place, &seen)?;
         let standing = Arc::new(standing);
         self.kept.state().keep(&place, now, |state| &mut state.tasks, id.clone(), &standing);
         Ok(Some(standing))
+    }
+
+    /// What is read after something was `seen` is of no earlier place: a server that was the primary before may still
+    /// answer on connections from then. From now on this place was seen too, so that whoever remembers what was read
+    /// there is told where the database goes back behind it.
+    fn is_no_older(&self, place: &Place, seen: &seen::Known) -> Result<(), StoreError> {
+        if let Some(position) = seen.beyond(&place.generation, place.position) {
+            return Err(StoreError::WentBack { head: place.position, position });
+        }
+        self.seen.note(&place.generation, place.position);
+        Ok(())
     }
 }
 

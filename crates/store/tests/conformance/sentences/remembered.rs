@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use countersign_store::{AgentChange, GrantChange, NewTask, Store};
+use countersign_store::{AgentChange, GrantChange, Head, NewTask, Store, StoreError};
 use model::{AgentStatus, Grant, Id, Principal, Stage, Task, registry::TaskStatus};
 
 use crate::place::{ISSUER, Place, agent, authority, furnish, grant, id, ids, target, task, writer};
@@ -122,5 +122,16 @@ pub(crate) async fn whoever_has_read_a_head_finds_nothing_older_however_many_cha
     over.store(true, Ordering::SeqCst);
     for reader in readers {
         assert!(reader.join().await.unwrap() > 0);
+    }
+    // What has not come as far as was heard is no answer either, as of a server that is the primary no more.
+    let fresh = place.open().await;
+    let Head { generation, position, .. } = fresh.head().await.unwrap();
+    fresh.was_at(&generation, position + 1).await.unwrap_err();
+    let found = [
+        fresh.known_agent(ISSUER, &id("support")).await.map(drop),
+        fresh.known_standing(&id("ticket-1")).await.map(drop),
+    ];
+    for found in found {
+        assert!(matches!(found, Err(StoreError::WentBack { .. })), "{found:?}");
     }
 }
