@@ -139,8 +139,9 @@ impl Asked<'_> {
         Ok(answer(Some(decision), row.moment(1)?, now))
     }
 
-    /// Takes it away, unless another call goes on it. What is not there, nobody goes on.
+    /// Takes it away, unless another call goes on it. What is not there, nobody goes on, but where a restore took it away.
     async fn release(&self, transaction: &mut Transaction, now: Timestamp) -> Result<ChargeAnswer, StoreError> {
+        self.of_known_windows(transaction).await?;
         let own = || -> Vec<Value> {
             vec![self.id.as_str().into(), (&self.sidecar.id).into(), (&self.request.decision).into()]
         };
@@ -156,7 +157,7 @@ impl Asked<'_> {
         }
     }
 
-    /// What was charged before a restore, and what was released, is not known.
+    /// What was charged before a restore, what was released and who went on it is not known.
     async fn of_known_windows(&self, transaction: &mut Transaction) -> Result<(), StoreError> {
         let earliest = self.request.limits.iter().map(|charged| charged.starts).min().unwrap_or(Timestamp::MIN);
         limits::started_whole(transaction, earliest).await

@@ -159,9 +159,15 @@ pub(crate) async fn what_was_charged_before_a_restore_is_not_taken_for_paid(plac
     let sidecars = leased(&store).await;
     store.charge(&sidecars[0], &told(ChargeStep::Charge, "d-1", 1), now()).await.unwrap();
     store.begin_generation(&later(60)).await.unwrap();
-    for told in [told(ChargeStep::Charge, "d-2", 1), told(ChargeStep::Repeat, "d-2", 1)] {
+    for (sidecar, told) in [
         // It may have been given back since the backup.
-        let error = store.charge(&sidecars[1], &told, after(61)).await.unwrap_err();
+        (&sidecars[1], told(ChargeStep::Charge, "d-2", 1)),
+        (&sidecars[1], told(ChargeStep::Repeat, "d-2", 1)),
+        // Somebody may have gone on it since the backup, or on what the backup has not.
+        (&sidecars[0], told(ChargeStep::Release, "d-1", 1)),
+        (&sidecars[0], told(ChargeStep::Release, "d-3", 1)),
+    ] {
+        let error = store.charge(sidecar, &told, after(61)).await.unwrap_err();
         assert!(matches!(error, StoreError::Conflict(_)), "{error}");
     }
 }
