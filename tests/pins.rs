@@ -178,6 +178,9 @@ fn a_sidecar_that_never_had_the_revision_takes_it_from_its_server_and_from_nobod
     fleet.refused_as(&sidecar, "since_two");
     let pin = fleet.pin("r1");
     unmet(&sidecar, 1);
+    let alerts = || sidecar.query(&[]).into_iter().filter(|record| record["alert"] == "policy_pin_unmet");
+    let alert = eventually("an alert", || alerts().next());
+    assert_eq!((&alert["pin"], &alert["revision"], &alert["bundle"]), (&json!(pin), &json!("r1"), &json!("support")));
     // Nothing newer is taken meanwhile, nor what only calls itself so.
     server.offer(&signed(&closed("since_three"), 3));
     let refused = |part: &str| {
@@ -195,6 +198,7 @@ fn a_sidecar_that_never_had_the_revision_takes_it_from_its_server_and_from_nobod
     let record = activated(&sidecar).last().unwrap()["bundles"][0].clone();
     assert_eq!((&record["pin"], &record["rolled_back"], &record["serial"]), (&json!(pin), &json!(2), &json!(1)));
     eventually("that to be told of", || (bundle(&sidecar)["pin"]["unmet"] == Value::Null).then_some(()));
+    assert_eq!(alerts().count(), 1);
     // A lower serial is none any more once nobody asks for it: what is newest here decides.
     fleet.unpin();
     fleet.refused_as(&sidecar, "since_two");

@@ -27,7 +27,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 pub use alert::{
-    CredentialOverdue, OtherHistory, ShownByAnother, SidecarUnrecorded, TokenUse, Unshipped, UsedAfterEnd,
+    CredentialOverdue, OtherHistory, PinUnmet, ShownByAnother, SidecarUnrecorded, TokenUse, Unshipped, UsedAfterEnd,
     UsedByAnother, WithdrawalFacts,
 };
 pub use amend::CopyChanged;

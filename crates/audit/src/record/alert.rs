@@ -140,6 +140,29 @@ pub(crate) fn unshipped(unshipped: &Unshipped) -> Result<Draft, Unrecordable> {
     Ok(draft)
 }
 
+/// A pin of policy is not obeyed here: this sidecar has not got the revision that it names.
+#[derive(Debug, Clone)]
+pub struct PinUnmet {
+    /// The bundle, by the name of its source.
+    pub bundle: String,
+    /// The revision.
+    pub revision: String,
+    /// The pin, by its id.
+    pub pin: String,
+    /// Why it is not obeyed.
+    pub why: String,
+}
+
+pub(crate) fn pin_unmet(unmet: &PinUnmet) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::ALERT_RAISED)?;
+    draft.plain("alert", &"policy_pin_unmet")?;
+    draft.plain("bundle", &unmet.bundle)?;
+    draft.plain("revision", &unmet.revision)?;
+    draft.plain("pin", &unmet.pin)?;
+    draft.plain("why", &unmet.why)?;
+    Ok(draft)
+}
+
 /// A sidecar cannot write its ledger, or can again: its authority says so, because it cannot.
 #[derive(Debug, Clone)]
 pub struct SidecarUnrecorded {

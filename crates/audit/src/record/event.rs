@@ -11,7 +11,7 @@ use model::{
 use serde::Serialize;
 
 use super::{
-    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, Notice, OtherHistory, PolicyCandidate,
+    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, Notice, OtherHistory, PinUnmet, PolicyCandidate,
     PolicyCompared, PolicyDiffered, PolicyRuling, ShownByAnother, SidecarUnrecorded, Started, Unshipped, UsedAfterEnd,
     UsedByAnother, alert, amend, candidate, change, kind, obligation, ruling,
 };
@@ -100,6 +100,8 @@ pub enum Event {
     Unshipped(Unshipped),
     /// A sidecar cannot write its ledger, or can again.
     SidecarUnrecorded(Box<SidecarUnrecorded>),
+    /// A pin of policy is not obeyed at this sidecar.
+    PinUnmet(Box<PinUnmet>),
     /// Policy obliged to tell somebody of a call.
     Notice(Box<Notice>),
     /// The authority took something away from its copy of a ledger.
@@ -262,6 +264,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::OtherHistory(other) => alert::other_history(other),
         Event::Unshipped(unshipped) => alert::unshipped(unshipped),
         Event::SidecarUnrecorded(unrecorded) => alert::sidecar_unrecorded(unrecorded),
+        Event::PinUnmet(unmet) => alert::pin_unmet(unmet),
         Event::Notice(notice) => obligation::notice(notice),
         Event::CopyChanged(changed) => amend::copy_changed(changed),
         Event::KeyDeleted { key_id, because } => {

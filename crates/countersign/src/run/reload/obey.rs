@@ -3,6 +3,7 @@
 
 use std::{fs, io::Read, path::Path, sync::Arc};
 
+use audit::{Event, record::PinUnmet};
 use policy::{PolicySource, Source, bundle::MAX_ARCHIVE_BYTES, bundle::Origin, refresh::back};
 use store::Pin;
 
@@ -36,6 +37,21 @@ impl Reloader {
                 (None, Some(id)) => self.go_on(&name, &id).await,
                 (Some(pin), Some(id)) if id == pin.id.as_str() => pins.met(&pin),
                 (Some(pin), _) => self.go_back(&pin).await,
+            }
+        }
+        self.alert().await;
+    }
+
+    /// Raises an alert for each pin that is not obeyed, once.
+    async fn alert(&self) {
+        let pins = &self.parts.pinning.pins;
+        for (pin, why) in pins.unalerted() {
+            let (bundle, revision, id) = (pin.bundle.clone(), pin.revision.clone(), pin.id.to_string());
+            let unmet = Box::new(PinUnmet { bundle, revision, pin: id, why });
+            // Whoever wants to be told is, whether it can be recorded or not: again would be once too often.
+            pins.alerted(&pin);
+            if let Err(error) = self.parts.ledger.event(Event::PinUnmet(unmet)).await {
+                tracing::warn!(bundle = pin.bundle, %error, "that a pin is not obeyed is not on record");
             }
         }
     }

@@ -28,8 +28,10 @@ use crate::{
     config::{files, sidecar::SidecarConfig},
 };
 
-/// The largest memory of pins that is read, in bytes.
-const MAX_MEMORY: u64 = 1024 * 1024;
+/// The memory of pins, beside what is kept of each source under its own name: no source may be called so.
+const MEMORY: &str = "pinned-bundles.json";
+/// The largest memory of pins that is read, in bytes: as many as there may be, with long reasons, take a quarter.
+const MAX_MEMORY: u64 = 4 * 1024 * 1024;
 /// Until what could not be obeyed is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -117,12 +119,14 @@ struct Held {
     waiting: Option<WaitingBundle>,
     /// The pin that was tried last, and when.
     tried: Option<(Id<Pin>, Instant)>,
+    /// The pin that an alert was raised for last.
+    alerted: Option<Id<Pin>>,
 }
 
 impl Pins {
     /// Those that were remembered in `directory`; none, where no authority is followed.
     pub(super) fn remembered(directory: &Path, followed: bool) -> Arc<Self> {
-        let file = directory.join("pins.json");
+        let file = directory.join(MEMORY);
         let remembered = if followed { read(&file) } else { Arc::default() };
         let known = Known { remembered: Arc::clone(&remembered), ..Known::default() };
         let pins = Arc::new(Self { said: watch::channel(remembered).0, file, known: Mutex::new(known) });
@@ -186,6 +190,23 @@ impl Pins {
         news
     }
 
+    /// The pins that are not obeyed, with why, and that no alert was raised for.
+    pub(super) fn unalerted(&self) -> Vec<(Pin, String)> {
+        let known = self.known();
+        let unmet = known.bundles.values().filter_map(|held| {
+            let (pin, why) = held.pin.as_ref().zip(held.unmet.as_ref())?;
+            (held.alerted.as_ref() != Some(&pin.id)).then(|| (pin.clone(), why.clone()))
+        });
+        unmet.collect()
+    }
+
+    /// That an alert was raised for `pin`.
+    pub(super) fn alerted(&self, pin: &Pin) {
+        if let Some(held) = self.known().bundles.get_mut(&pin.bundle) {
+            held.alerted = Some(pin.id.clone());
+        }
+    }
+
     /// No pin holds `bundle` any more.
     pub(super) fn over(&self, bundle: &str) {
         self.known().bundles.remove(bundle);
@@ -245,8 +266,9 @@ fn read(file: &Path) -> Arc<[Pin]> {
     if !file.exists() {
         return Arc::default();
     }
-    let private = file.ancestors().take(2).try_for_each(files::check_private).map_err(|error| error.to_string());
-    let bytes = private.and_then(|()| bounded(file, MAX_MEMORY).map_err(|error| error.to_string()));
+    // It is no secret: one that others may read holds all the same.
+    let ours = file.ancestors().take(2).try_for_each(files::check_not_writable).map_err(|error| error.to_string());
+    let bytes = ours.and_then(|()| bounded(file, MAX_MEMORY).map_err(|error| error.to_string()));
     let pins = bytes.and_then(|bytes| serde_json::from_slice::<Vec<Pin>>(&bytes).map_err(|error| error.to_string()));
     match pins {
         Ok(pins) => pins.into(),
@@ -290,7 +312,11 @@ fn gauges(pins: &Arc<Pins>) {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use super::*;
+    use super::{super::last_good::Note, *};
+    use crate::{
+        config::document::Document,
+        run::testing::{Folder, environment},
+    };
 
     fn pin(bundle: &str, revision: &str, tenant: Option<&str>, position: u64) -> Pin {
         Pin {
@@ -348,11 +374,38 @@ mod tests {
         };
         assert_eq!(again(true), Some(pin("support", "r1", None, 3)));
         assert_eq!(again(false), None);
-        std::fs::set_permissions(directory.join("pins.json"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let mode = |mode| {
+            std::fs::set_permissions(directory.join(MEMORY), std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        mode(0o644);
+        assert!(again(true).is_some(), "nobody else could write it");
+        mode(0o622);
         assert_eq!(again(true), None, "somebody else may have written it");
         pins.hear(Vec::new());
         pins.remember().unwrap();
         assert_eq!(again(true), None);
+    }
+
+    #[test]
+    fn no_bundle_is_kept_where_pins_are_remembered() {
+        let folder = Folder::new(|config| config);
+        let mut config = Document::<SidecarConfig>::read(&folder.config(), &environment()).unwrap().value;
+        config.ledger.dir = folder.path("ledger");
+        let last_good = LastGood::of(&config);
+        let note = Note {
+            url: "https://bundles.example/pins".to_owned(),
+            etag: None,
+            serial: Some(5),
+            sha256: None,
+            confirmed: Timestamp::UNIX_EPOCH,
+        };
+        last_good.keep("pins", b"archive", &note).unwrap();
+        let pins = Pins::remembered(last_good.directory(), true);
+        pins.hear(vec![pin("pins", "r1", None, 3)]);
+        pins.remember().unwrap();
+        assert_eq!(last_good.note("pins"), Some(note));
+        let (name, _) = MEMORY.split_once('.').unwrap();
+        assert!(!policy::bundle::is_source(name), "{name}");
     }
 
     #[test]
@@ -362,6 +415,8 @@ mod tests {
         let (one, other, now) = (pin("support", "r1", None, 1), pin("support", "r2", None, 2), net::clock::monotonic());
         assert!(pins.due("support", &one.id, now));
         assert!(pins.unmet(&one, "why") && !pins.unmet(&one, "why") && pins.unmet(&one, "other"));
+        assert_eq!(pins.unalerted(), [(one.clone(), "other".to_owned())]);
+        pins.alerted(&one);
         assert!(!pins.due("support", &one.id, now) && pins.due("support", &other.id, now));
         assert!(!pins.due("support", &other.id, now) && pins.due("support", &other.id, now + AGAIN));
         pins.try_again();
@@ -369,6 +424,8 @@ mod tests {
         assert_eq!(pins.state("support").unwrap().unmet.as_deref(), Some("other"));
         pins.met(&other);
         assert_eq!(pins.state("support").unwrap().unmet, None);
+        pins.met(&one);
+        assert!(pins.unmet(&one, "again") && pins.unalerted().is_empty(), "one alert is enough");
         pins.over("support");
         assert!(pins.state("support").is_none());
     }
