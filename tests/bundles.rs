@@ -1,6 +1,6 @@
 //! Policy as bundles: made, signed and looked at by the commands, and fetched by a running sidecar from a real server.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm};
 use serde_json::{Value, json};
@@ -233,6 +233,42 @@ fn a_sidecar_decides_by_a_bundle_in_a_file_and_by_the_next_one_in_its_place() {
     // The same rules in another bundle are nothing to reload, and what is told of them is of that bundle.
     put(&workshop.bundle(&closed("by_the_platform"), 4, Some("platform")));
     eventually("it to be told of", || (bundle(&sidecar)["serial"] == 4).then_some(()));
+}
+
+#[test]
+fn a_sidecar_decides_by_a_bundle_that_was_unpacked_and_by_no_file_in_it_that_was_not_signed() {
+    let Some(world) = world() else { return };
+    let workshop = Workshop::new();
+    let setup = Setup::new(&world.openid, &world.tool);
+    fs::copy(workshop.path("platform.pub.pem"), setup.directory().join("platform.pub.pem")).unwrap();
+    let unpack = |bundle: &[u8], directory: &Path| {
+        let (archive, place) = (workshop.path("next.tar.gz"), directory.join("unpacked"));
+        fs::write(&archive, bundle).unwrap();
+        fs::create_dir_all(&place).unwrap();
+        let unpacked = Command::new("tar").args(["-xzf", &archive, "-C"]).arg(&place).status().unwrap();
+        assert!(unpacked.success());
+    };
+    unpack(&workshop.bundle("", 1, Some("platform")), setup.directory());
+    let sidecar = setup
+        .with(|config| {
+            config["policy"][1] = json!({
+                "name": "support", "for": ["orders"], "path": "unpacked",
+                "keys": {"k": {"algorithm": "EdDSA", "file": "platform.pub.pem", "scope": "prod"}},
+            });
+        })
+        .start();
+    let token = world.openid.delegated("alice");
+    sidecar.get(ORDER, &token).send().went(200);
+    let added = sidecar.directory().join("unpacked/extra.rego");
+    fs::write(&added, format!("package countersign.teams.support\n\n{}\n", closed("by_a_stranger"))).unwrap();
+    let why = not_reloaded(&sidecar);
+    assert!(why.contains("is not signed"), "{why}");
+    sidecar.get(ORDER, &token).send().went(200);
+    fs::remove_file(added).unwrap();
+    unpack(&workshop.bundle(&closed("since_two"), 2, Some("platform")), sidecar.directory());
+    refused_as(&sidecar, &token, "since_two");
+    let bundles = activated(&sidecar).last().unwrap()["bundles"].clone();
+    assert_eq!((&bundles[0]["revision"], &bundles[0]["signed_by"]), (&json!("r2"), &json!("k")), "{bundles}");
 }
 
 #[test]
