@@ -307,11 +307,19 @@ pub(crate) fn assign(subjects: &[Subject<'_>], taken: &BTreeSet<String>) -> Vec<
             }
         }
     }
+    // From which number on one is looked for: many may want one name.
+    let mut next: BTreeMap<&str, u32> = BTreeMap::new();
     for (place, names) in candidates.iter().enumerate() {
-        let base = names.last().cloned().unwrap_or_else(|| "action".to_owned());
+        let base = names.last().map_or("action", String::as_str);
         given.entry(place).or_insert_with(|| {
-            let mut numbered = (2..).map(|number: u32| format!("{base}_{number}"));
-            numbered.find(|name| taken.insert(name.clone())).unwrap_or_default()
+            let number = next.entry(base).or_insert(2);
+            loop {
+                let name = format!("{base}_{number}");
+                *number += 1;
+                if taken.insert(name.clone()) {
+                    return name;
+                }
+            }
         });
     }
     given.into_values().collect()

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use model::template::Template;
 
+/// The longest path, in bytes.
+const LONGEST: usize = 2048;
+/// The most segments of a path.
+const DEEPEST: usize = 64;
+
 /// A segment: `None` where it is a variable.
 pub(crate) type Shape = Vec<Option<String>>;
 
@@ -16,6 +21,9 @@ pub(crate) enum Inexpressible {
     /// `/orders/`
     #[error("its path ends with a slash, which no template has")]
     Slash,
+    /// More than anybody calls.
+    #[error("its path is longer than {LONGEST} bytes or {DEEPEST} segments")]
+    Long,
     /// Anything else.
     #[error("its path has what no template has")]
     Other,
@@ -36,6 +44,9 @@ pub(crate) fn written(path: &str) -> Result<Written, Inexpressible> {
     if path == "/" {
         return Ok(Written { text: "/".to_owned(), variables });
     }
+    if path.len() > LONGEST || path.matches('/').count() > DEEPEST {
+        return Err(Inexpressible::Long);
+    }
     for segment in path.split('/').skip(1) {
         text.push('/');
         match segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
@@ -46,6 +57,8 @@ pub(crate) fn written(path: &str) -> Result<Written, Inexpressible> {
             }
             _ if segment.contains('{') => return Err(Inexpressible::Partial),
             _ if segment.is_empty() => return Err(Inexpressible::Slash),
+            // No path that a sidecar takes has these.
+            _ if matches!(segment, "." | "..") => return Err(Inexpressible::Other),
             _ => text.push_str(segment),
         }
     }
@@ -108,6 +121,10 @@ mod tests {
             ("/a?b=c", Inexpressible::Other),
             ("/a#b", Inexpressible::Other),
             ("/a/*", Inexpressible::Other),
+            ("/a/../b", Inexpressible::Other),
+            ("/./b", Inexpressible::Other),
+            (format!("/{}", "a".repeat(LONGEST)).as_str(), Inexpressible::Long),
+            ("/{a}".repeat(DEEPEST + 1).as_str(), Inexpressible::Long),
         ] {
             assert_eq!(written(path), Err(why), "{path}");
         }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use model::{Action, Effect, Tool, nearest::nearest};
 use serde::Serialize;
 
-use crate::cli::tools::template::{cross, shape};
+use crate::cli::tools::template::{Shape, cross, shape};
 
 /// Something that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -146,10 +146,11 @@ pub(super) fn of_tool(tool: &Tool) -> Vec<Finding> {
             );
         }
     }
-    for (place, action) in tool.actions.iter().enumerate() {
-        let own = shape(&action.template.to_string());
-        let others = tool.actions.iter().skip(place + 1).filter(|other| other.method == action.method);
-        for other in others.filter(|other| cross(&own, &shape(&other.template.to_string()))) {
+    let shaped: Vec<(&Action, Shape)> =
+        tool.actions.iter().map(|action| (action, shape(&action.template.to_string()))).collect();
+    for (place, (action, own)) in shaped.iter().enumerate() {
+        let others = shaped.iter().skip(place + 1).filter(|(other, _)| other.method == action.method);
+        for (other, _) in others.filter(|(_, other)| cross(own, other)) {
             let message = format!(
                 "`{}` and `{}` of `{}` match some of the same requests, and neither says more: the tool may take one for \
                  the other",

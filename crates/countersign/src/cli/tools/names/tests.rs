@@ -87,3 +87,14 @@ fn a_resource_ends_at_the_last_thing_that_has_a_name() {
         assert_eq!(resource(path), name);
     }
 }
+
+#[test]
+fn however_many_want_one_name_each_has_its_own() {
+    let paths: Vec<String> =
+        (0..5_000_u32).map(|number| format!("/{number:013b}").replace('0', "-").replace('1', "_")).collect();
+    let subjects: Vec<Subject<'_>> = paths.iter().map(|path| subject("GET", path, "")).collect();
+    let names = assign(&subjects, &["root.read_get_4".to_owned()].into());
+    let different: BTreeSet<&String> = names.iter().collect();
+    assert_eq!(different.len(), paths.len());
+    assert!(!different.contains(&"root.read_get_4".to_owned()));
+}
