@@ -300,6 +300,23 @@ fn text_of_a_document_can_become_neither_yaml_nor_a_variable() {
 }
 
 #[test]
+fn a_password_in_a_document_is_in_nothing_that_is_written() {
+    let document = DOCUMENT.replace("https://files.example", "https://user:hunter2@files.example").replacen(
+        "servers:",
+        "servers:\n  - { url: \"https://user:hunter2@shop.example/v1\" }",
+        1,
+    );
+    let directory = with(&document);
+    let text = tools(directory.path(), &["import", "api.yaml", "--tool", "shop"]).well();
+    assert!(text.contains("upstream: \"https://shop.example/v1\"") && text.contains("https://files.example"), "{text}");
+    configure(directory.path(), &text);
+    let said = tools(directory.path(), &["check", "--openapi", "shop=api.yaml"]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stdout.contains("https://files.example"), "{}", said.stdout);
+    assert!(![&text, &said.stdout, &said.stderr].iter().any(|text| text.contains("hunter2")), "{text}{}", said.stdout);
+}
+
+#[test]
 fn a_check_says_what_is_unmapped_dead_or_leads_past_the_sidecar() {
     let (directory, text, _) = imported();
     let without = text

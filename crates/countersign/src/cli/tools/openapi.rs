@@ -5,7 +5,7 @@ pub(crate) mod operation;
 pub(crate) mod schema;
 mod tree;
 
-use std::{fs::File, io::Read, path::Path};
+use std::{cell::Cell, fs::File, io::Read, path::Path};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
@@ -18,8 +18,15 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_REFERENCES: usize = 32;
 /// The most operations of a document.
 const MAX_OPERATIONS: usize = 20_000;
+/// The most servers that are read in one place.
+const MOST_SERVERS: usize = 32;
+/// The longest URL of a server, in characters.
+const LONGEST_URL: usize = 300;
 /// The methods that an action may have.
 pub(crate) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
+/// Those that documents know, and no action has.
+const OTHER_METHODS: [&str; 2] = ["query", "trace"];
 
 /// A document.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub(crate) struct Document {
     /// SHA-256 of its bytes, in hexadecimal digits.
     pub(crate) digest: String,
     root: Value,
+    /// How much of schemas was looked at, over all operations.
+    steps: Cell<usize>,
 }
 
 /// Why there is no document.
@@ -93,7 +102,7 @@ impl Document {
         }
         let digest = digest(&SHA256, text.as_bytes());
         let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { name, digest, root })
+        Ok(Self { name, digest, root, steps: Cell::new(0) })
     }
 
     /// The title, on one line.
@@ -126,12 +135,25 @@ impl Document {
     /// The operations, by path and method, and what of `paths` could not be read.
     pub(crate) fn operations(&self) -> Result<(Vec<Operation<'_>>, Vec<String>), DocumentError> {
         let (mut operations, mut problems) = (Vec::new(), Vec::new());
+        if self.root.get("servers").and_then(Value::as_array).is_some_and(|servers| servers.len() > MOST_SERVERS) {
+            problems.push(format!("it names more than {MOST_SERVERS} servers, and no more are read"));
+        }
         let paths = self.root.get("paths").and_then(Value::as_object);
-        let mut paths: Vec<_> = paths.into_iter().flatten().filter(|(path, _)| path.starts_with('/')).collect();
+        let mut paths: Vec<_> = paths.into_iter().flatten().filter(|(path, _)| !path.starts_with("x-")).collect();
         paths.sort_unstable_by_key(|(path, _)| *path);
         for (path, item) in paths {
+            if !path.starts_with('/') {
+                problems.push(format!("{}: a path begins with `/`", plain(path, 200)));
+                continue;
+            }
             match self.resolve(item) {
-                Ok(item) => operations.extend(Operation::all(self, path, item)),
+                Ok(item) => {
+                    operations.extend(Operation::all(self, path, item));
+                    let others = OTHER_METHODS.iter().filter(|method| item.get(**method).is_some());
+                    problems.extend(others.map(|method| {
+                        format!("{} {}: no action has this method", method.to_ascii_uppercase(), plain(path, 200))
+                    }));
+                }
                 Err(error) => problems.push(format!("{}: {error}", plain(path, 200))),
             }
             if operations.len() > MAX_OPERATIONS {
@@ -158,16 +180,42 @@ impl Document {
 
 /// The URLs of the servers that `value` (a document, a path or an operation) names.
 fn servers_of(value: &Value) -> Vec<String> {
-    let url = |server: &Value| {
-        let mut url = server.get("url")?.as_str()?.to_owned();
-        for (name, variable) in server.get("variables").and_then(Value::as_object).into_iter().flatten() {
-            if let Some(default) = variable.get("default").and_then(Value::as_str) {
-                url = url.replace(&format!("{{{name}}}"), default);
-            }
+    let servers = value.get("servers").and_then(Value::as_array).into_iter().flatten();
+    servers.take(MOST_SERVERS).filter_map(server_url).collect()
+}
+
+/// The URL of a server, its variables replaced by their defaults. A default is text and no template: what is replaced
+/// in what was replaced makes a short document a long URL.
+fn server_url(server: &Value) -> Option<String> {
+    let default = |name: &str| server.get("variables")?.get(name)?.get("default")?.as_str();
+    let template = plain(server.get("url")?.as_str()?, 4 * LONGEST_URL);
+    let mut rest = template.as_str();
+    let mut url = String::new();
+    while let Some((before, (name, after))) =
+        rest.split_once('{').and_then(|(before, after)| Some((before, after.split_once('}')?)))
+    {
+        url.push_str(before);
+        match default(name) {
+            Some(text) => url.extend(text.chars().take(LONGEST_URL)),
+            None => url.push_str(&format!("{{{name}}}")),
         }
-        Some(plain(&url, 300))
-    };
-    value.get("servers").and_then(Value::as_array).into_iter().flatten().filter_map(url).collect()
+        rest = after;
+        if url.len() > 4 * LONGEST_URL {
+            break;
+        }
+    }
+    url.push_str(rest);
+    Some(plain(&without_user(&url), LONGEST_URL))
+}
+
+/// `url` without the user name and password that somebody left in it: nothing that is written of a document repeats them.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}//{host}{path}"),
+        None => url.to_owned(),
+    }
 }
 
 /// Text of a document on one line, without what a terminal or a YAML comment would take for more than text, and not

@@ -28,6 +28,7 @@ pub(super) fn draft(
     taken: &BTreeSet<String>,
 ) -> Result<DraftTool, DocumentError> {
     let (operations, problems) = document.operations()?;
+    let servers = document.servers();
     let mut left_out: Vec<LeftOut> =
         problems.into_iter().map(|why| LeftOut { operation: "a path".to_owned(), why }).collect();
     let mut kept: Vec<(&Operation<'_>, Written)> = Vec::new();
@@ -37,7 +38,7 @@ pub(super) fn draft(
     }
     let had = seen.len();
     let mut present = 0;
-    let prefix = known.map(|tool| below(&document.servers(), &tool.upstream)).unwrap_or_default();
+    let prefix = known.map(|tool| below(&servers, &tool.upstream)).unwrap_or_default();
     for operation in &operations {
         let mut refuse = |why: String| left_out.push(LeftOut { operation: operation.shown(), why });
         let written = match written(&format!("{prefix}{}", operation.path)) {
@@ -47,7 +48,7 @@ pub(super) fn draft(
                 continue;
             }
         };
-        if let Some(server) = elsewhere(operation, document, upstream) {
+        if let Some(server) = elsewhere(operation, &servers, upstream) {
             refuse(format!("it is served by `{server}`: a tool of its own"));
             continue;
         }
@@ -164,10 +165,9 @@ fn crossings(drafts: &mut [Draft]) {
 }
 
 /// The server of `operation`, where it is not the tool's.
-fn elsewhere(operation: &Operation<'_>, document: &Document, upstream: &str) -> Option<String> {
+fn elsewhere(operation: &Operation<'_>, servers: &[String], upstream: &str) -> Option<String> {
     let own = &operation.servers;
-    let same =
-        |url: &String| document.servers().contains(url) || host(url).is_none_or(|found| Some(found) == host(upstream));
+    let same = |url: &String| servers.contains(url) || host(url).is_none_or(|found| Some(found) == host(upstream));
     if own.is_empty() || own.iter().any(same) { None } else { own.first().cloned() }
 }
 

@@ -21,6 +21,7 @@ pub(super) fn settings(
 ) -> Result<Settings, Failure> {
     let mut review = Vec::new();
     let servers = document.servers();
+    let given = upstream.is_some();
     let upstream = match upstream {
         Some(said) => {
             check_operator_url(said, Plaintext::LoopbackOnly)
@@ -29,7 +30,8 @@ pub(super) fn settings(
         }
         None => first(&servers, &mut review),
     };
-    let others: Vec<&str> = servers.iter().map(String::as_str).filter(|url| *url != upstream).collect();
+    let others: Vec<&str> =
+        servers.iter().skip(usize::from(!given)).map(String::as_str).filter(|url| *url != upstream).collect();
     if !others.is_empty() {
         review.push(format!("the document names other servers, which are other tools or none: {}", others.join(", ")));
     }

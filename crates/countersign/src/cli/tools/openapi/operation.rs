@@ -2,7 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Document, METHODS, plain, servers_of};
+use super::{Document, METHODS, plain, server_url, servers_of};
+
+/// The most parameters beside the body that are read of one operation.
+const MOST_PARAMETERS: usize = 256;
+/// The most answers, callbacks, links and media types that are looked at in one place: operations may share one text.
+const MOST_LISTED: usize = 100;
 
 /// An operation.
 #[derive(Debug)]
@@ -100,9 +105,11 @@ impl<'a> Operation<'a> {
     /// Where the tool calls back to, as the document says it.
     pub(crate) fn callbacks(&self, document: &Document) -> Vec<String> {
         let mut found = Vec::new();
-        for (_, callback) in self.value.get("callbacks").and_then(Value::as_object).into_iter().flatten() {
+        for (_, callback) in
+            self.value.get("callbacks").and_then(Value::as_object).into_iter().flatten().take(MOST_LISTED)
+        {
             let Ok(callback) = document.resolve(callback) else { continue };
-            let urls = callback.as_object().into_iter().flatten();
+            let urls = callback.as_object().into_iter().flatten().take(MOST_LISTED);
             found.extend(urls.filter(|(url, _)| !url.starts_with("x-")).map(|(url, _)| plain(url, 120)));
         }
         found
@@ -111,13 +118,13 @@ impl<'a> Operation<'a> {
     /// The servers that what follows from its answers is said to lie on.
     pub(crate) fn linked_servers(&self, document: &Document) -> Vec<String> {
         let responses = self.value.get("responses").and_then(Value::as_object).into_iter().flatten();
-        let responses: Vec<&Value> = responses.filter_map(|(_, response)| document.resolve(response).ok()).collect();
+        let responses: Vec<&Value> =
+            responses.take(MOST_LISTED).filter_map(|(_, response)| document.resolve(response).ok()).collect();
         let mut found = Vec::new();
         for response in responses {
-            for (_, link) in response.get("links").and_then(Value::as_object).into_iter().flatten() {
+            for (_, link) in response.get("links").and_then(Value::as_object).into_iter().flatten().take(MOST_LISTED) {
                 let Ok(link) = document.resolve(link) else { continue };
-                let server = link.get("server").and_then(|server| server.get("url")).and_then(Value::as_str);
-                found.extend(server.map(|url| plain(url, 200)));
+                found.extend(link.get("server").and_then(server_url));
             }
         }
         found
@@ -126,10 +133,10 @@ impl<'a> Operation<'a> {
     /// What it answers with where all goes well, as JSON.
     pub(crate) fn answers<'d>(&'d self, document: &'d Document) -> impl Iterator<Item = &'d Value> {
         let responses = self.value.get("responses").and_then(Value::as_object).into_iter().flatten();
-        let good = responses.filter(|(status, _)| status.starts_with('2'));
+        let good = responses.take(MOST_LISTED).filter(|(status, _)| status.starts_with('2'));
         good.filter_map(|(_, response)| {
             let content = document.resolve(response).ok()?.get("content")?.as_object()?;
-            content.iter().find(|(media, _)| is_json(media))?.1.get("schema")
+            content.iter().take(MOST_LISTED).find(|(media, _)| is_json(media))?.1.get("schema")
         })
     }
 }
@@ -142,7 +149,11 @@ fn parameters<'a>(
 ) -> Vec<Parameter<'a>> {
     let mut parameters: Vec<Parameter<'a>> = Vec::new();
     let listed = [item, operation].into_iter().filter_map(|at| at.get("parameters")?.as_array()).flatten();
-    for value in listed {
+    for (place, value) in listed.enumerate() {
+        if place >= MOST_PARAMETERS {
+            problems.push(format!("it has more than {MOST_PARAMETERS} parameters, and no more are read"));
+            break;
+        }
         let parameter = match document.resolve(value) {
             Ok(value) => parameter(value),
             Err(error) => {
@@ -190,7 +201,7 @@ fn body<'a>(document: &'a Document, operation: &'a Value, problems: &mut Vec<Str
     };
     let content = value.get("content").and_then(Value::as_object);
     let media: Vec<(&str, &Value)> =
-        content.into_iter().flatten().map(|(name, media)| (name.as_str(), media)).collect();
+        content.into_iter().flatten().take(MOST_LISTED).map(|(name, media)| (name.as_str(), media)).collect();
     let json =
         media.iter().find(|(name, _)| is_json(name)).map(|(_, media)| media.get("schema").unwrap_or(&Value::Null));
     Some(Body {

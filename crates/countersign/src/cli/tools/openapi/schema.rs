@@ -9,8 +9,13 @@ use serde_json::Value;
 
 use super::Document;
 
-/// How many schemas are looked at for one operation: references may make a small document a large one.
-const MOST_STEPS: usize = 20_000;
+/// How many schemas, and members of theirs, are looked at for one operation: references may make a small document a
+/// large one.
+const MOST_STEPS: usize = 50_000;
+/// And for all operations together, which may share one large schema.
+const MOST_STEPS_OF_ALL: usize = 100_000_000;
+/// What of a schema is gone through one by one.
+const LISTS: [&str; 6] = ["properties", "required", "enum", "allOf", "oneOf", "anyOf"];
 /// How deep schemas are put together of others.
 const MOST_DEPTH: usize = 24;
 
@@ -136,16 +141,31 @@ impl<'a> Schemas<'a> {
         Described { shape: self.shape(name, flat, depth), nullable, read_only, url }
     }
 
-    fn gather(&self, schema: &'a Value, flat: &mut Flat<'a>, depth: usize) {
-        self.steps.set(self.steps.get() + 1);
-        if depth > MOST_DEPTH || self.steps.get() > MOST_STEPS {
-            flat.why = Some(Why::Size);
-            return;
+    /// Whether there is still room to look at `schema`.
+    fn affords(&self, schema: &Value) -> bool {
+        if self.steps.get() > MOST_STEPS || self.document.steps.get() > MOST_STEPS_OF_ALL {
+            return false;
         }
+        let length = |name: &&str| match schema.get(*name) {
+            Some(Value::Array(items)) => items.len(),
+            Some(Value::Object(members)) => members.len(),
+            _ => 0,
+        };
+        let cost = LISTS.iter().map(length).sum::<usize>() + 1;
+        self.steps.set(self.steps.get() + cost);
+        self.document.steps.set(self.document.steps.get() + cost);
+        self.steps.get() <= MOST_STEPS
+    }
+
+    fn gather(&self, schema: &'a Value, flat: &mut Flat<'a>, depth: usize) {
         let Ok(schema) = self.document.resolve(schema) else {
             flat.why = Some(Why::Reference);
             return;
         };
+        if depth > MOST_DEPTH || !self.affords(schema) {
+            flat.why = Some(Why::Size);
+            return;
+        }
         let flag = |name: &str| schema.get(name).and_then(Value::as_bool) == Some(true);
         match schema.get("type") {
             Some(Value::String(kind)) => drop(flat.types.insert(kind)),

@@ -138,3 +138,69 @@ fn what_stands_in_a_document_is_one_line_of_text() {
     assert_eq!(plain("a\nb\r\tc\u{2028}d\u{202E}e\u{0}", 40), "a b c d e");
     assert_eq!(plain(&"x".repeat(50), 10), format!("{}…", "x".repeat(10)));
 }
+
+#[test]
+fn a_servers_variables_are_replaced_once_and_what_they_make_is_short() {
+    let servers = |servers: Value| document(&json!({"openapi": "3.0.0", "servers": servers})).servers();
+    assert_eq!(
+        servers(json!([
+            {"url": "https://{region}.shop.example/{base}", "variables": {"region": {"default": "eu"}}},
+            {"url": "https://{a}", "variables": {"a": {"default": "{a}{b}"}, "b": {"default": "x"}}},
+            {"url": "/v1"},
+            {"url": "https://{open"},
+        ])),
+        ["https://eu.shop.example/{base}", "https://{a}{b}", "/v1", "https://{open"]
+    );
+    let long = servers(json!([{"url": "{a}".repeat(100_000), "variables": {"a": {"default": "{a}".repeat(100_000)}}}]));
+    assert!(long[0].chars().count() <= LONGEST_URL + 1, "{}", long[0].len());
+    let many = document(&json!({"openapi": "3.0.0", "servers": vec![json!({"url": "/v1"}); 1_000]}));
+    assert_eq!(many.servers().len(), MOST_SERVERS);
+    assert!(many.operations().unwrap().1[0].contains("servers"));
+}
+
+#[test]
+fn a_user_name_or_password_in_a_servers_url_is_not_repeated() {
+    for (url, shown) in [
+        ("https://user:hunter2@shop.example/v1", "https://shop.example/v1"),
+        ("https://user:a@b@shop.example?x=@", "https://shop.example?x=@"),
+        ("//hunter2@shop.example", "//shop.example"),
+        ("https://shop.example/@me", "https://shop.example/@me"),
+    ] {
+        let document = document(&json!({
+            "openapi": "3.0.0", "servers": [{"url": url}],
+            "paths": {"/a": {"get": {"responses": {"200": {"links": {"next": {"server": {"url": url}}}}}}}},
+        }));
+        assert_eq!(document.servers(), [shown]);
+        let (operations, _) = document.operations().unwrap();
+        assert_eq!(operations[0].linked_servers(&document), [shown]);
+    }
+}
+
+#[test]
+fn what_cannot_be_an_action_is_said() {
+    let document = document(&json!({"openapi": "3.1.0", "paths": {
+        "/a": {"get": {}, "trace": {}, "x-more": {}}, "noslash": {"get": {}}, "x-paths": {"get": {}},
+    }}));
+    let (operations, problems) = document.operations().unwrap();
+    assert_eq!(operations.len(), 1);
+    assert_eq!(problems, ["TRACE /a: no action has this method", "noslash: a path begins with `/`"]);
+}
+
+#[test]
+fn an_operation_has_so_many_parameters_and_a_schema_so_many_members_and_no_more() {
+    let parameters: Vec<Value> =
+        (0..20_000).map(|number| json!({"name": format!("p{number}"), "in": "query"})).collect();
+    let paths = json!({"/a": {"get": {"parameters": parameters}}});
+    let many = document(&json!({"openapi": "3.0.0", "paths": paths}));
+    let (operations, _) = many.operations().unwrap();
+    assert!(operations[0].parameters.len() < 1_000 && operations[0].problems[0].contains("parameters"));
+
+    let properties: serde_json::Map<String, Value> =
+        (0..2_000).map(|number| (format!("p{number}"), json!({"type": "string"}))).collect();
+    let wide = json!({"wide": {"properties": properties}});
+    let twice = json!({"allOf": vec![json!({"$ref": "#/components/schemas/wide"}); 2]});
+    assert!(shape(&wide, &twice).starts_with("p0,p1,"));
+    let often = json!({"allOf": vec![json!({"$ref": "#/components/schemas/wide"}); 20_000]});
+    assert_eq!(shape(&wide, &often), "Other(Size)");
+    assert_eq!(shape(&json!({}), &json!({"oneOf": vec![json!({"type": "string"}); 100_000]})), "Other(Size)");
+}
