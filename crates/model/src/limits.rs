@@ -146,7 +146,7 @@ impl Limit {
         }
     }
 
-    fn tighter(&self, other: &Self) -> Option<Self> {
+    pub(crate) fn tighter(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::OneOf(a), Self::OneOf(b)) => Some(Self::OneOf(a & b)),
             _ if self.within(other) => Some(self.clone()),

@@ -3,12 +3,16 @@
 
 mod pointer;
 
-use std::{borrow::Cow, collections::BTreeSet, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Amount, Limit, Limits, Question, limits::Exceeded, nearest::nearest};
+use crate::{Amount, Limit, Limits, Question, amount::MAX_SAFE_INTEGER, limits::Exceeded, nearest::nearest};
 
 pub use pointer::{InvalidPointer, Pointer, Segment};
 
@@ -47,6 +51,7 @@ pub enum Duty {
     #[serde(deserialize_with = "pointers")]
     Redact(BTreeSet<Pointer>),
     /// The body of the tool's answer is at most so many bytes.
+    #[serde(deserialize_with = "bytes")]
     MaxResponseBytes(u64),
     /// The request carries this field.
     RequireHeader(RequiredHeader),
@@ -119,7 +124,11 @@ impl Duty {
             return Err(format!("there is no obligation `{shown}`; {meant}"));
         }
         let written = serde_json::Map::from_iter([(name.to_owned(), value)]);
-        serde_json::from_value(written.into()).map_err(|error| format!("`{name}`: {error}"))
+        // It may repeat what a rule took from the call.
+        let shown = |error: serde_json::Error| -> String {
+            error.to_string().chars().filter(|c| !c.is_control()).take(MAX_FIELD).collect()
+        };
+        serde_json::from_value(written.into()).map_err(|error| format!("`{name}`: {}", shown(error)))
     }
 
     /// How `question` falls short of it; `None` where it does not, and for what is met after the call is sent.
@@ -198,17 +207,29 @@ impl Obligation {
 
 /// What `question` may ask for instead where it is over a limit of `obligations`: `{"amount": {"max": "50.00", …}}`.
 pub fn allowed(obligations: &[Obligation], question: &Question) -> Option<serde_json::Value> {
-    let mut allowed = serde_json::Map::new();
-    for obligation in obligations {
-        if let Some(Unmet::Limit(Exceeded { name, limit })) = obligation.duty.unmet(question) {
-            let shown = match &limit {
-                // With the currency's whole fraction, as people write an amount.
-                Limit::Max(Amount::Money(max)) => serde_json::json!({ "max": max.text(), "currency": max.currency() }),
-                limit => limit.allowed(),
-            };
-            allowed.entry(name).or_insert(shown);
-        }
+    let exceeded = |one: &Obligation| match one.duty.unmet(question)? {
+        Unmet::Limit(Exceeded { name, .. }) => Some(name),
+        Unmet::Header => None,
+    };
+    let exceeded: BTreeSet<String> = obligations.iter().filter_map(exceeded).collect();
+    let of_calls = obligations.iter().filter_map(|one| match &one.duty {
+        Duty::Limit(limits) => Some(limits),
+        _ => None,
+    });
+    // Also of those that this call is within: what is asked for next has to be within all of them.
+    let mut tightest: BTreeMap<&str, Limit> = BTreeMap::new();
+    for (name, limit) in of_calls.flat_map(Limits::iter).filter(|(name, _)| exceeded.contains(*name)) {
+        let both = tightest.get(name).map_or_else(|| Some(limit.clone()), |other| other.tighter(limit));
+        // Where there is none that is within both (two currencies), the first says as much as the other.
+        tightest.extend(both.map(|both| (name, both)));
     }
+    let shown = |limit: &Limit| match limit {
+        // With the currency's whole fraction, as people write an amount.
+        Limit::Max(Amount::Money(max)) => serde_json::json!({ "max": max.text(), "currency": max.currency() }),
+        limit => limit.allowed(),
+    };
+    let allowed: serde_json::Map<_, _> =
+        tightest.iter().map(|(name, limit)| ((*name).to_owned(), shown(limit))).collect();
     (!allowed.is_empty()).then(|| allowed.into())
 }
 
@@ -240,6 +261,16 @@ fn pointers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<Point
         0 => Err(de::Error::custom("no place is named")),
         1..=MAX_POINTERS => Ok(pointers),
         _ => Err(de::Error::custom(format!("more than {MAX_POINTERS} places"))),
+    }
+}
+
+/// A number of bytes that a record can hold: a larger one would be rounded.
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let bytes = u64::deserialize(deserializer)?;
+    if bytes <= MAX_SAFE_INTEGER.unsigned_abs() {
+        Ok(bytes)
+    } else {
+        Err(de::Error::custom(format!("more than {MAX_SAFE_INTEGER} bytes")))
     }
 }
 

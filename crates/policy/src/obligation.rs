@@ -3,7 +3,7 @@
 //! that it is the same wherever the decision comes from.
 
 use model::{
-    Code, Decision, Duty, Obligation, Question, Reason, Verdict,
+    Code, Decision, Duty, Limit, Obligation, Question, Reason, Verdict,
     obligation::{MAX_OBLIGATIONS, MAX_POINTERS, Unmet},
 };
 use regorus::Value;
@@ -12,6 +12,9 @@ use crate::member::{is_code, shown, text};
 
 /// The code of the reason where an obligation is none, and its rule has no code.
 const UNKNOWN: &str = "obligation_unknown";
+
+/// The most bytes that the obligations of one decision take: all of it goes on record, and a limit to the agent.
+const MAX_BYTES: usize = 256 * 1024;
 
 /// The names that a member may have beside its duty's.
 pub(crate) const WORDS: [&str; 3] = ["code", "message", "internal"];
@@ -39,8 +42,9 @@ impl Obliged {
     }
 
     /// Those that were asked for, unless they are more than one call can be held to.
-    pub(crate) fn bounded(self) -> Result<Vec<Obligation>, Vec<Reason>> {
+    pub(crate) fn bounded(mut self) -> Result<Vec<Obligation>, Vec<Reason>> {
         if !self.unknown.is_empty() {
+            self.unknown.truncate(MAX_OBLIGATIONS);
             return Err(self.unknown);
         }
         let pointers = |obligation: &Obligation| match &obligation.duty {
@@ -48,17 +52,36 @@ impl Obliged {
             _ => 0,
         };
         let redacted: usize = self.known.iter().map(pointers).sum();
-        if self.known.len() <= MAX_OBLIGATIONS && redacted <= MAX_POINTERS {
+        let bytes: usize = self.known.iter().map(size).sum();
+        if self.known.len() <= MAX_OBLIGATIONS && redacted <= MAX_POINTERS && bytes <= MAX_BYTES {
             return Ok(self.known);
         }
         let internal = format!(
-            "{} obligations that redact {redacted} places; at most {MAX_OBLIGATIONS} and {MAX_POINTERS} can be met",
+            "{} obligations of {bytes} bytes that redact {redacted} places; at most {MAX_OBLIGATIONS} of {MAX_BYTES} \
+             bytes with {MAX_POINTERS} places can be met",
             self.known.len()
         );
         // Whoever asks for the most is the one to ask.
         let source = self.known.last().map_or("countersign", |obligation| obligation.source.as_str());
         Err(vec![unknown(UNKNOWN, internal, source)])
     }
+}
+
+/// About how many bytes an obligation takes.
+pub(crate) fn size(obligation: &Obligation) -> usize {
+    let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let values = |limit: &Limit| match limit {
+        Limit::OneOf(values) => values.iter().map(|value| value.len() + 32).sum(),
+        Limit::Max(_) | Limit::Cumulative(_) => 0,
+    };
+    let duty: usize = match &obligation.duty {
+        Duty::Redact(pointers) => pointers.iter().map(|pointer| 2 * pointer.as_str().len() + 64).sum(),
+        Duty::MaxResponseBytes(_) => 0,
+        Duty::RequireHeader(required) => required.name.len() + of(&required.pattern),
+        Duty::Limit(limits) => limits.iter().map(|(name, limit)| name.len() + 128 + values(limit)).sum(),
+        Duty::Notify(notification) => notification.channel.len() + notification.message.len(),
+    };
+    duty + of(&obligation.message) + of(&obligation.internal) + 128
 }
 
 fn unknown(code: &str, internal: String, source: &str) -> Reason {

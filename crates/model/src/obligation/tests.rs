@@ -50,6 +50,7 @@ fn what_is_no_obligation_is_said_with_the_name_that_was_meant() {
         ("max_response_bytes", json!(-1), "max_response_bytes"),
         ("max_response_bytes", json!("64k"), "max_response_bytes"),
         ("max_response_bytes", json!(1.5), "max_response_bytes"),
+        ("max_response_bytes", json!(9_007_199_254_740_992_u64), "more than 9007199254740991"),
         ("require_header", json!({"name": "a b"}), "not the name"),
         ("require_header", json!({"name": "X-A", "value": "b"}), "unknown field `value`"),
         ("require_header", json!({"pattern": "b"}), "missing field `name`"),
@@ -63,6 +64,15 @@ fn what_is_no_obligation_is_said_with_the_name_that_was_meant() {
     ] {
         let error = Duty::read(name, value.clone()).unwrap_err();
         assert!(error.contains(said), "{name} {value}: {error}");
+    }
+}
+
+#[test]
+fn what_is_said_of_a_duty_that_is_none_is_short_and_plain_text_whatever_a_rule_puts_there() {
+    let hostile = format!("\u{1b}[2J\n{}", "x".repeat(10_000));
+    for value in [json!({ &hostile: 1 }), json!({ "name": &hostile }), json!(hostile)] {
+        let error = Duty::read("require_header", value).unwrap_err();
+        assert!(error.len() < 1_000 && !error.chars().any(char::is_control), "{}", error.escape_debug());
     }
 }
 

@@ -2,10 +2,13 @@
 //! and the part of the input that they read: the key is a digest of the tool and exactly that part.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use model::{Code, Decision, Duty, Obligation, Part, Question};
+use model::{Code, Decision, Part, Question};
 use quick_cache::sync::Cache;
 
-use crate::input::{self, InvalidInput};
+use crate::{
+    input::{self, InvalidInput},
+    obligation,
+};
 
 /// The most bytes of text in the reasons and obligations of a decision that is kept.
 const MAX_TEXT: usize = 2048;
@@ -63,24 +66,11 @@ impl Memory {
         let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let text: usize = decision.reasons.iter().map(|reason| of(&reason.message) + of(&reason.internal) + 64).sum();
         // What obliges to much is seldom, and asked again.
-        let obliges: usize = decision.obligations.iter().map(size).sum();
+        let obliges: usize = decision.obligations.iter().map(obligation::size).sum();
         if !failed && text + obliges <= MAX_TEXT {
             decisions.insert(key, decision.clone());
         }
     }
-}
-
-/// About how many bytes an obligation takes.
-fn size(obligation: &Obligation) -> usize {
-    let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let duty = match &obligation.duty {
-        Duty::Redact(pointers) => pointers.iter().map(|pointer| 2 * pointer.as_str().len() + 64).sum(),
-        Duty::MaxResponseBytes(_) => 0,
-        Duty::RequireHeader(required) => required.name.len() + of(&required.pattern),
-        Duty::Limit(limits) => limits.iter().map(|(name, _)| name.len() + 128).sum(),
-        Duty::Notify(notification) => notification.channel.len() + notification.message.len(),
-    };
-    duty + of(&obligation.message) + of(&obligation.internal) + 128
 }
 
 #[cfg(test)]

@@ -71,6 +71,10 @@ fn what_is_no_obligation_denies_and_names_its_package() {
     }
     let many = "obligations contains {\"redact\": [sprintf(\"/%d\", [n])]} if some n in numbers.range(1, 65)";
     assert_eq!(decide(&[team(many)]).code, Some(Code::ObligationUnknown), "more than can be met");
+    let large = r#"obligations contains {"limit": {"to": {"one_of": [v | some n in numbers.range(1, 10000); v := sprintf("%d", [n])]}}}"#;
+    assert_eq!(decide(&[team(large)]).code, Some(Code::ObligationUnknown), "more than goes on record");
+    let unknown = r#"obligations contains {"code": "mask", "x": n} if some n in numbers.range(1, 1000)"#;
+    assert_eq!(decide(&[team(unknown)]).reasons.len(), 64);
 }
 
 #[test]
@@ -105,9 +109,28 @@ fn a_call_over_a_limit_of_policy_is_over_a_limit() {
     assert_eq!((decision.verdict, decision.code), (Verdict::Deny, Some(Code::LimitExceeded)));
     let allowed = model::obligation::allowed(&decision.obligations, &fixture::question()).unwrap();
     assert_eq!(allowed["amount"]["max"], "19.99");
+    // Of several that it is over, what is allowed is what is within all of them.
+    let several = ["15", "10", "18", "30"]
+        .map(|max| format!(r#"obligations contains {{"limit": {{"amount": {{"max": "{max}", "currency": "USD"}}}}}}"#));
+    let decision = decide(&[org(&several[..2].join("\n")), team(&several[2..].join("\n"))]);
+    let allowed = model::obligation::allowed(&decision.obligations, &fixture::question()).unwrap();
+    assert_eq!((decision.obligations.len(), &allowed["amount"]["max"]), (4, &"10.00".into()));
     // A value that the call does not carry counts as exceeded.
     let absent = decide(&[team(r#"obligations contains {"limit": {"weight": {"max": 3}}}"#)]);
     assert_eq!(absent.code, Some(Code::LimitExceeded));
+}
+
+#[test]
+fn a_team_obliges_to_nothing_with_the_tools_of_another() {
+    let mail = r#"package countersign.teams.mail
+        allow contains {"code": "mail"}
+        obligations contains {"redact": ["/to"]}
+        obligations contains {"code": "none", "redcat": 1} if input.action.name == "refunds.create""#;
+    let sources = [team(""), source("mail", &["mail"], mail)];
+    let bounds = Bounds { budget: std::time::Duration::from_secs(600), ..Bounds::default() };
+    let engine = Engine::load_within(&sources, &fixture::catalogue(&["orders", "mail"]), bounds).unwrap();
+    let decision = engine.decide(&fixture::question());
+    assert_eq!((decision.verdict, decision.obligations.len()), (Verdict::Permit, 0));
 }
 
 /// The rules read nothing of the amount: both calls are one question to them.

@@ -179,6 +179,15 @@ fn what_is_different_each_time_is_not_kept_and_what_two_tools_are_asked_is_kept_
     for never in ["input.now", "input.now_ns", "input.call.id", "input.call", "input"] {
         assert_eq!(kept(&format!("deny contains {{\"code\": \"x\"}} if {never} == 1")), 0, "{never}");
     }
+    // What obliges to much is much to keep, also where it is a list of what is allowed.
+    let one_of = |most: usize| {
+        kept(&format!(
+            "obligations contains {{\"limit\": {{\"to\": {{\"one_of\": [v | some n in numbers.range(1, {most}); \
+             v := sprintf(\"account-{}-%d\", [n])]}}}}}}",
+            "0".repeat(40)
+        ))
+    };
+    assert_eq!((one_of(3), one_of(100)), (1, 0));
     // A builtin's error, which another version of the engine or of the input may not have.
     assert_eq!(kept("deny contains {\"code\": \"x\"} if time.parse_rfc3339_ns(input.action.name) > 0"), 0);
     // Nor a denial beside one: what failed may work the next time, and the denial's reasons say that it failed.
