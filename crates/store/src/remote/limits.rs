@@ -92,6 +92,18 @@ pub enum NotLeased {
     Unauthorised(String),
 }
 
+impl NotLeased {
+    /// What an answer means that is none of those asked for, where the same question may have `arrived` before it: that
+    /// may have been done, though it is not done again.
+    fn of(arrived: bool, status: StatusCode, said: String) -> Self {
+        if arrived {
+            Self::Unheard(format!("nothing, and then {status} to the same question: {said}"))
+        } else {
+            Self::Refused { status, said }
+        }
+    }
+}
+
 /// Asks one authority.
 pub struct LimitsClient {
     client: HttpClient,
@@ -137,17 +149,19 @@ impl LimitsClient {
             request
         };
         let answered = async {
-            let response = match self.client.send(request(), self.patience).await {
+            let (arrived, response) = match self.client.send(request(), self.patience).await {
                 // The same step again: it is done once, however often it comes.
-                Err(error) if error.is_of_the_connection() => self.client.send(request(), self.patience).await,
-                outcome => outcome,
+                Err(error) if error.is_of_the_connection() => {
+                    (!error.is_not_sent(), self.client.send(request(), self.patience).await)
+                }
+                outcome => (false, outcome),
             };
             let (head, body) = response.map_err(|error: SendError| NotLeased::Unheard(error.to_string()))?.into_parts();
             let body = collect(body, MAX_ANSWER_BYTES).await;
             let body = body.map_err(|error| NotLeased::Unheard(format!("{error:?}")))?;
             if head.status != StatusCode::OK {
                 let said = String::from_utf8_lossy(&body).chars().take(300).collect();
-                return Err(NotLeased::Refused { status: head.status, said });
+                return Err(NotLeased::of(arrived, head.status, said));
             }
             serde_json::from_slice(&body).map_err(|error| NotLeased::Unheard(error.to_string()))
         };
@@ -159,5 +173,17 @@ impl LimitsClient {
 impl fmt::Debug for LimitsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LimitsClient").field("url", &self.limits).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_no_to_a_question_that_may_have_arrived_before_is_no_word_of_what_was_done() {
+        let no = |arrived| NotLeased::of(arrived, StatusCode::TOO_MANY_REQUESTS, "later".to_owned());
+        assert!(matches!(no(false), NotLeased::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. }));
+        assert!(matches!(no(true), NotLeased::Unheard(why) if why.contains("429")));
     }
 }
