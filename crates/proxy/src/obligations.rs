@@ -22,16 +22,12 @@ use crate::config::AgentListenerConfig;
 /// Tells the agent that what it sees may not be all that the tool said.
 const OBLIGATIONS: HeaderName = HeaderName::from_static("countersign-obligations");
 
-/// Fields of an answer that speak of its bytes as the tool sent them. A digest of what is hidden is a way to guess it.
-const OF_THE_BYTES: [HeaderName; 7] = [
-    header::CONTENT_LENGTH,
-    header::ETAG,
-    header::ACCEPT_RANGES,
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("content-md5"),
-];
+/// Fields of an answer that speak of its bytes as the tool sent them.
+const OF_THE_BYTES: [HeaderName; 3] = [header::CONTENT_LENGTH, header::ETAG, header::ACCEPT_RANGES];
+
+/// What is in the names of those that tell a digest of them, by whatever standard or store. A digest of what is hidden is
+/// a way to guess it, and so is a signature over one.
+const DIGESTS: [&str; 8] = ["digest", "checksum", "hash", "md5", "crc", "sha1", "sha256", "signature"];
 
 /// What is obliged to of an answer.
 #[derive(Debug, Clone)]
@@ -107,10 +103,11 @@ impl Duties {
     /// Whether a request's field would have the tool answer with what cannot be looked into. What makes a write
     /// conditional stays.
     pub(crate) fn is_kept_from_tool(&self, name: &HeaderName, method: &Method) -> bool {
-        let redacts = self.places.is_some();
-        *name == header::ACCEPT_ENCODING
-            || redacts && (*name == header::RANGE || *name == header::IF_RANGE)
-            || redacts && *name == header::IF_NONE_MATCH && matches!(*method, Method::GET | Method::HEAD)
+        let reads = matches!(*method, Method::GET | Method::HEAD);
+        let of_parts = [header::RANGE, header::IF_RANGE].contains(name);
+        // Whether a tag is the right one tells of the bytes that it is made of.
+        let of_tags = reads && [header::IF_NONE_MATCH, header::IF_MATCH].contains(name);
+        *name == header::ACCEPT_ENCODING || self.redacts() && (of_parts || of_tags)
     }
 
     /// Whether the answer with this head may not be shown at all. `is_empty` where it has no body.
@@ -153,7 +150,10 @@ impl Duties {
         };
         fields.insert(OBLIGATIONS, HeaderValue::from_static(words));
         if self.redacts() {
-            OF_THE_BYTES.iter().for_each(|name| drop(fields.remove(name)));
+            let is_digest = |name: &HeaderName| DIGESTS.iter().any(|digest| name.as_str().contains(digest));
+            let of_the_bytes = fields.keys().filter(|name| OF_THE_BYTES.contains(name) || is_digest(name));
+            let of_the_bytes: Vec<HeaderName> = of_the_bytes.cloned().collect();
+            of_the_bytes.iter().for_each(|name| drop(fields.remove(name)));
         }
     }
 

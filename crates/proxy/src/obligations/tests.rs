@@ -138,6 +138,11 @@ fn nothing_is_said_of_bytes_that_the_agent_does_not_see() {
         ("content-digest", "sha-256=:x:"),
         ("repr-digest", "sha-256=:x:"),
         ("content-md5", "x"),
+        ("x-amz-checksum-crc32c", "x"),
+        ("x-goog-hash", "crc32c=x"),
+        ("x-ms-content-crc64", "x"),
+        ("signature", "sig=:x:"),
+        ("signature-input", "sig=(\"content-digest\")"),
         ("accept-ranges", "bytes"),
         ("x-ok", "1"),
     ];
@@ -157,7 +162,7 @@ fn the_tool_is_asked_for_the_whole_as_it_is_and_a_write_keeps_its_conditions() {
         duties.is_kept_from_tool(&HeaderName::try_from(name).unwrap(), &method)
     };
     let redacting = redacting();
-    for name in ["accept-encoding", "range", "if-range", "if-none-match"] {
+    for name in ["accept-encoding", "range", "if-range", "if-none-match", "if-match"] {
         assert!(kept(&redacting, name, Method::GET), "{name}");
     }
     // `If-None-Match: *` is how a write says that it must not replace anything.
