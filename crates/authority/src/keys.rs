@@ -59,6 +59,8 @@ pub struct SigningKeys {
 /// All keys, as committed up to a position.
 #[derive(Debug)]
 pub(crate) struct View {
+    /// The life of the database that the position is of, by when it began.
+    began: Timestamp,
     position: u64,
     keys: Vec<PublishedKey>,
     jwks: Value,
@@ -138,18 +140,23 @@ impl SigningKeys {
         self.last().jwks.clone()
     }
 
-    /// The keys as of `position` or later.
+    /// The keys as of a position or later, in the life of the database that began then.
     ///
     /// # Errors
     /// When that has to be read, and the database does not answer.
-    pub(crate) async fn view(&self, store: &Store, position: u64, now: Timestamp) -> Result<Arc<View>, StoreError> {
+    pub(crate) async fn view(
+        &self,
+        store: &Store,
+        place: (Timestamp, u64),
+        now: Timestamp,
+    ) -> Result<Arc<View>, StoreError> {
         let last = self.last();
-        if last.holds(position, now) {
+        if last.holds(now) && last.is_of(place) {
             return Ok(last);
         }
         let _reading = self.reading.lock().await;
         let last = self.last();
-        if last.holds(position, now) {
+        if last.holds(now) && last.is_of(place) {
             return Ok(last);
         }
         self.read(store, now).await
@@ -162,17 +169,18 @@ impl SigningKeys {
     pub(crate) async fn lately(&self, store: &Store, now: Timestamp) -> Result<Arc<View>, StoreError> {
         let asked = net::clock::monotonic();
         let age = self.confirmed().map(|confirmed| asked.saturating_duration_since(confirmed));
-        let position = if age.is_some_and(|age| age < KEPT) { Ok(0) } else { store.head().await.map(|it| it.position) };
-        let read = match position {
-            Ok(position) => self.view(store, position, now).await,
+        let last = self.last();
+        if age.is_some_and(|age| age < KEPT) && last.holds(now) {
+            return Ok(last);
+        }
+        let read = match store.head().await {
+            Ok(head) => self.view(store, (head.began, head.position), now).await,
             Err(error) => Err(error),
         };
         let bound = (self.config.publish_ahead.0 / 2).clamp(UNHEARD.0, UNHEARD.1);
         match read {
             Ok(view) => {
-                if age.is_none_or(|age| age >= KEPT) {
-                    *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
-                }
+                *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
                 Ok(view)
             }
             Err(_) if age.is_some_and(|age| age < bound) => Ok(self.last()),
@@ -209,7 +217,7 @@ impl SigningKeys {
     async fn read(&self, store: &Store, now: Timestamp) -> Result<Arc<View>, StoreError> {
         let listed = store.signing_keys().await?;
         self.fetch_held(&listed.keys);
-        let view = View::new(listed.position, listed.keys, now);
+        let view = View::new((listed.began, listed.position), listed.keys, now);
         let view = Arc::new(view.map_err(|error| StoreError::Damaged(error.to_string()))?);
         let before = {
             let mut last = self.view.write().unwrap_or_else(PoisonError::into_inner);
@@ -238,6 +246,13 @@ impl SigningKeys {
         }
     }
 
+    /// Gives `to` the published keys as last read, to verify our own tokens with. What is read meanwhile is given after
+    /// it: nobody puts keys from before a withdrawal in the place of those from after it.
+    pub(crate) fn give(&self, to: impl FnOnce(&Arc<KeySet>)) {
+        let last = self.view.read().unwrap_or_else(PoisonError::into_inner);
+        to(&last.set);
+    }
+
     fn last(&self) -> Arc<View> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -258,19 +273,29 @@ impl View {
     /// Before anything was read.
     fn nothing() -> Result<Self, InvalidKeySet> {
         // Whatever is asked for is later.
-        Self::new(0, Vec::new(), Timestamp::MIN)
+        Self::new((Timestamp::MIN, 0), Vec::new(), Timestamp::MIN)
     }
 
-    fn new(position: u64, keys: Vec<PublishedKey>, now: Timestamp) -> Result<Self, InvalidKeySet> {
+    fn new(
+        (began, position): (Timestamp, u64),
+        keys: Vec<PublishedKey>,
+        now: Timestamp,
+    ) -> Result<Self, InvalidKeySet> {
         let published = || keys.iter().filter(|key| key.is_published(now));
         let jwks = json!({ "keys": published().map(|key| &key.jwk).collect::<Vec<_>>() });
         let set = Arc::new(KeySet::parse(jwks.to_string().as_bytes(), &algorithms())?);
         let until = published().filter_map(|key| key.published_until).min();
-        Ok(Self { position, keys, jwks, set, until })
+        Ok(Self { began, position, keys, jwks, set, until })
     }
 
-    fn holds(&self, position: u64, now: Timestamp) -> bool {
-        !self.keys.is_empty() && self.position >= position && self.until.is_none_or(|until| now < until)
+    /// Whether there is one, and all that it says is published is so at `now`.
+    fn holds(&self, now: Timestamp) -> bool {
+        !self.keys.is_empty() && self.until.is_none_or(|until| now < until)
+    }
+
+    /// Whether it was read at this position or later. Positions of another life of the database say nothing of this one.
+    fn is_of(&self, (began, position): (Timestamp, u64)) -> bool {
+        self.began == began && self.position >= position
     }
 
     /// The published keys (RFC 7517 §5).

@@ -332,8 +332,8 @@ impl Authority {
         let now = net::clock::now();
         let unavailable = |error| Refused::unavailable("the store", &error);
         let known = self.withdrawn.head(&self.store, now).await.map_err(unavailable)?;
-        let keys = self.keys.view(&self.store, known.position, now).await.map_err(unavailable)?;
-        self.verifier.replace_keys(&self.settings.issuer, keys.set());
+        self.keys.view(&self.store, (known.began, known.position), now).await.map_err(unavailable)?;
+        self.keys.give(|set| self.verifier.replace_keys(&self.settings.issuer, set));
         Ok(Moment { now, known })
     }
 }

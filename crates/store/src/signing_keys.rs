@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Store,
-    changes::ChangeKind,
+    changes::{ChangeKind, Head},
     engine::{Row, Value},
     error::StoreError,
     jwk,
@@ -53,6 +53,8 @@ pub struct NewSigningKey {
 pub struct SigningKeyList {
     /// The position, read before the keys.
     pub position: u64,
+    /// When the generation began that the position is of.
+    pub began: Timestamp,
     /// The keys, the oldest first.
     pub keys: Vec<PublishedKey>,
 }
@@ -82,10 +84,10 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn signing_keys(&self) -> Result<SigningKeyList, StoreError> {
-        let position = self.head().await?.position;
+        let Head { position, began, .. } = self.head().await?;
         let sql = format!("SELECT {KEY} FROM signing_keys ORDER BY created");
         let rows = self.engine.rows("reading the signing keys", sql, Vec::new()).await?;
-        Ok(SigningKeyList { position, keys: rows.iter().map(key).collect::<Result<_, _>>()? })
+        Ok(SigningKeyList { position, began, keys: rows.iter().map(key).collect::<Result<_, _>>()? })
     }
 
     /// Publishes a key, to sign after `ahead`. One that is there already changes nothing.

@@ -41,7 +41,7 @@ impl Authority {
             woken.mark_unchanged();
             let feed = self.store.followed(question.after, tenants, MAX_FEED, now).await?;
             if feed.head > question.after || deadline.is_elapsed() {
-                let keys = self.keys.view(&self.store, feed.head, now).await?;
+                let keys = self.keys.view(&self.store, (feed.began, feed.head), now).await?;
                 let keys = GoodKeys { issuer: self.settings.issuer.clone(), ids: keys.ids(net::clock::now()) };
                 let pins = self.api.pins.of(&self.store, (&feed.generation, feed.head), now).await?;
                 let meant = |pin: &&Pin| pin.is_for(&sidecar.serves.tenants) && pin.holds(now);

@@ -44,7 +44,7 @@ impl SigningKeys {
         if !listed.iter().any(fits) {
             self.rotate(store, &writer(now, "no key in the folder is for the configured algorithm and signs")).await?;
         }
-        self.view(store, u64::MAX, now).await?;
+        self.view(store, (now, u64::MAX), now).await?;
         Ok(())
     }
 

@@ -33,7 +33,7 @@ impl Place {
     }
 
     async fn published(&self, keys: &SigningKeys, second: i64) -> Vec<String> {
-        keys.view(&self.store, u64::MAX, at(second)).await.unwrap().ids(at(second)).into_iter().collect()
+        keys.view(&self.store, (now(), u64::MAX), at(second)).await.unwrap().ids(at(second)).into_iter().collect()
     }
 }
 
@@ -164,11 +164,32 @@ async fn a_key_that_was_withdrawn_is_gone_at_once_and_a_restart_makes_another() 
     let keys = place.joined("keys", SigningAlgorithm::EdDsa, 0).await;
     let old = id(&keys, 0);
     let position = place.store.withdraw_signing_key(&by_hand(10), &old).await.unwrap().position;
-    let view = keys.view(&place.store, position, at(10)).await.unwrap();
+    let view = keys.view(&place.store, (now(), position), at(10)).await.unwrap();
     assert!(view.ids(at(10)).is_empty() && !keys.can_sign(at(10)));
     assert_eq!(view.jwks()["keys"], json!([]));
     let again = place.joined("keys", SigningAlgorithm::EdDsa, 20).await;
     assert!(id(&again, 20) != old, "nothing signs, so the new one does at once");
+}
+
+#[tokio::test]
+async fn what_was_read_before_a_restore_is_not_what_is_published_since_at_whichever_position() {
+    let place = Place::new().await;
+    let keys = place.joined("keys", SigningAlgorithm::EdDsa, 0).await;
+    let old = id(&keys, 0);
+    // As after a backup that was far behind: what is committed now has positions that were seen before.
+    let far = {
+        let last = keys.last();
+        View::new((last.began, last.position + 1_000), last.keys.clone(), at(0)).unwrap()
+    };
+    *keys.view.write().unwrap() = Arc::new(far);
+    let began = place.store.begin_generation(&by_hand(10)).await.unwrap().value.began;
+    let position = place.store.withdraw_signing_key(&by_hand(20), &old).await.unwrap().position;
+    let view = keys.view(&place.store, (began, position), at(20)).await.unwrap();
+    assert!(view.ids(at(20)).is_empty() && !keys.can_sign(at(20)));
+    // Whoever verifies is given what was read last, whatever somebody slower has read.
+    keys.give(|set| {
+        assert!(Arc::ptr_eq(set, view.set()) && keys.view.try_write().is_err(), "nothing comes in between");
+    });
 }
 
 #[tokio::test]
