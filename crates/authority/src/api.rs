@@ -95,6 +95,8 @@ pub(crate) struct Api {
     charges: limits::Questions,
     /// Tasks that agents start by themselves, by agent.
     starting: Quotas<String>,
+    /// What sidecars say of outages of their ledgers.
+    outages: Quotas<Id<Sidecar>>,
     requests: Counter<u64>,
 }
 
@@ -114,6 +116,7 @@ impl Api {
             leases: limits::Questions::for_slices(),
             charges: limits::Questions::of_charges(),
             starting: Quotas::new(STARTS_PER_SECOND),
+            outages: Quotas::new(alerts::OUTAGES_PER_SECOND),
             requests: opentelemetry::global::meter("countersign")
                 .u64_counter("countersign_management")
                 .with_description("Requests of the management API, by route and code.")

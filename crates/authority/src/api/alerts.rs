@@ -11,13 +11,19 @@ use serde::Deserialize;
 use serde_json::json;
 use store::{AgentChange, Outage, Sidecar, Writer};
 
-use super::{body, problem::Problem, read};
+use super::{
+    body,
+    problem::{Code, Problem},
+    read,
+};
 use crate::{Authority, config::SuspendOn, refused::json_response};
 
 /// Of a sidecar that cannot write its ledger.
 const LEDGER_UNAVAILABLE: &str = "ledger_unavailable";
 /// The most characters of why that is.
 const MAX_WHY: usize = 400;
+/// How often one sidecar may say so in a second, over a while: each outage that is new is put on record.
+pub(super) const OUTAGES_PER_SECOND: u32 = 1;
 
 /// An alert, as a sidecar's record has it. What else it says is for people.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -61,6 +67,9 @@ impl Authority {
         let teller = self.teller(headers).await?;
         let told: Told = body::parse(&read(headers, body).await?)?;
         if told.alert == LEDGER_UNAVAILABLE {
+            let quota = self.api.outages.take(teller.sidecar.id.clone(), teller.now);
+            let often = || Problem::new(Code::TooMany, "Your ledger comes and goes too often.");
+            quota.map_err(|seconds| often().after(seconds))?;
             match told.outage(&teller.sidecar)? {
                 Some(outage) => self.ledger_fails(&teller.sidecar, outage).await?,
                 None => self.ledger_works(&teller.sidecar).await?,

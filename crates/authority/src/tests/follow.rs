@@ -108,6 +108,26 @@ async fn whoever_floods_the_door_is_told_to_wait() {
 }
 
 #[tokio::test]
+async fn a_sidecar_whose_ledger_comes_and_goes_without_end_is_told_to_wait_and_fills_no_record() {
+    let world = World::new().await;
+    let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+    let id = enrolled(&world, &key).await;
+    let mut taken = 0;
+    for number in 0..60 {
+        let since = format!("2026-11-22T15:00:{number:02}Z");
+        let body = json!({ "alert": "ledger_unavailable", "ledger": "l-1", "since": since, "why": "no space" });
+        let answer = world.manage("POST", "alerts", &assertion(&key, &id, &json!({})), body).await;
+        if answer.status.as_u16() == 429 {
+            assert!(taken > 0 && world.records("alert.raised").len() == taken, "{taken}");
+            return;
+        }
+        answer.done();
+        taken += 1;
+    }
+    panic!("{taken} outages were taken one after the other");
+}
+
+#[tokio::test]
 async fn a_sidecar_hears_of_a_withdrawal_while_it_waits() {
     let world = World::new().await;
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
