@@ -14,6 +14,9 @@ pub(super) use self::catalogue::{Calls, Inputs};
 /// The most parts of two values that are looked at to tell what either is: values are made of values, and some of the same
 /// ones many times over.
 const MAX_PARTS: u32 = 1_000;
+/// The most names that one of several texts is known as: a set that ten thousand rules give a code each to is not worth
+/// knowing all of them.
+const MAX_NAMES: usize = 500;
 
 /// What is known of a value.
 #[derive(Debug, Clone)]
@@ -270,14 +273,25 @@ impl Members {
 impl Text {
     fn or(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::OneOf(one), Self::OneOf(two)) if one.what == two.what => {
-                let all = one.all.union(&two.all).cloned().collect();
-                Self::OneOf(Names { what: one.what, all: Rc::new(all) })
-            }
+            (Self::OneOf(one), Self::OneOf(two)) if one.what == two.what => one.or(two).map_or(Self::Free, Self::OneOf),
             (Self::Number, Self::Number) => Self::Number,
             (Self::Time, Self::Time) => Self::Time,
             _ => Self::Free,
         }
+    }
+}
+
+impl Names {
+    /// The names of both, unless they are too many.
+    fn or(&self, other: &Self) -> Option<Self> {
+        if self.all.is_superset(&other.all) {
+            return Some(self.clone());
+        }
+        if self.all.len() + other.all.len() > MAX_NAMES {
+            return None;
+        }
+        let all = self.all.union(&other.all).cloned().collect();
+        Some(Self { what: self.what, all: Rc::new(all) })
     }
 }
 
