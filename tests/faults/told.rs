@@ -139,7 +139,8 @@ fn the_authority_knows_which_sidecar_cannot_write_its_ledger_and_when_it_can_aga
     eventually("it to be over", || (told.alerts() == [false, true]).then_some(()));
     let over = bodies.recv().unwrap();
     assert_eq!((&over["over"], &over["since"]), (&json!(true), &alert["since"]), "{over}");
-    assert!(told.listed(world)["ledger_unavailable_since"].is_null());
+    // It is on record before it is off the list.
+    eventually("the list to say so", || told.listed(world)["ledger_unavailable_since"].is_null().then_some(()));
     told.gauge("0");
     // Killed while it lasts, it says that it is over once it has begun again.
     told.loses_its_ledger();

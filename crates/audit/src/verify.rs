@@ -203,7 +203,8 @@ pub fn verify_files(
     if newest.is_none() && state.report.heads > 0 && newest_head(from, &key)?.is_none() {
         return Err(broken(format!("the file `{HEAD_FILE}`, which holds the newest head, is missing")).into());
     }
-    state.finish(outside.into_iter().max(), options, from)
+    // Retention may have overtaken the loop above: the next segment was taken away before it was looked for.
+    state.finish(outside.into_iter().max(), options, from).or_else(|error| unless_retired(from, index, error))
 }
 
 /// `error`, where retention did not take the segment away while it was being verified.
