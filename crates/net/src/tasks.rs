@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -52,6 +53,27 @@ impl Tasks {
                 () = force.cancelled() => None,
             }
         }))
+    }
+
+    /// Does `look` now, and again each time that `every` has passed, until shutdown begins. One look at a time, the next no
+    /// sooner than `every` after the last one began; one that is under way at shutdown is waited for.
+    pub fn repeat<F>(&self, name: &'static str, every: Duration, mut look: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.shutdown_token();
+        let looks = async move {
+            let mut next = tokio::time::interval(every);
+            next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = next.tick() => {}
+                }
+                look().await;
+            }
+        };
+        drop(self.spawn(name, looks));
     }
 
     /// Runs blocking work on a thread of its own. Cannot be cut: it must look at
@@ -206,6 +228,23 @@ mod tests {
         let task = tasks.spawn("deaf", std::future::pending::<()>());
         assert!(!tasks.drain(Duration::from_millis(10)).await);
         assert_eq!(task.join().await, Err(TaskEnd::Cut));
+        assert_eq!(tasks.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_repeated_begins_at_once_and_ends_with_the_rest() {
+        let (tasks, looks) = (Tasks::new(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&looks);
+        tasks.repeat("looks", Duration::from_millis(1), move || {
+            let looks = Arc::clone(&counted);
+            async move {
+                looks.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while looks.load(Ordering::Relaxed) < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert!(tasks.drain(Duration::from_secs(30)).await);
         assert_eq!(tasks.running(), 0);
     }
 

@@ -348,15 +348,10 @@ impl Store {
                 }
             });
         }
-        let (store, stop) = (self.clone(), tasks.shutdown_token());
-        tasks.spawn("change log poll", async move {
-            let mut poll = tokio::time::interval(POLL);
-            poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = poll.tick() => {}
-                }
+        let store = self.clone();
+        tasks.repeat("change log poll", POLL, move || {
+            let store = store.clone();
+            async move {
                 match store.head().await {
                     Ok(head) => store.wake(head.position),
                     Err(error) => tracing::debug!(%error, "the head of the change log cannot be read"),

@@ -46,14 +46,9 @@ impl Store {
     /// exchanged, lives longer than `longest_life`.
     pub fn look_after(&self, longest_life: SignedDuration, tasks: &Tasks) {
         let (store, stop) = (self.clone(), tasks.shutdown_token());
-        tasks.spawn("upkeep of the state", async move {
-            let mut next = tokio::time::interval(EVERY);
-            next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = next.tick() => {}
-                }
+        tasks.repeat("upkeep of the state", EVERY, move || {
+            let (store, stop) = (store.clone(), stop.clone());
+            async move {
                 let forgotten = tokio::select! {
                     () = stop.cancelled() => return,
                     forgotten = store.forget(longest_life, net::clock::now()) => forgotten,
