@@ -21,7 +21,7 @@ use self::{
 use crate::{
     LedgerError, VerifyingKey,
     heads::Head,
-    log::{ABOUT_FILE, About},
+    opening::{ABOUT_FILE, About},
     segment::{HEAD_FILE, Position},
 };
 

@@ -15,7 +15,7 @@ use super::chunk::{Chunk, Stand};
 use crate::{
     LedgerError, VerifyingKey, canonical, chain, files,
     heads::{self, Head},
-    log::{ABOUT_FILE, About},
+    opening::{ABOUT_FILE, About},
     read::MAX_LINE_BYTES,
     record::{ErasedValues, kind},
     recovery,

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Shelf;
 use crate::{
     LedgerError,
-    log::ABOUT_FILE,
+    opening::ABOUT_FILE,
     segment::{self, HEAD_FILE, Paths},
     verify::amended,
 };

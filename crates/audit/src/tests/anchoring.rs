@@ -22,7 +22,7 @@ use crate::{
 fn claim(dir: &Path, anchored: u64) -> (Claim, VerifyingKey) {
     let ledger = dir.join("ledger");
     let note = fs::read_to_string(ledger.join(HEAD_FILE)).unwrap();
-    let key = crate::log::About::read(&ledger).unwrap().unwrap().verifying_key.parse().unwrap();
+    let key = crate::opening::About::read(&ledger).unwrap().unwrap().verifying_key.parse().unwrap();
     let head = Head::verify(&note, &key).unwrap();
     let (after, span) = Source { anchored: Some(anchored), reading: None }.span(&ledger, head.size).unwrap();
     let subtrees = span.written();
@@ -95,7 +95,7 @@ async fn retention_waits_for_what_is_not_anchored() {
 fn rewrite(dir: &Path, from: &str, to: &str) {
     let ledger = dir.join("ledger");
     let key = keys::load_or_create(&dir.join("ledger.key")).unwrap();
-    let origin = crate::log::About::read(&ledger).unwrap().unwrap().origin;
+    let origin = crate::opening::About::read(&ledger).unwrap().unwrap().origin;
     let mut position = Position::genesis(&origin);
     for index in segment::list(&ledger).unwrap() {
         let paths = Paths::new(&ledger, index);
