@@ -25,6 +25,7 @@ use std::{
 use model::{Id, Tool};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::data::TextDigest;
 pub use self::{
     archive::{MAX_ARCHIVE_BYTES, MAX_RATIO, MAX_UNPACKED_BYTES},
     build::{Making, build},
@@ -33,7 +34,7 @@ pub use self::{
     opened::{Bundle, Listed, Signature},
     signature::{Algorithm, KeyConfig, Keys, KeysConfig, Signer, SigningKey},
 };
-use crate::{LoadError, PolicySource, roots::Owner};
+use crate::{Known, LoadError, PolicySource, roots::Owner};
 
 /// The largest Rego file, in bytes.
 pub const MAX_REGO_BYTES: u64 = 512 * 1024;
@@ -143,6 +144,11 @@ impl PolicySource {
     /// The same, and where it came from. A bundle has to be signed where there are `keys`, and there have to be where
     /// it is signed.
     pub fn open(&self, base: &FilePath) -> Result<(Source, Origin), LoadError> {
+        self.open_knowing(base, &Known::default())
+    }
+
+    /// The same. A document that is `known` by its very bytes is not read again.
+    pub fn open_knowing(&self, base: &FilePath, known: &Known) -> Result<(Source, Origin), LoadError> {
         if let Some(bundle) = &self.bundle {
             let reason = format!("is fetched from {} by whoever decides by it; name a file that holds it", bundle.url);
             return Err(LoadError::Source { name: self.name.clone(), reason });
@@ -154,21 +160,26 @@ impl PolicySource {
         let path = base.join(&self.path);
         let keys = self.keys(base)?;
         if path.is_dir() {
-            return self.unpacked(&path, keys.as_ref());
+            return self.unpacked(&path, keys.as_ref(), known);
         }
-        self.opened(&archive(&path)?, keys.as_ref(), &path)
+        self.opened_knowing(&archive(&path)?, keys.as_ref(), &path, known)
     }
 
     /// The same of a directory, whose files are those of a bundle where it is signed.
-    fn unpacked(&self, path: &FilePath, keys: Option<&Keys>) -> Result<(Source, Origin), LoadError> {
+    fn unpacked(
+        &self,
+        path: &FilePath,
+        keys: Option<&Keys>,
+        known: &Known,
+    ) -> Result<(Source, Origin), LoadError> {
         if let Some(keys) = keys {
-            return self.described(&directory::signed(path, keys)?, path);
+            return self.described(&directory::signed(path, keys, known.clone())?, path);
         }
         if directory::is_signed(path) {
             return Err(unfit(path, UNVERIFIED));
         }
         let before = directory::stamps(path);
-        let read = Source::read_declared(&self.name, path, self.tools.clone());
+        let read = Source::declared_knowing(&self.name, path, self.tools.clone(), known);
         // Half of one state and half of another may well load.
         if directory::stamps(path) != before {
             return Err(unfit(path, "it changed while it was read"));
@@ -179,7 +190,19 @@ impl PolicySource {
 
     /// The same of the archive `bytes`, which errors name `shown`.
     pub fn opened(&self, bytes: &[u8], keys: Option<&Keys>, shown: &FilePath) -> Result<(Source, Origin), LoadError> {
-        self.described(&Bundle::open(bytes, keys).map_err(|error| unfit(shown, error))?, shown)
+        self.opened_knowing(bytes, keys, shown, &Known::default())
+    }
+
+    /// The same. A document that is `known` by its very bytes is not read again.
+    pub fn opened_knowing(
+        &self,
+        bytes: &[u8],
+        keys: Option<&Keys>,
+        shown: &FilePath,
+        known: &Known,
+    ) -> Result<(Source, Origin), LoadError> {
+        let bundle = Bundle::open_knowing(bytes, keys, known.clone()).map_err(|error| unfit(shown, error))?;
+        self.described(&bundle, shown)
     }
 
     fn described(&self, bundle: &Bundle, shown: &FilePath) -> Result<(Source, Origin), LoadError> {
@@ -223,8 +246,18 @@ impl Source {
         directory: &FilePath,
         tools: Option<BTreeSet<Id<Tool>>>,
     ) -> Result<(Self, Manifest), LoadError> {
+        Self::declared_knowing(name, directory, tools, &Known::default())
+    }
+
+    /// The same. A document that is `known` by its very bytes is not read again.
+    fn declared_knowing(
+        name: &str,
+        directory: &FilePath,
+        tools: Option<BTreeSet<Id<Tool>>>,
+        known: &Known,
+    ) -> Result<(Self, Manifest), LoadError> {
         let root = fs::canonicalize(directory).map_err(unreadable(directory))?;
-        let mut reader = Reader { shown: directory, root, files: 0, source: Self::empty(name, tools) };
+        let mut reader = Reader { shown: directory, root, files: 0, source: Self::empty(name, tools), known };
         reader.directory(directory, &[])?;
         if reader.source.policies.is_empty() {
             return Err(unfit(directory, "the directory has no Rego policy"));
@@ -248,6 +281,7 @@ struct Reader<'a> {
     root: PathBuf,
     files: usize,
     source: Source,
+    known: &'a Known,
 }
 
 impl Reader<'_> {
@@ -298,7 +332,7 @@ impl Reader<'_> {
             FileKind::Test => self.source.tests.push(rego()?),
             FileKind::Data => {
                 let text = bounded(path, MAX_DATA_BYTES)?;
-                self.source.data.push(Data::parse(path, name, below, &text)?);
+                self.source.data.push(Data::parse(path, name, below, text, self.known)?);
             }
         }
         Ok(())

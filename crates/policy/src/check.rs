@@ -39,8 +39,6 @@ pub(crate) struct Checked {
     pub(crate) packages: Vec<Package>,
     /// Every module in the engine, the library and the generated one included.
     pub(crate) modules: Vec<File>,
-    /// For each package by its name what it reads of a call's input.
-    pub(crate) reads: BTreeMap<String, Part>,
 }
 
 /// The codes of what makes it unwise to go from rule to rule, and into each.
@@ -50,23 +48,79 @@ const NESTING: &str = "nesting";
 /// The most problems that keep policies from being loaded that are reported at once.
 const MAX_PROBLEMS: usize = 50;
 
-/// Checks `sources` against each other, the library and the catalogue, where there is one to check against.
-pub(crate) fn sources(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Checked, LoadError> {
-    let owners = fitting(sources, catalogue)?;
-    let files = files(sources, &owners);
-    let (mut engine, modules) = modules::parse(&files)?;
-    let (answers, reads) = rules(&modules, sources)?;
-    let (packages, generated) = dispatch::generate(answers);
-    let generated = File { path: "countersign/dispatch.rego".to_owned(), text: generated };
-    let refused = |error: &dyn std::fmt::Display| LoadError::Engine(error.to_string());
-    engine.add_policy(generated.path.clone(), generated.text.clone()).map_err(|error| refused(&error))?;
-    for data in sources.iter().flat_map(|source| &source.data) {
+/// Policies that were parsed and checked, with the rules that ask them. It holds no data, and is kept where nothing else
+/// changes.
+pub(crate) struct Compiled {
+    /// It has every module.
+    engine: regorus::Engine,
+    parsed: Vec<Module>,
+    /// The texts of those that were parsed, in their order, and of the generated one.
+    modules: Vec<File>,
+    packages: Vec<Package>,
+    reads: BTreeMap<String, Part>,
+}
+
+impl Compiled {
+    /// Checks `sources` against each other, the library and the catalogue, where there is one to check against.
+    pub(crate) fn of(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Self, LoadError> {
+        let owners = fitting(sources, catalogue)?;
+        let files = files(sources, &owners);
+        let (mut engine, parsed) = modules::parse(&files)?;
+        let (answers, reads) = rules(&parsed, sources)?;
+        let (packages, generated) = dispatch::generate(answers);
+        let generated = File { path: "countersign/dispatch.rego".to_owned(), text: generated };
         engine
-            .add_data(data.document().clone())
-            .map_err(|error| LoadError::Unfit { path: data.path.clone().into(), reason: error.to_string() })?;
+            .add_policy(generated.path.clone(), generated.text.clone())
+            .map_err(|error| LoadError::Engine(error.to_string()))?;
+        let modules = files.into_iter().map(|(_, file)| file).chain([generated]).collect();
+        Ok(Self { engine, parsed, modules, packages, reads })
     }
-    let modules = files.into_iter().map(|(_, file)| file).chain([generated]).collect();
-    Ok(Checked { engine, packages, modules, reads })
+
+    /// Whether these are the policies of `sources`. Where they are, everything about them that depends on data, tools and
+    /// the catalogue was checked.
+    pub(crate) fn are_of(&self, sources: &[Source], catalogue: Option<&Catalogue>) -> Result<bool, LoadError> {
+        let owners = fitting(sources, catalogue)?;
+        let files = files(sources, &owners);
+        let known = self.parsed.iter().map(|module| &module.owner).zip(&self.modules);
+        if !files.iter().map(|(owner, file)| (owner, file)).eq(known) {
+            return Ok(false);
+        }
+        rules(&self.parsed, sources).map(|_| true)
+    }
+
+    /// An engine of them that has the data of `sources`.
+    pub(crate) fn with_data(&self, sources: &[Source]) -> Result<regorus::Engine, LoadError> {
+        let mut engine = self.engine.clone();
+        for data in sources.iter().flat_map(|source| &source.data) {
+            engine
+                .add_data(data.document().clone())
+                .map_err(|error| LoadError::Unfit { path: data.path.clone().into(), reason: error.to_string() })?;
+        }
+        Ok(engine)
+    }
+
+    /// Every module, the library and the generated one included.
+    pub(crate) fn modules(&self) -> &[File] {
+        &self.modules
+    }
+
+    /// The packages that answer.
+    pub(crate) fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// For each package by its name what it reads of a call's input.
+    pub(crate) fn reads(&self) -> &BTreeMap<String, Part> {
+        &self.reads
+    }
+}
+
+/// Checks `sources` as [`Compiled::of`] does, and gives an engine that has them with their data.
+pub(crate) fn sources(sources: &[Source], catalogue: Option<&Catalogue>) -> Result<Checked, LoadError> {
+    let compiled = Compiled::of(sources, catalogue)?;
+    let engine = compiled.with_data(sources)?;
+    let Compiled { packages, modules, .. } = compiled;
+    Ok(Checked { engine, packages, modules })
 }
 
 /// Everything that is wrong with `sources`, in the order of the places: what keeps them from being loaded, and what would

@@ -14,7 +14,8 @@ use regorus::{LimitError, Value, utils::limits::ExecutionTimerConfig};
 
 use crate::{
     LoadError, Source,
-    check::{self, Checked},
+    bundle::Data,
+    check::Compiled,
     decide::{self, Answers, Failure},
     dispatch::{Package, READY},
     input::{self, InvalidInput},
@@ -27,9 +28,11 @@ use crate::{
 mod conformance;
 #[cfg(test)]
 mod differential;
+mod known;
 mod memory;
 pub(crate) mod revision;
 
+pub use known::Known;
 use memory::Memory;
 
 /// Policies in force. Immutable but for what it remembers: a change is a new engine, swapped in whole.
@@ -42,6 +45,10 @@ pub struct Engine {
     bounds: Bounds,
     revision: String,
     bundles: Vec<String>,
+    /// The policies without their data, which the next engine shares where they are the same.
+    compiled: Arc<Compiled>,
+    /// The data, likewise.
+    documents: Vec<Data>,
 }
 
 /// The packages that are asked about the calls of one tool.
@@ -111,14 +118,46 @@ impl Engine {
 
     /// Checks `sources` and prepares them.
     pub fn load_within(sources: &[Source], catalogue: &Catalogue, bounds: Bounds) -> Result<Self, LoadError> {
-        let Checked { engine, mut packages, modules, reads } = check::sources(sources, Some(catalogue))?;
-        let engine = prepared(engine, bounds.budget)?;
-        packages.retain(|package| package.about == About::Calls);
+        Self::of(&Known::default(), sources, catalogue, bounds)
+    }
+
+    /// Checks `sources` and prepares them with the default [`Bounds`]. Where their policies are those that are `known`, none
+    /// is parsed again: they are checked against the data, which takes the place of the data before.
+    pub fn load_knowing(known: &Known, sources: &[Source], catalogue: &Catalogue) -> Result<Self, LoadError> {
+        Self::of(known, sources, catalogue, Bounds::default())
+    }
+
+    fn of(known: &Known, sources: &[Source], catalogue: &Catalogue, bounds: Bounds) -> Result<Self, LoadError> {
+        let compiled = match known.compiled(sources, catalogue)? {
+            Some(compiled) => compiled,
+            None => Arc::new(Compiled::of(sources, Some(catalogue))?),
+        };
+        let prototype = prepared(compiled.with_data(sources)?, bounds.budget)?;
         let about = format!("{} {}", input::VERSION, catalogue.revision());
-        let revision = revision::of(&modules, sources, &about);
-        let tools = bound(sources, packages, &reads);
-        let bundles = sources.iter().map(|source| source.name.clone()).collect();
-        Ok(Self { prototype: engine, tools, memory: Memory::of(bounds.remembered), bounds, revision, bundles })
+        let revision = revision::of(compiled.modules(), sources, &about);
+        let packages = compiled.packages().iter().filter(|package| package.about == About::Calls).cloned().collect();
+        Ok(Self {
+            prototype,
+            tools: bound(sources, packages, compiled.reads()),
+            memory: Memory::of(bounds.remembered),
+            bounds,
+            revision,
+            bundles: sources.iter().map(|source| source.name.clone()).collect(),
+            compiled,
+            documents: sources.iter().flat_map(|source| source.data.iter().cloned()).collect(),
+        })
+    }
+
+    /// What the next engine need not read or parse again.
+    #[must_use]
+    pub fn known(&self) -> Known {
+        Known::of(Arc::clone(&self.compiled), self.documents.clone())
+    }
+
+    /// Whether the policies of the two were parsed once, for both: they differ in data, tools or catalogue only.
+    #[must_use]
+    pub fn shares_policies_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.compiled, &other.compiled)
     }
 
     /// The same policies, of which the bundles named in `freshness` grow old: what is asked of them then is refused.

@@ -34,6 +34,6 @@ pub use bundle::Source;
 pub use check::check;
 pub use config::PolicySource;
 pub use coverage::{Explainer, RuleTrace, explained};
-pub use engine::{Bounds, Engine, Written};
+pub use engine::{Bounds, Engine, Known, Written};
 pub use error::{End, LoadError, Problem, Severity};
 pub use steering::{Ruling, Steering};

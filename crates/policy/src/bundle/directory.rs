@@ -13,7 +13,7 @@ use super::{
     Bundle, FileKind, Keys, MAX_DATA_BYTES, MAX_DIRECTORY_DEPTH, MAX_FILES, MAX_UNPACKED_BYTES, archive::Archive,
     bytes, is_passed_over, manifest, signature, unfit, unreadable,
 };
-use crate::LoadError;
+use crate::{Known, LoadError};
 
 /// The most entries of a directory that are looked at, those among them that nobody reads.
 const MAX_ENTRIES: usize = 10_000;
@@ -25,7 +25,7 @@ pub(super) fn is_signed(directory: &FilePath) -> bool {
 
 /// The bundle that was unpacked into `directory`, which one of `keys` has to have signed: every policy and data document,
 /// the manifest, and whatever else the signature names. Files that nobody reads may lie beside them.
-pub(super) fn signed(directory: &FilePath, keys: &Keys) -> Result<Bundle, LoadError> {
+pub(super) fn signed(directory: &FilePath, keys: &Keys, known: Known) -> Result<Bundle, LoadError> {
     let root = fs::canonicalize(directory).map_err(unreadable(directory))?;
     let mut paths = Vec::new();
     gather(directory, &root, "", 0, &mut paths)?;
@@ -52,7 +52,7 @@ pub(super) fn signed(directory: &FilePath, keys: &Keys) -> Result<Bundle, LoadEr
         files.insert(name, content);
     }
     let archive = Archive::of(files.iter().map(|(name, content)| (name.as_str(), content.as_slice())));
-    archive.and_then(|archive| Bundle::of(archive, Some(keys))).map_err(|error| unfit(directory, error))
+    archive.and_then(|archive| Bundle::of(archive, Some(keys), known)).map_err(|error| unfit(directory, error))
 }
 
 /// Every file below `directory` by its name in the bundle. A symbolic link may only lead to a file inside `root`.

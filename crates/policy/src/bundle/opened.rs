@@ -15,7 +15,7 @@ use super::{
     signature::{self, Documents, SigningKey, hexadecimal},
     unfit,
 };
-use crate::{LoadError, roots::Owner};
+use crate::{Known, LoadError, roots::Owner};
 
 /// A bundle in one file.
 pub struct Bundle {
@@ -24,6 +24,8 @@ pub struct Bundle {
     digest: String,
     signature: Signature,
     documents: Documents,
+    /// What was read before.
+    known: Known,
 }
 
 /// What is known of a bundle's signature.
@@ -52,20 +54,25 @@ pub struct Listed {
 impl Bundle {
     /// Opens the archive `bytes`. With `keys`, one of them has to have signed it; nothing else is read before.
     pub fn open(bytes: &[u8], keys: Option<&Keys>) -> Result<Self, String> {
+        Self::open_knowing(bytes, keys, Known::default())
+    }
+
+    /// The same. A document that is `known` by its very bytes is not read again.
+    pub(super) fn open_knowing(bytes: &[u8], keys: Option<&Keys>, known: Known) -> Result<Self, String> {
         let digest = hexadecimal(digest(&SHA256, bytes).as_ref());
-        Self::verified(Archive::read(bytes)?, digest, keys)
+        Self::verified(Archive::read(bytes)?, digest, keys, known)
     }
 
     /// The same of files that nobody packed.
-    pub(super) fn of(archive: Archive, keys: Option<&Keys>) -> Result<Self, String> {
+    pub(super) fn of(archive: Archive, keys: Option<&Keys>, known: Known) -> Result<Self, String> {
         let digest = hexadecimal(digest(&SHA256, archive.unpacked()).as_ref());
-        Self::verified(archive, digest, keys)
+        Self::verified(archive, digest, keys, known)
     }
 
-    fn verified(archive: Archive, digest: String, keys: Option<&Keys>) -> Result<Self, String> {
+    fn verified(archive: Archive, digest: String, keys: Option<&Keys>, known: Known) -> Result<Self, String> {
         let (signature, documents) = match keys {
             Some(keys) => {
-                let (signer, documents) = signature::verify(&archive, keys)?;
+                let (signer, documents) = signature::verify(&archive, keys, &known)?;
                 (Signature::Verified(signer), documents)
             }
             None if signature::is_signed(&archive) => (Signature::Unverified, Documents::new()),
@@ -75,7 +82,7 @@ impl Bundle {
             return Err("`patch.json`: only whole bundles are taken, no changes to one".to_owned());
         }
         let manifest = archive.file(manifest::NAME).map(Manifest::parse).transpose()?.unwrap_or_default();
-        Ok(Self { archive, manifest, digest, signature, documents })
+        Ok(Self { archive, manifest, digest, signature, documents, known })
     }
 
     /// What it says of itself.
@@ -142,9 +149,9 @@ impl Bundle {
                 FileKind::Test => source.tests.push(rego()?),
                 FileKind::Data => {
                     let below: Vec<String> = below.into_iter().map(str::to_owned).collect();
-                    source.data.push(match self.documents.get(path).filter(|_| file == "data.json") {
-                        Some(document) => Data::of(&place, &below, document)?,
-                        None => Data::parse(&place, file, &below, text()?)?,
+                    source.data.push(match self.documents.get(path) {
+                        Some(document) => document.data(&place, &below)?,
+                        None => Data::parse(&place, file, &below, text()?, &self.known)?,
                     });
                 }
             }

@@ -15,10 +15,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{archive::Archive, canonical};
+use super::{
+    archive::Archive,
+    canonical,
+    data::{self, Hashed, TextDigest},
+};
+use crate::Known;
 
 /// The name of the file.
 pub(super) const NAME: &str = ".signatures.json";
+/// The file of a data document that is hashed by what it says.
+const DOCUMENT: &str = "data.json";
 /// The largest one, in bytes: a thousand files take a fifth of that.
 const MAX_BYTES: usize = 1024 * 1024;
 /// The one way of hashing files. OPA's others are weaker, or no stronger.
@@ -143,16 +150,16 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// The documents that were read to hash them, by their paths.
-pub(super) type Documents = BTreeMap<String, Json>;
+/// The data documents that were read to hash them, by their paths.
+pub(super) type Documents = BTreeMap<String, Hashed>;
 
 /// Whether a bundle carries a signature.
 pub(super) fn is_signed(archive: &Archive) -> bool {
     archive.file(NAME).is_some()
 }
 
-/// That one of `keys` signed every file of `archive`, and no other.
-pub(super) fn verify(archive: &Archive, keys: &Keys) -> Result<(Signer, Documents), String> {
+/// That one of `keys` signed every file of `archive`, and no other. What is `known` by its very bytes is hashed as it was.
+pub(super) fn verify(archive: &Archive, keys: &Keys, known: &Known) -> Result<(Signer, Documents), String> {
     let wrong = |what: String| format!("{NAME}: {what}");
     let signatures = archive.file(NAME).ok_or("it is not signed")?;
     let token = token(signatures).map_err(wrong)?;
@@ -161,7 +168,7 @@ pub(super) fn verify(archive: &Archive, keys: &Keys) -> Result<(Signer, Document
     let mut documents = Documents::new();
     for (path, content) in archive.files().filter(|(path, _)| *path != NAME) {
         let claimed = hashes.remove(path).ok_or_else(|| wrong(format!("`{path}` is not signed")))?;
-        let (hash, document) = hash(path, content)?;
+        let (hash, document) = hashed(path, content, known)?;
         if hash != claimed {
             return Err(wrong(format!("`{path}` is not what was signed")));
         }
@@ -173,6 +180,22 @@ pub(super) fn verify(archive: &Archive, keys: &Keys) -> Result<(Signer, Document
         Some(missing) => Err(wrong(format!("`{missing}` was signed and is missing"))),
         None => Ok((signer, documents)),
     }
+}
+
+/// The hash of a file, and the data document that it was taken of.
+fn hashed(path: &str, content: &[u8], known: &Known) -> Result<(String, Option<Hashed>), String> {
+    let mut below: Vec<String> = path.split('/').map(str::to_owned).collect();
+    if below.pop().as_deref() != Some(DOCUMENT) {
+        return hash(path, content).map(|(hash, _)| (hash, None));
+    }
+    let read = TextDigest::of(DOCUMENT, &below, content);
+    let before = known.document(read).and_then(|data| Some((data.hash()?.to_owned(), data.clone())));
+    if let Some((hash, data)) = before {
+        return Ok((hash, Some(Hashed::Before(data))));
+    }
+    let (hash, json) = hash(path, content)?;
+    let now = json.map(|json| Hashed::Now { value: data::of_json(json), read, hash: hash.clone() });
+    Ok((hash, now))
 }
 
 /// The files that a signature names, which nobody verified.
@@ -273,7 +296,7 @@ pub(super) fn document(path: &str, content: &[u8]) -> Result<Option<Json>, Strin
         let text = str::from_utf8(content).map_err(|error| error.to_string())?;
         return canonical::of_yaml(text).map(Some);
     }
-    super::data::json(content).map(Some)
+    data::json(content).map(Some)
 }
 
 /// `bytes` in hexadecimal digits.

@@ -57,6 +57,9 @@ struct Growth<'a> {
     definitions: BTreeMap<&'a Path, Vec<(usize, &'a Rule)>>,
     /// What each rule weighs, in some loops and, for a function, with arguments of some weights.
     known: RefCell<BTreeMap<Asked<'a>, Weight>>,
+    /// What the data documents weigh at a path, and whether something in them is looked up there: to tell, one goes
+    /// through all of them.
+    documents: RefCell<BTreeMap<(Path, bool), Weight>>,
     problems: RefCell<Vec<Problem>>,
     steps: Cell<u32>,
     line: Cell<u32>,
@@ -77,6 +80,7 @@ impl<'a> Growth<'a> {
             modules,
             definitions,
             known: RefCell::default(),
+            documents: RefCell::default(),
             problems: RefCell::default(),
             steps: Cell::new(0),
             line: Cell::new(0),
@@ -323,8 +327,19 @@ impl<'a> Growth<'a> {
         let touched = self.rules.touched(&path).into_iter().filter_map(|path| self.definitions.get_key_value(path));
         let values = touched.filter(|(_, rules)| rules.iter().all(|(_, rule)| rule.arguments.is_none()));
         let weight = values.fold(Weight::SCALAR, |all, (path, _)| all.or(self.rule(path, Rounds::NONE, &[])));
-        let documents = self.sources.iter().flat_map(|source| &source.data).filter_map(|data| data.at(&path));
-        documents.fold(weight, |all, document| all.and(Weight::of_document(document, dynamic)))
+        weight.and(self.documents(path, dynamic))
+    }
+
+    /// What the data documents weigh at `path` together. Where there is none, nothing.
+    fn documents(&self, path: Path, looked_up: bool) -> Weight {
+        let key = (path, looked_up);
+        if let Some(known) = self.documents.borrow().get(&key) {
+            return *known;
+        }
+        let documents = self.sources.iter().flat_map(|source| &source.data).filter_map(|data| data.at(&key.0));
+        let weight = documents.fold(Weight::NONE, |all, document| all.and(Weight::of_document(document, looked_up)));
+        self.documents.borrow_mut().insert(key, weight);
+        weight
     }
 
     /// Where under `data` a name of the module leads; `None` for the input.

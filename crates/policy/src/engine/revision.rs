@@ -22,11 +22,15 @@ pub(crate) fn of(modules: &[File], sources: &[Source], about: &str) -> String {
     for source in sources {
         digest.part(&source.name);
         digest.list(source.tools.iter().flatten().map(model::Id::as_str));
-        let mut data: Vec<String> = source.data.iter().map(|data| data.document().to_string()).collect();
+        let mut data: Vec<String> = source.data.iter().map(|data| hexadecimal(data.digest())).collect();
         data.sort_unstable();
         digest.list(data.iter().map(String::as_str));
     }
-    digest.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(digest.0.finish().as_ref())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 struct Digest(Context);
