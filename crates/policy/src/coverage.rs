@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
 };
 
 use model::{Catalogue, Code, Decision, Id, Question, Tool};
@@ -29,6 +30,9 @@ use crate::{
 
 /// The most of a value that is shown, in characters.
 const MAX_SHOWN: usize = 160;
+
+/// How long one question may take. Nobody's call waits for it: a test may ask much at once, on a machine that is busy.
+const BUDGET: Duration = Duration::from_secs(10);
 
 /// What became of one definition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -283,7 +287,7 @@ fn loaded<'a>(
         engine.add_data(document.clone()).map_err(|error| refused(&error))?;
     }
     engine.set_gather_prints(true);
-    engine::prepared(engine, engine::Bounds::default().budget)
+    engine::prepared(engine, BUDGET)
 }
 
 fn refused(error: &dyn fmt::Display) -> LoadError {

@@ -40,10 +40,12 @@ def agent() -> pathlib.Path:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_ports() -> tuple[int, int]:
+    """Two that differ: the first is still taken while the second is looked for."""
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def die_with_us() -> None:
@@ -77,7 +79,7 @@ def answers(port: int) -> bool:
 
 
 def wait_until_ready(receiver: subprocess.Popen, ports: list[int], log: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not all(answers(port) for port in ports):
         if receiver.poll() is not None or time.monotonic() > deadline:
             receiver.kill()
@@ -91,7 +93,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="OTLP/HTTP")
     parser.add_argument("--grpc-port", type=int, default=0, help="OTLP/gRPC")
     asked = parser.parse_args()
-    port, grpc_port = asked.port or free_port(), asked.grpc_port or free_port()
+    free, another = free_ports()
+    port, grpc_port = asked.port or free, asked.grpc_port or another
 
     with tempfile.TemporaryDirectory() as scratch:
         receiver = start(asked.log, port, grpc_port, scratch)

@@ -67,13 +67,15 @@ pub(super) fn check(
     let mut reading = Reading { index, paths, sealed, lines, rows, heads, extent, gap: None, amendment };
     reading.lines(state, progress)?;
     if seal.is_none() {
+        // Looked for before the seal: a segment is sealed before the next is begun, and both may happen just now.
+        let followed = from.exists(&from.paths(index + 1).lines).map_err(LedgerError::io(&reading.paths.lines))?;
         seal = read_seal(from, &reading.paths, index)?;
         if seal.is_some() {
             // Sealed while it was read: what was written until then is read too.
             reading.sealed = true;
             reading.heads.sealed(from, &reading.paths.heads).map_err(LedgerError::io(&reading.paths.heads))?;
             reading.lines(state, progress)?;
-        } else if from.exists(&from.paths(index + 1).lines).map_err(LedgerError::io(&reading.paths.lines))? {
+        } else if followed {
             let seal = &reading.paths.seal;
             return Err(Broken::new("the seal is missing, and another segment follows").of(index, seal).into());
         }
