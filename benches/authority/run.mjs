@@ -1,11 +1,13 @@
 #!/usr/bin/env node
 // What the authority costs: exchanges per second of one core and how long they take, for both databases and both
 // algorithms (of users' tokens, agents' assertions and what is issued); how long a withdrawal takes until a sidecar refuses
-// for it and until followers are told; how much memory followers and live tasks take.
+// for it and until followers are told, and a pin of policy until every sidecar decides by it; how much memory followers and
+// live tasks take.
 //
 //   node benches/authority/run.mjs [--binary target/dist/countersign] [--seconds 10] [--connections 32]
 //                                  [--tasks 100000] [--followers 1000] [--withdrawals 200]
-//                                  [--only exchanges|reissues|withdrawals|tasks|followers] [--json]
+//                                  [--pins 20] [--sidecars 3] [--rules 200]
+//                                  [--only exchanges|reissues|withdrawals|pins|tasks|followers] [--json]
 //
 // CPU is what the authority's process used, from /proc, divided by the exchanges it answered: what this machine's other
 // work changes least. One core's worth of exchanges is its inverse; the database server's own CPU is not in it.
@@ -17,6 +19,7 @@ import { parseArgs } from 'node:util';
 
 import { Authority, declared, pause, ROOT, share, startPostgres } from './authority.mjs';
 import { Followers } from './followers.mjs';
+import { pins } from './pin.mjs';
 import { withdrawals } from './withdrawal.mjs';
 
 const AT_ONCE = 10_000; // tasks in one file of declarations, which has a bound
@@ -30,6 +33,9 @@ const { values: options } = parseArgs({
     tasks: { type: 'string', default: '100000' },
     followers: { type: 'string', default: '1000' },
     withdrawals: { type: 'string', default: '200' },
+    pins: { type: 'string', default: '20' },
+    sidecars: { type: 'string', default: '3' },
+    rules: { type: 'string', default: '200' },
     only: { type: 'string' },
     json: { type: 'boolean', default: false },
   },
@@ -167,6 +173,12 @@ if (asked('withdrawals')) {
     results.withdrawals.push(found);
     say(`${count} followers: a call is refused ${round(found.p50_ms)} ms after its withdrawal was asked for, 99 % within ${round(found.p99_ms)} ms, all ${found.withdrawals} within ${round(found.most_ms)} ms; the withdrawal itself is answered in ${round(found.answered_p50_ms)} and ${round(found.answered_p99_ms)} ms`);
   }
+}
+if (asked('pins')) {
+  const authority = await Authority.start({ binary });
+  const found = (results.pins = await pins(authority, Number(options.sidecars), Number(options.pins), Number(options.rules)));
+  await authority.stop();
+  say(`${found.sidecars} sidecars, ${found.rules} rules: all decide by what is pinned ${round(found.p50_ms)} ms after the answer, ${round(found.most_ms)} ms at most of ${found.pins}; unpinned, by the newest after ${round(found.unpinned_p50_ms)} and ${round(found.unpinned_most_ms)} ms`);
 }
 if (asked('tasks')) {
   const found = (results.tasks = await tasks(Number(options.tasks)));

@@ -5,7 +5,7 @@
 // so what is said is never less than what it takes.
 
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
 const POLICY = 'package countersign.teams.support\n\nallow contains {"code": "everything"}\n';
 
 /** A tool that has every order. */
-async function startTool() {
+export async function startTool() {
   const server = http.createServer((request, response) => {
     request.resume();
     response.end('{"id":"17","customer":{"id":"alice"},"status":"open"}');
@@ -27,14 +27,14 @@ async function startTool() {
   return { port: server.address().port, stop: () => new Promise((done) => { server.close(done); server.closeAllConnections(); }) };
 }
 
-/** A sidecar that joined `authority` as an operator has it join. */
-class Sidecar {
-  static async start(authority, tool) {
+/** A sidecar that joined `authority` as an operator has it join. Its policy is that of `bundle`, or lets everything go. */
+export class Sidecar {
+  static async start(authority, tool, { name = 'measured', bundle } = {}) {
     const sidecar = new Sidecar();
     sidecar.directory = mkdtempSync(join(tmpdir(), 'countersign-sidecar-'));
     const place = (name) => join(sidecar.directory, name);
-    writeFileSync(place('join.token'), await authority.invite('measured'), { mode: 0o600 });
-    const enrol = ['sidecar', 'enrol', '--authority', authority.issuer, '--token', place('join.token'), '--dir', place('enrolled'), '--name', 'measured', '--json'];
+    writeFileSync(place('join.token'), await authority.invite(name), { mode: 0o600 });
+    const enrol = ['sidecar', 'enrol', '--authority', authority.issuer, '--token', place('join.token'), '--dir', place('enrolled'), '--name', name, '--json'];
     const enrolled = spawnSync(authority.binary, enrol, { encoding: 'utf8' });
     if (enrolled.status !== 0) throw new Error(`not enrolled: ${enrolled.stderr}`);
     sidecar.port = await freePort();
@@ -42,6 +42,7 @@ class Sidecar {
     mkdirSync(place('policies'), { mode: 0o700 });
     mkdirSync(place('ledger'), { mode: 0o700 });
     writeFileSync(join(place('policies'), 'support.rego'), POLICY, { mode: 0o600 });
+    if (bundle) sidecar.offer(bundle);
     writeFileSync(place('people.json'), readFileSync(join(authority.directory, 'people.json')), { mode: 0o600 });
     writeFileSync(place('credential'), 'the-tools-own', { mode: 0o600 });
     const actions = ['orders.read', 'refunds.create'];
@@ -49,7 +50,7 @@ class Sidecar {
       id: `support-${number}`, issuer: authority.issuer, owner: 'ops@acme.example', actions, tenants: ['acme'],
     }));
     const configuration = {
-      sidecar: { name: 'measured', audience: AUDIENCE, tenants: ['acme'] },
+      sidecar: { name, audience: AUDIENCE, tenants: ['acme'] },
       listen: {
         agent: { tcp: `127.0.0.1:${sidecar.port}`, bearer: 'all', limits: { refusals_per_minute: 1000000 } },
         health: { tcp: `127.0.0.1:${health}` },
@@ -67,7 +68,7 @@ class Sidecar {
         },
       ],
       agents,
-      policy: [{ name: 'support', path: 'policies', for: ['orders'] }],
+      policy: [{ name: 'support', path: bundle ? 'support.tar.gz' : 'policies', for: ['orders'] }],
       ledger: { dir: 'ledger' },
       tools: {
         orders: {
@@ -93,6 +94,14 @@ class Sidecar {
       if (ended || Date.now() - began > 60_000) throw new Error(`no sidecar: ${said}`);
       if ((await ask(health, 'GET', '/readyz').catch(() => ({}))).status === 200) return;
     }
+  }
+
+  /** Puts `bundle` where its policy is read from, at once. */
+  offer(bundle) {
+    const next = join(this.directory, 'next.tar.gz');
+    copyFileSync(bundle, next);
+    chmodSync(next, 0o600);
+    renameSync(next, join(this.directory, 'support.tar.gz'));
   }
 
   /** One call with `token`. */

@@ -3,7 +3,8 @@
 
 Runs a sidecar on loopback under a fixed rate of calls. Rounds are interleaved, because machines are noisy: in one window
 nothing changes, in the next one the document is replaced by another of the same size. Latency is counted from when a
-request was due, so that what stands still for a moment shows in all that were due meanwhile.
+request was due, so that what stands still for a moment shows in all that were due meanwhile. What a swap takes of the
+processor is what the sidecar took in the one window more than in the other, by itself and in the process of the trial.
 
     cargo build --profile dist
     benches/swap/run.py                      # about two minutes
@@ -39,6 +40,15 @@ POLICY = """package countersign.teams.support
 # As real data is used: what is known of one of many, by name.
 allow contains {"code": "known"} if data.countersign.teams.support.accounts["a-000007"].tier in {"gold", "silver"}
 """
+# One of the others that a large team has.
+RULE = """
+deny contains {{"code": "rule_{number}"}} if {{
+	input.action.name == "orders.close_{number}"
+	account := data.countersign.teams.support.accounts[input.user.id]
+	account.limit < {number}
+}}
+"""
+TICK = os.sysconf("SC_CLK_TCK")
 LOOK = 0.02  # seconds between two looks at whether it decides by now
 
 
@@ -61,6 +71,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", help="the sidecar (target/dist/countersign, or target/release/countersign)")
     parser.add_argument("--megabytes", type=float, default=10.0, help="of the document (%(default)s)")
+    parser.add_argument("--rules", type=int, default=200, help="that the policy has beside (%(default)s)")
     parser.add_argument("--rate", type=float, default=500, help="calls a second (%(default)s)")
     parser.add_argument("--connections", type=int, default=16, help="(%(default)s)")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long a window is (%(default)s)")
@@ -96,6 +107,7 @@ class Swapped:
         collector = sidecar.Collector(directory, tool, None)
         started += [collector.process] if collector.process else []
         Prepared.document = document(options.megabytes, 0)
+        Prepared.rules = POLICY + "".join(RULE.format(number=number) for number in range(options.rules))
         self.sidecar = Prepared(sidecar.binary_at(options.binary), directory, "swap", tool, options.core, collector, policy="plain")
         started.append(self.sidecar.process)
         self.turn = 0
@@ -124,15 +136,21 @@ class Swapped:
 class Prepared(sidecar.Sidecar):
     """The comparison's sidecar, with this policy."""
 
-    document = ""
+    document, rules = "", POLICY
 
     def write(self, keys, tool_port, policy):
         super().write(keys, tool_port, policy)
         support = self.directory / "policies/support"
-        (support / "plain.rego").write_text(POLICY)
+        (support / "plain.rego").write_text(self.rules)
         place = support / "data.json"
         place.write_text(self.document)
         place.chmod(0o600)
+
+
+def processor(process):
+    """The seconds of processor time that the sidecar took, and that the processes took which it started and that ended."""
+    fields = pathlib.Path(f"/proc/{process.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return tuple(sum(map(int, fields[first:first + 2])) / TICK for first in (11, 13))
 
 
 class Peak:
@@ -167,11 +185,13 @@ def measured(options, directory, started):
     process = swapped.sidecar.process
     run = lambda: load.run(swapped.sidecar.port, "read", "/orders", tokens, options.connections, options.seconds, options.rate)
     run()  # whatever a first call costs is no part of it
-    quiet, during, took, peaks = [], [], [], []
+    quiet, during, took, peaks, spent = [], [], [], [], []
     idle = process.resident_mib()
     for number in range(options.rounds):
         say(f"round {number + 1} of {options.rounds}")
+        before = processor(process)
         quiet.append(run())
+        between = processor(process)
         window = {}
         loader = threading.Thread(target=lambda: window.update(run()))
         with Peak(process) as peak:
@@ -183,8 +203,11 @@ def measured(options, directory, started):
             raise Failed("the loader failed during a swap")
         during.append(window)
         peaks.append(peak.most)
+        after = processor(process)
+        spent.append([(end - middle) - (middle - start) for start, middle, end in zip(before, between, after)])
     return {
         "machine": machine.description(), "version": sidecar.version(options.binary), "megabytes": options.megabytes,
+        "rules": options.rules, "processor_seconds": [one[0] for one in spent], "trial_seconds": [one[1] for one in spent],
         "rate": options.rate, "ready_ms": swapped.sidecar.ready_ms, "idle_mib": idle, "after_mib": process.resident_mib(),
         "peak_mib": max(peaks), "seconds_until_taken": took, "quiet": quiet, "during": during,
     }
@@ -193,11 +216,13 @@ def measured(options, directory, started):
 def text(result):
     lines = [
         f"{result['version']} on {result['machine']}",
-        f"a data document of {result['megabytes']:g} MB, {result['rate']:g} calls a second",
+        f"a data document of {result['megabytes']:g} MB, {result['rules']} rules, {result['rate']:g} calls a second",
         f"ready after {result['ready_ms']:.0f} ms; {result['idle_mib']:.0f} MiB resident, at most {result['peak_mib']:.0f} MiB"
         f" while it is swapped (its trial's process counted), {result['after_mib']:.0f} MiB at the end",
         f"decides {statistics.median(result['seconds_until_taken']):.1f} s after it was written"
-        " (files are looked at every two)", "",
+        " (files are looked at every two)",
+        f"a swap takes {statistics.median(result['processor_seconds']):.2f} s of the processor, and"
+        f" {statistics.median(result['trial_seconds']):.2f} s in its trial's process", "",
         f"{'':16}{'p50':>10}{'p99':>10}{'p99.9':>10}{'slowest':>10}   (microseconds, median of the windows)",
     ]
     for name, windows in (("nothing changes", result["quiet"]), ("swapped", result["during"])):
