@@ -46,6 +46,7 @@ mod path;
 mod pins;
 mod policy;
 mod policy_check;
+mod policy_data;
 mod policy_misbehaves;
 mod policy_replay;
 mod policy_test;

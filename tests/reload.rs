@@ -24,7 +24,7 @@ fn closed(code: &str) -> String {
 }
 
 /// Puts a file in the place of another at once, as a deployment does.
-fn put(sidecar: &Sidecar, name: &str, text: &str) {
+pub(crate) fn put(sidecar: &Sidecar, name: &str, text: &str) {
     let path = sidecar.directory().join(name);
     let next = sidecar.directory().join("next");
     fs::write(&next, text).unwrap();
@@ -51,14 +51,14 @@ fn reloads(sidecar: &Sidecar, outcome: &str) -> u64 {
 }
 
 /// Does `change`, asks for a reload and waits until one came out as `outcome`.
-fn reload(sidecar: &Sidecar, outcome: &str, change: impl FnOnce(&Sidecar)) {
+pub(crate) fn reload(sidecar: &Sidecar, outcome: &str, change: impl FnOnce(&Sidecar)) {
     let before = reloads(sidecar, outcome);
     change(sidecar);
     sidecar.daemon.signal("HUP");
     eventually(outcome, || (reloads(sidecar, outcome) > before).then_some(()));
 }
 
-fn on_disk(sidecar: &Sidecar) -> Value {
+pub(crate) fn on_disk(sidecar: &Sidecar) -> Value {
     let ready = http::get(sidecar.health_port(), "/readyz");
     ready.went(200);
     ready.json()["checks"]["configuration"]["on_disk"].clone()

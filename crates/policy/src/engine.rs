@@ -44,6 +44,8 @@ pub struct Engine {
     memory: Memory,
     bounds: Bounds,
     revision: String,
+    /// The revision of the catalogue that they were held against.
+    catalogue: String,
     bundles: Vec<String>,
     /// The policies without their data, which the next engine shares where they are the same.
     compiled: Arc<Compiled>,
@@ -142,6 +144,7 @@ impl Engine {
             memory: Memory::of(bounds.remembered),
             bounds,
             revision,
+            catalogue: catalogue.revision().to_owned(),
             bundles: sources.iter().map(|source| source.name.clone()).collect(),
             compiled,
             documents: sources.iter().flat_map(|source| source.data.iter().cloned()).collect(),
@@ -151,13 +154,13 @@ impl Engine {
     /// What the next engine need not read or parse again.
     #[must_use]
     pub fn known(&self) -> Known {
-        Known::of(Arc::clone(&self.compiled), self.documents.clone())
+        Known::of(Arc::clone(&self.compiled), self.catalogue.clone(), self.documents.clone())
     }
 
-    /// Whether the policies of the two were parsed once, for both: they differ in data, tools or catalogue only.
+    /// Whether it has the policies that are `known`, parsed then and not again, for the same catalogue.
     #[must_use]
-    pub fn shares_policies_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.compiled, &other.compiled)
+    pub fn differs_in_data_alone(&self, known: &Known) -> bool {
+        known.are(&self.compiled) && known.catalogue() == self.catalogue
     }
 
     /// The same policies, of which the bundles named in `freshness` grow old: what is asked of them then is refused.

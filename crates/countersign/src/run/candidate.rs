@@ -13,7 +13,7 @@ use std::{
 use audit::{Event, Ledger, record::PolicyCandidate};
 use model::Catalogue;
 use net::{HttpClient, Tasks};
-use policy::{Engine, PolicySource, Source, bundle::Origin};
+use policy::{Engine, Known, PolicySource, Source, bundle::Origin};
 use proxy::{CandidateParts, Sidecar};
 use tokio::sync::watch;
 
@@ -82,6 +82,8 @@ pub(super) struct Keeper {
     tried: Option<Subject>,
     again: Option<Instant>,
     put_off: Duration,
+    /// What the candidate before was made of; of the first one, what decides.
+    known: Option<Known>,
 }
 
 /// What a candidate is made of: the same again is not tried again.
@@ -113,6 +115,7 @@ impl Keeper {
             tried: None,
             again: None,
             put_off: Duration::ZERO,
+            known: None,
         }
     }
 
@@ -170,6 +173,7 @@ impl Keeper {
             self.fetching = Fetching::nothing();
             self.parts.told.nothing_wanted();
             self.tried = None;
+            self.known = None;
             return self.end().await;
         }
         self.fetching.follow(&wanted, &self.parts);
@@ -201,12 +205,16 @@ impl Keeper {
 
     async fn attempt(&mut self, basis: Arc<Basis>, wanted: Vec<PolicySource>) {
         let (of, fetched) = (Arc::clone(&basis), self.fetching.opened.clone());
-        let loading = self.parts.tasks.spawn_blocking("policy candidate", move || load(&of, &wanted, &fetched));
+        let known = self.known.clone().unwrap_or_else(|| self.parts.sidecar.snapshot().policy().known());
+        let loading = self.parts.tasks.spawn_blocking("policy candidate", move || load(&of, &wanted, &fetched, &known));
         let (why, patience) = match loading.join().await {
-            Ok(Ok(loaded)) => match self.take(&basis, loaded).await {
-                Ok(()) => return self.parts.told.holds(),
-                Err(why) => (why, RETRY_PASSING),
-            },
+            Ok(Ok(loaded)) => {
+                self.known = Some(loaded.engine.known());
+                match self.take(&basis, loaded).await {
+                    Ok(()) => return self.parts.told.holds(),
+                    Err(why) => (why, RETRY_PASSING),
+                }
+            }
             Ok(Err(why)) => (why, RETRY),
             Err(error) => (error.to_string(), RETRY_PASSING),
         };
@@ -267,10 +275,10 @@ impl Keeper {
 }
 
 /// What decides with the candidates in the place of their namesakes, tried and loaded as what decides is.
-fn load(basis: &Basis, wanted: &[PolicySource], fetched: &Opened) -> Result<Loaded, String> {
+fn load(basis: &Basis, wanted: &[PolicySource], fetched: &Opened, known: &Known) -> Result<Loaded, String> {
     let mut own = Vec::new();
     for source in wanted {
-        own.push(opened(source, fetched)?);
+        own.push(opened(source, fetched, known)?);
     }
     let instead = |known: &(Source, Origin)| {
         own.iter().map(|(source, _)| source).find(|source| source.name == known.0.name).unwrap_or(&known.0).clone()
@@ -280,19 +288,19 @@ fn load(basis: &Basis, wanted: &[PolicySource], fetched: &Opened) -> Result<Load
     for action in report.map_err(|error| error.to_string())?.slow {
         tracing::warn!("a sample call of `{action}` spends the whole time budget of the policy candidate");
     }
-    let engine = Engine::load(&texts, &basis.catalogue).map_err(|error| error.to_string())?;
+    let engine = Engine::load_knowing(known, &texts, &basis.catalogue).map_err(|error| error.to_string())?;
     Ok(Loaded { engine, own })
 }
 
-fn opened(source: &PolicySource, fetched: &Opened) -> Result<(Source, Origin), String> {
+fn opened(source: &PolicySource, fetched: &Opened, known: &Known) -> Result<(Source, Origin), String> {
     if source.bundle.is_none() {
         let mut findings = Findings::default();
-        return prepare::read(source, &mut findings).ok_or_else(|| findings.problems.join("; "));
+        return prepare::read(source, known, &mut findings).ok_or_else(|| findings.problems.join("; "));
     }
-    let Some((known, origin)) = fetched.get(&source.name).cloned() else {
+    let Some((there, origin)) = fetched.get(&source.name).cloned() else {
         return Err(format!("policy.{}.candidate: its server gave no bundle that can be used yet", source.name));
     };
     // Keys count as the configuration has them now.
     source.keys(Path::new("/")).map_err(|error| error.to_string())?;
-    Ok((Source { tools: source.tools.clone(), ..known }, origin))
+    Ok((Source { tools: source.tools.clone(), ..there }, origin))
 }

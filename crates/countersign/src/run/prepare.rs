@@ -12,7 +12,7 @@ use std::{
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
 use net::{Roots, ServerTls, ServerTlsConfig};
-use policy::{PolicySource, Source, bundle::Origin};
+use policy::{Known, PolicySource, Source, bundle::Origin};
 use proxy::{
     Agents, Identities, ResolvedTools,
     config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
@@ -81,12 +81,13 @@ pub(crate) fn prepare(
     config: &SidecarConfig,
     environment: &Environment,
     fetched: Option<&Opened>,
+    known: &Known,
     findings: &mut Findings,
 ) -> Option<Prepared> {
     identity(config, findings);
     let issuers = issuers(config, findings);
     let tools = tools(config, environment, findings);
-    let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), fetched, findings);
+    let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), fetched, known, findings);
     let agents = findings.take(Agents::new(config.agents.clone()));
     let roots = roots(config.tls.authorities.as_deref(), findings);
     let listener_tls = listener(&config.listen.agent, environment, findings);
@@ -316,13 +317,14 @@ fn policy(
     config: &SidecarConfig,
     catalogue: Option<&Catalogue>,
     fetched: Option<&Opened>,
+    known: &Known,
     findings: &mut Findings,
 ) -> Option<(policy::Engine, Vec<(Source, Origin)>)> {
     if config.policy.is_empty() {
         findings.problem("policy: there is none, so every call would be refused; name at least one team's directory");
         return None;
     }
-    let opened = opened(&config.policy, fetched, findings)?;
+    let opened = opened(&config.policy, fetched, known, findings)?;
     let sources = texts(&opened);
     // Without a catalogue nothing can be said about tools and actions that policies name.
     let catalogue = catalogue?;
@@ -333,8 +335,11 @@ fn policy(
             "policy: a sample call of `{action}` spends the whole time budget, and would be refused `policy_budget`"
         ));
     }
-    let engine = findings.take(policy::Engine::load(&sources, catalogue))?;
-    unsaid(&sources, Some(catalogue), findings);
+    let engine = findings.take(policy::Engine::load_knowing(known, &sources, catalogue))?;
+    // What the policies do not do is the same with any data, and was said of those that are known.
+    if !engine.differs_in_data_alone(known) {
+        unsaid(&sources, Some(catalogue), findings);
+    }
     Some((engine, opened))
 }
 
@@ -344,10 +349,11 @@ fn texts(opened: &[(Source, Origin)]) -> Vec<Source> {
 }
 
 /// What the sources of policy hold. Those that are fetched are among `fetched`, as are those that a pin keeps; where nobody
-/// asked for them, they are passed over.
+/// asked for them, they are passed over. Documents that are `known` are not read again.
 fn opened(
     configured: &[PolicySource],
     fetched: Option<&Opened>,
+    known: &Known,
     findings: &mut Findings,
 ) -> Option<Vec<(Source, Origin)>> {
     let mut opened = Vec::new();
@@ -357,7 +363,7 @@ fn opened(
             problems.into_iter().for_each(|problem| findings.problem(problem));
             opened.push(None);
         } else if source.bundle.is_none() && fetched.is_none_or(|fetched| !fetched.contains_key(&source.name)) {
-            opened.push(read(source, findings));
+            opened.push(read(source, known, findings));
         } else if keys(source, findings).is_none() {
             opened.push(None);
         } else if let Some(fetched) = fetched {
@@ -381,14 +387,14 @@ fn opened(
     opened.into_iter().collect()
 }
 
-/// What lies at a source's path, which nobody else may write.
-pub(super) fn read(source: &PolicySource, findings: &mut Findings) -> Option<(Source, Origin)> {
+/// What lies at a source's path, which nobody else may write. Documents that are `known` are not read again.
+pub(super) fn read(source: &PolicySource, known: &Known, findings: &mut Findings) -> Option<(Source, Origin)> {
     if source.path.exists() {
         findings.take(files::check_tree_not_writable(&source.path));
     }
     keys(source, findings)?;
     // The paths are absolute by now.
-    findings.take(source.open(Path::new("/")).map_err(|error| format!("policy: {error}")))
+    findings.take(source.open_knowing(Path::new("/"), known).map_err(|error| format!("policy: {error}")))
 }
 
 /// Whose signatures count for a source: nobody else may write their keys, and all of them can be used.
@@ -424,7 +430,7 @@ pub(super) fn sources(configured: &[PolicySource], findings: &mut Findings) -> O
         findings
             .problem(format!("policy.{}.candidate: an authority asks none; replay and test it instead", source.name));
     }
-    let read = |source| read(source, findings).map(|(source, _)| source);
+    let read = |source| read(source, &Known::default(), findings).map(|(source, _)| source);
     let sources: Vec<Option<Source>> = configured.iter().map(read).collect();
     sources.into_iter().collect()
 }

@@ -21,7 +21,7 @@ use std::{
 use audit::{Event, Ledger};
 use net::{HttpClient, LocalAddress, Roots, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
-use policy::{PolicySource, Source, bundle::Origin, config::BundleConfig};
+use policy::{Known, PolicySource, Source, bundle::Origin, config::BundleConfig};
 use proxy::Sidecar;
 use token::{KeyClients, Verifier};
 use tokio::{signal::unix::Signal, sync::mpsc};
@@ -249,8 +249,9 @@ impl Reloader {
 
     async fn attempt(&mut self) -> Result<Outcome, Refused> {
         let (path, environment) = (self.parts.path.clone(), self.parts.environment.clone());
-        let fetched = self.fetched();
-        let reading = self.parts.tasks.spawn_blocking("reload", move || candidate(&path, &environment, &fetched));
+        let (fetched, known) = (self.fetched(), self.parts.sidecar.snapshot().policy().known());
+        let reading =
+            self.parts.tasks.spawn_blocking("reload", move || candidate(&path, &environment, &fetched, &known));
         let candidate = reading.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
         if let Some(watched) = candidate.watched {
             self.watched = watched;
@@ -317,6 +318,7 @@ impl Reloader {
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
         }
         prepared.policy = prepared.policy.expiring(&self.parts.bundles.freshness());
+        arrival::say_what_changed(before.policy(), &prepared.policy);
         let sources = std::mem::take(&mut prepared.sources);
         self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
         self.parts.standing.activated(InForce::new(&revision, &config, &sources, net::clock::now()));
@@ -358,7 +360,7 @@ fn pem(roots: &Roots) -> Option<&[u8]> {
     }
 }
 
-fn candidate(path: &Path, environment: &Environment, fetched: &Opened) -> Candidate {
+fn candidate(path: &Path, environment: &Environment, fetched: &Opened, known: &Known) -> Candidate {
     let mut document = match Document::<SidecarConfig>::read(path, environment) {
         Ok(document) => document,
         Err(error) => return Candidate { watched: None, prepared: Err(error.problems().join("\n  and: ")) },
@@ -368,7 +370,7 @@ fn candidate(path: &Path, environment: &Environment, fetched: &Opened) -> Candid
     let watched = Some(Watched::of(path, &document.value));
     let mut findings = Findings::default();
     apart::look(path, &document.value, &mut findings);
-    let looked = look(document, environment, Some(fetched), &mut findings);
+    let looked = look(document, environment, Some(fetched), known, &mut findings);
     let prepared = match looked {
         Some((document, prepared)) if findings.problems.is_empty() => Ok((document, prepared, findings.warnings)),
         _ => Err(findings.problems.join("\n  and: ")),

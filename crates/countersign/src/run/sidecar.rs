@@ -15,7 +15,7 @@ use std::{
 use audit::{Event, Ledger, record::Component};
 use net::{ClientOptions, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits, Tasks, UnixListener, UrlTrust};
 use opentelemetry::{KeyValue, global};
-use policy::PolicySource;
+use policy::{Known, PolicySource};
 use proxy::{Observations, Parts, Sidecar, Snapshot, SnapshotParts};
 use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -53,7 +53,7 @@ pub(crate) fn check(path: &Path, environment: &Environment) -> Findings {
             if let Err(open) = files::check_config_private(path) {
                 findings.warning(format!("the sidecar would not start: {open}"));
             }
-            drop(look(document, environment, None, &mut findings));
+            drop(look(document, environment, None, &Known::default(), &mut findings));
         }
         Err(error) => findings.problems = error.problems(),
     }
@@ -65,12 +65,13 @@ pub(super) fn look(
     mut document: Document<SidecarConfig>,
     environment: &Environment,
     fetched: Option<&Opened>,
+    known: &Known,
     findings: &mut Findings,
 ) -> Option<(Document<SidecarConfig>, Prepared)> {
     findings.take(files::check_not_writable(&document.path));
     let directory = document.directory().to_owned();
     document.value.place(&directory);
-    let prepared = prepare(&document.value, environment, fetched, findings)?;
+    let prepared = prepare(&document.value, environment, fetched, known, findings)?;
     Some((document, prepared))
 }
 
@@ -197,7 +198,7 @@ fn with_bundles(
     let with = |given: &Given| {
         let mut findings = Findings::default();
         apart::look(&document.path, &document.value, &mut findings);
-        let looked = look(document.clone(), environment, Some(&given.sources), &mut findings);
+        let looked = look(document.clone(), environment, Some(&given.sources), &Known::default(), &mut findings);
         (findings, looked)
     };
     let (findings, looked) = with(&given);

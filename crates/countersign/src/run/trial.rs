@@ -5,10 +5,10 @@ mod sample;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{Read, Write},
+    io::{BufWriter, Read, Write},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -32,6 +32,8 @@ const PROCESSOR_SECONDS: u64 = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at whether it has ended.
 const LOOK: Duration = Duration::from_millis(1);
+/// What is handed over at a time, in bytes.
+const HANDED_OVER: usize = 64 * 1024;
 /// The most that is read of what it says, in bytes.
 const MAX_SAID: u64 = 64 * 1024;
 /// The most sample calls that are decided.
@@ -100,11 +102,11 @@ pub(crate) fn run_for_authority(sources: &[Source]) -> Result<(), TrialError> {
 }
 
 fn try_out(subject: &Subject) -> Result<Report, TrialError> {
-    let untried = |error: String| TrialError::Untried(error);
-    let subject = serde_json::to_vec(subject).map_err(|error| untried(error.to_string()))?;
     let report = match program() {
-        Some(program) => apart(&program, &subject)?,
-        None if cfg!(test) => examine(&subject),
+        Some(program) => apart(&program, subject)?,
+        None if cfg!(test) => {
+            examine(serde_json::to_vec(subject).map_err(|error| TrialError::Untried(error.to_string()))?)
+        }
         None => return Err(TrialError::Untried("this program's own file cannot be found".to_owned())),
     };
     match report.problem {
@@ -122,7 +124,7 @@ pub(crate) fn child() -> Result<String, std::io::Error> {
     }
     let mut subject = Vec::new();
     std::io::stdin().lock().read_to_end(&mut subject)?;
-    Ok(serde_json::to_string(&examine(&subject))?)
+    Ok(serde_json::to_string(&examine(subject))?)
 }
 
 /// A policy is no place for a secret, and neither is the child.
@@ -139,9 +141,12 @@ fn program() -> Option<PathBuf> {
     if running.exists() { Some(running.to_owned()) } else { std::env::current_exe().ok() }
 }
 
-fn examine(subject: &[u8]) -> Report {
+fn examine(subject: Vec<u8>) -> Report {
     let problem = |problem: String| Report { problem: Some(problem), slow: Vec::new() };
-    let Subject { sources, about } = match serde_json::from_slice(subject) {
+    let read = serde_json::from_slice(&subject);
+    // Data is in there twice until then.
+    drop(subject);
+    let Subject { sources, about } = match read {
         Ok(subject) => subject,
         Err(error) => return problem(format!("policy: cannot be handed over for a trial: {error}")),
     };
@@ -182,7 +187,7 @@ fn steered(sources: &[Source]) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Examines `subject` in a child, which gets nothing else: no environment, no open file, no argument that says anything.
-fn apart(program: &Path, subject: &[u8]) -> Result<Report, TrialError> {
+fn apart(program: &Path, subject: &Subject) -> Result<Report, TrialError> {
     let untried = |error: std::io::Error| TrialError::Untried(error.to_string());
     let mut child = Command::new(program)
         .arg(COMMAND)
@@ -198,7 +203,7 @@ fn apart(program: &Path, subject: &[u8]) -> Result<Report, TrialError> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (status, said, complained) = std::thread::scope(|scope| {
         // A child that ends early closes its end; how it ended says more than that does.
-        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(subject).ok()));
+        scope.spawn(move || stdin.map(|stdin| hand_over(subject, stdin).ok()));
         let said = scope.spawn(move || stdout.map(read).unwrap_or_default());
         let complained = scope.spawn(move || stderr.map(read).unwrap_or_default());
         let status = wait(&mut child);
@@ -210,6 +215,13 @@ fn apart(program: &Path, subject: &[u8]) -> Result<Report, TrialError> {
             .map_err(|error| TrialError::Ended(format!("said something that is no report: {error}"))),
         Some(status) => Err(TrialError::Ended(ended(status, &complained))),
     }
+}
+
+/// Writes as the child reads, so that a large document is nowhere in between.
+fn hand_over(subject: &Subject, stdin: ChildStdin) -> Result<(), std::io::Error> {
+    let mut stdin = BufWriter::with_capacity(HANDED_OVER, stdin);
+    serde_json::to_writer(&mut stdin, subject)?;
+    stdin.flush()
 }
 
 fn read(from: impl Read) -> String {

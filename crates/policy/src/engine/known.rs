@@ -15,12 +15,23 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Known {
     compiled: Option<Arc<Compiled>>,
+    /// The revision of the catalogue that they were for.
+    catalogue: String,
     documents: Arc<[Data]>,
 }
 
 impl Known {
-    pub(super) fn of(compiled: Arc<Compiled>, documents: Vec<Data>) -> Self {
-        Self { compiled: Some(compiled), documents: documents.into() }
+    pub(super) fn of(compiled: Arc<Compiled>, catalogue: String, documents: Vec<Data>) -> Self {
+        Self { compiled: Some(compiled), catalogue, documents: documents.into() }
+    }
+
+    /// Whether `compiled` are these policies themselves.
+    pub(super) fn are(&self, compiled: &Arc<Compiled>) -> bool {
+        self.compiled.as_ref().is_some_and(|known| Arc::ptr_eq(known, compiled))
+    }
+
+    pub(super) fn catalogue(&self) -> &str {
+        &self.catalogue
     }
 
     /// The policies of `sources`, where those are known; then they were checked against the data of `sources`.

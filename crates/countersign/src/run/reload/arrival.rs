@@ -7,7 +7,7 @@ use audit::{ActivatedBundle, Event};
 use bytes::Bytes;
 use model::Catalogue;
 use policy::{
-    Engine, PolicySource, Source,
+    Engine, Known, PolicySource, Source,
     bundle::Origin,
     refresh::{Freshness, back, rising},
 };
@@ -48,6 +48,8 @@ pub(super) struct Trying {
     config: SidecarConfig,
     catalogue: Catalogue,
     freshness: BTreeMap<String, Arc<Freshness>>,
+    /// What decides, which is not read or parsed again where it is the same.
+    known: Known,
 }
 
 /// A bundle that may decide.
@@ -174,6 +176,7 @@ impl Reloader {
     /// Decides by `engine` from now on, which is made of `sources`.
     pub(super) fn swap_in(&mut self, engine: Engine, sources: Vec<(Source, Origin)>) {
         let before = self.parts.sidecar.snapshot();
+        say_what_changed(before.policy(), &engine);
         let replaced = std::mem::replace(&mut self.parts.sources, sources);
         self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
         self.parts.sidecar.swap(before.deciding_by(Arc::new(engine)));
@@ -246,7 +249,7 @@ impl Try {
         let name = self.source.name.as_str();
         let keys = self.source.keys(Path::new("/")).map_err(|error| unopened(error.to_string()))?;
         let url = self.source.bundle.as_ref().map(|bundle| bundle.url.clone()).unwrap_or_default();
-        let opened = self.source.opened(&self.archive, keys.as_ref(), Path::new(&url));
+        let opened = self.source.opened_knowing(&self.archive, keys.as_ref(), Path::new(&url), &self.trying.known);
         let (source, origin) = opened.map_err(|error| unopened(error.to_string()))?;
         let refused = |why: String| Untaken { origin: Some(Box::new(origin.clone())), why };
         if self.before.iter().any(|(source, before)| source.name == name && before.digest == origin.digest) {
@@ -300,6 +303,7 @@ impl Trying {
             config: parts.config.clone(),
             catalogue: parts.sidecar.snapshot().catalogue().clone(),
             freshness: parts.bundles.freshness(),
+            known: parts.sidecar.snapshot().policy().known(),
         }
     }
 
@@ -310,8 +314,15 @@ impl Trying {
         for action in report.map_err(|error| error.to_string())?.slow {
             tracing::warn!(bundle = self.name, "a sample call of `{action}` spends the whole time budget");
         }
-        let engine = Engine::load(&texts, &self.catalogue).map_err(|error| error.to_string())?;
+        let engine = Engine::load_knowing(&self.known, &texts, &self.catalogue).map_err(|error| error.to_string())?;
         Ok(engine.expiring(&self.freshness))
+    }
+}
+
+/// Says where nothing but data changed.
+pub(super) fn say_what_changed(before: &Engine, after: &Engine) {
+    if after.revision() != before.revision() && after.differs_in_data_alone(&before.known()) {
+        tracing::info!(policy = after.revision(), "data alone changed: no policy was parsed again");
     }
 }
 

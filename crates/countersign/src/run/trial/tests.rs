@@ -72,7 +72,7 @@ fn the_child_is_given_no_secret_and_no_name_of_one() {
 #[test]
 fn what_is_no_subject_is_a_problem_and_no_panic() {
     for text in ["", "{}", "[]", "{\"tools\":{},\"tenants\":[],\"sources\":[{}]}"] {
-        assert!(examine(text.as_bytes()).problem.is_some(), "{text}");
+        assert!(examine(text.as_bytes().to_vec()).problem.is_some(), "{text}");
     }
 }
 
