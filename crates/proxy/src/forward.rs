@@ -371,8 +371,9 @@ fn for_agent(
     // Events come when something happens, and until then nothing is wrong.
     let events = head.headers.get(header::CONTENT_TYPE).is_some_and(is_event_stream);
     let pause = (!events).then_some(pause);
+    let altering = duties.map(|duties| duties.altering(&head.headers));
     let mut answer =
-        Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch, duties.map(Duties::altering))));
+        Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch, altering)));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = fields;
     Ok(answer)

@@ -2,8 +2,11 @@
 //! with the feature `fuzz`, and under test, where the seeds are said again.
 //!
 //! Input is a request without the framing, which is hyper's: a line with method, target and, for HTTP/2, a `2`; fields,
-//! one a line; an empty line; the body. For `redact` it is a line of places, and a document.
+//! one a line; an empty line; the body. For `redact` it is a line of places, and a document; or a stream of them, where
+//! the line begins with `events`, `lines` or `sequence`.
 #![expect(clippy::expect_used, clippy::panic, reason = "a law that does not hold is told by a panic")]
+
+mod streams;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -83,8 +86,8 @@ pub fn headers(bytes: &[u8]) -> bool {
     true
 }
 
-/// In whatever pieces a document comes, the same of it is shown or it is refused; what is shown is JSON to another reader
-/// too, in which nothing but `null` is at the places. Whether it is shown.
+/// In whatever pieces a document or stream comes, the same of it is shown or it is refused; what is shown is JSON to
+/// another reader too, in which nothing but `null` is at the places. Whether it is shown.
 ///
 /// # Panics
 /// Where that does not hold.
@@ -92,6 +95,9 @@ pub fn redact(bytes: &[u8]) -> bool {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (Some(Ok(line)), Some(document)) = (parts.next().map(str::from_utf8), parts.next()) else { return false };
     let pointers: Vec<Pointer> = line.split(' ').take(8).filter_map(|text| text.parse().ok()).collect();
+    if let Some(form) = streams::form(line) {
+        return streams::law(form, &pointers, document);
+    }
     let places = Arc::new(Places::new(&pointers));
     let shown = |size: usize| -> Option<Vec<u8>> {
         let mut redactor = Redactor::new(Arc::clone(&places));
@@ -396,7 +402,25 @@ mod tests {
 
     #[test]
     fn nothing_is_shown_at_the_places_of_a_document_in_whatever_pieces_it_comes() {
-        let shown = ["deep", "empty", "escaped", "every", "index", "members", "surrogates", "twice"];
+        let shown = [
+            "deep",
+            "empty",
+            "escaped",
+            "events",
+            "events-done",
+            "events-ends",
+            "events-fields",
+            "events-half",
+            "events-lines",
+            "events-mcp",
+            "every",
+            "index",
+            "lines",
+            "members",
+            "sequence",
+            "surrogates",
+            "twice",
+        ];
         said_again("redact", redact, &shown);
     }
 

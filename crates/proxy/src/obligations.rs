@@ -1,10 +1,14 @@
 //! What a permit obliges to once the call goes: the tool's answer is redacted, or no larger than so much. Most permits
 //! oblige to nothing, and then there is nothing of this. What cannot be redacted is kept back, never shown as it is.
 //!
-//! `redact` reads the answer as it streams by; `notice` tells whoever has to be told.
+//! `redact` reads a document as it streams by, `events` and `texts` streams of them, by the `form` of the answer; `notice`
+//! tells whoever has to be told.
 
+pub(crate) mod events;
+pub(crate) mod form;
 pub(crate) mod notice;
 pub(crate) mod redact;
+pub(crate) mod texts;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,8 +18,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, respo
 use model::{Code, Decision, Duty, Effect, Obligation, Reason, Refusal, Retry, Verdict, obligation::RequiredHeader};
 
 use self::{
+    form::{Form, Reader},
     notice::Notices,
-    redact::{Places, Redactor, Unreadable},
+    redact::{Places, Unreadable},
 };
 use crate::config::AgentListenerConfig;
 
@@ -44,7 +49,7 @@ pub(crate) struct Duties {
 pub(crate) enum Withheld {
     #[error("it is larger than {0} bytes")]
     TooLarge(u64),
-    #[error("it is not of a type that can be redacted (JSON)")]
+    #[error("it is not of a type that can be redacted (JSON, lines of it, or events)")]
     Type,
     #[error("it is encoded, and was asked for as it is")]
     Encoding,
@@ -65,6 +70,7 @@ impl Withheld {
             Self::Unreadable(Unreadable::NotJson) => "not_json",
             Self::Unreadable(Unreadable::TooDeep) => "too_deep",
             Self::Unreadable(Unreadable::Unfinished) => "unfinished",
+            Self::Unreadable(Unreadable::LongField) => "long_field",
         }
     }
 }
@@ -128,7 +134,7 @@ impl Duties {
         if head.status == StatusCode::PARTIAL_CONTENT || head.headers.contains_key(header::CONTENT_RANGE) {
             return Some(Withheld::Part);
         }
-        (!is_json(&head.headers)).then_some(Withheld::Type)
+        Form::of(&head.headers).is_none().then_some(Withheld::Type)
     }
 
     /// What the agent is told instead.
@@ -162,10 +168,11 @@ impl Duties {
         self.places.is_some()
     }
 
-    /// What looks at the body.
-    pub(crate) fn altering(&self) -> Box<Altering> {
-        let redactor = self.places.as_ref().map(|places| Redactor::new(Arc::clone(places)));
-        Box::new(Altering { redactor, most: self.most, seen: 0 })
+    /// What looks at the body under these fields.
+    pub(crate) fn altering(&self, fields: &HeaderMap) -> Box<Altering> {
+        let form = Form::of(fields).unwrap_or(Form::Document);
+        let reader = self.places.as_ref().map(|places| Reader::new(form, places));
+        Box::new(Altering { reader, most: self.most, seen: 0 })
     }
 }
 
@@ -197,51 +204,35 @@ pub(crate) fn within_reach(decision: Decision, listener: &AgentListenerConfig, n
     Decision { verdict: Verdict::Deny, code: Some(Code::ObligationUnknown), reasons, obligations: Vec::new() }
 }
 
-/// Whether the body is JSON in UTF-8 by its one `Content-Type`.
-fn is_json(fields: &HeaderMap) -> bool {
-    let mut types = fields.get_all(header::CONTENT_TYPE).iter();
-    let (Some(Ok(kind)), None) = (types.next().map(HeaderValue::to_str), types.next()) else { return false };
-    let kind = kind.to_ascii_lowercase();
-    let mut parts = kind.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default();
-    // In another encoding the same bytes could be other names.
-    let foreign = parts.any(|part| {
-        part.strip_prefix("charset")
-            .is_some_and(|set| !matches!(set.trim_matches([' ', '=', '"']), "utf-8" | "us-ascii"))
-    });
-    let suffixed = essence.split_once('/').is_some_and(|(_, subtype)| subtype.ends_with("+json"));
-    (essence == "application/json" || suffixed) && !foreign
-}
-
 /// An answer that is looked at as it streams by.
 pub(crate) struct Altering {
-    redactor: Option<Redactor>,
+    reader: Option<Reader>,
     most: Option<u64>,
     seen: u64,
 }
 
 impl Altering {
-    /// What of `data` is shown.
-    ///
-    /// # Errors
-    /// Where nothing more of the answer may be.
-    pub(crate) fn take(&mut self, data: Bytes) -> Result<Bytes, Withheld> {
+    /// What of `data` is shown, and why nothing more of the answer may be, where that shows.
+    pub(crate) fn take(&mut self, data: Bytes) -> (Bytes, Option<Withheld>) {
         self.seen = self.seen.saturating_add(data.len() as u64);
-        match (self.most.filter(|most| self.seen > *most), &mut self.redactor) {
-            (Some(most), _) => Err(Withheld::TooLarge(most)),
-            (None, Some(redactor)) => Ok(redactor.take(data)?),
-            (None, None) => Ok(data),
+        match (self.most.filter(|most| self.seen > *most), &mut self.reader) {
+            (Some(most), _) => (Bytes::new(), Some(Withheld::TooLarge(most))),
+            (None, Some(reader)) => {
+                let (shown, unreadable) = reader.take(data);
+                (shown, unreadable.map(Withheld::from))
+            }
+            (None, None) => (data, None),
         }
     }
 
     /// Whether the answer may end here.
     pub(crate) fn finish(&self) -> Result<(), Withheld> {
-        self.redactor.as_ref().map_or(Ok(()), |redactor| Ok(redactor.finish()?))
+        self.reader.as_ref().map_or(Ok(()), |reader| Ok(reader.finish()?))
     }
 
     /// What was changed, where anything was.
     pub(crate) fn altered(&self) -> Option<Box<Altered>> {
-        let redactor = self.redactor.as_ref().filter(|redactor| redactor.hidden() > 0)?;
+        let redactor = self.reader.as_ref().map(Reader::redactor).filter(|redactor| redactor.hidden() > 0)?;
         let places: BTreeMap<String, u64> =
             redactor.found().map(|(pointer, count)| (pointer.to_string(), count)).collect();
         Some(Box::new(Altered { values: redactor.hidden(), places }))

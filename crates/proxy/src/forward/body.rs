@@ -24,6 +24,9 @@ use crate::{
     withdrawals::{Cut, Watch},
 };
 
+/// How long what was shown has to be on its way before the connection breaks, which drops what is not.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// A request body on its way to the tool: counted, and digested where nobody read it before.
 pub(super) struct Upload {
     inner: Body,
@@ -102,6 +105,8 @@ pub(super) struct Download {
     watch: Option<Watch>,
     /// What is obliged to of it; nothing, for most.
     altering: Option<Box<Altering>>,
+    /// Nothing more of it may be shown, and it breaks off when this is over.
+    withheld: Option<Pin<Box<Sleep>>>,
     ended: bool,
 }
 
@@ -116,7 +121,8 @@ impl Download {
         altering: Option<Box<Altering>>,
     ) -> Self {
         let patience = Patience { pause, over: None };
-        Self { inner, flow: settlement.flow(), settlement, trailers, patience, watch, altering, ended: false }
+        let flow = settlement.flow();
+        Self { inner, flow, settlement, trailers, patience, watch, altering, withheld: None, ended: false }
     }
 
     /// Nothing is left to come: in HTTP/2 the end can follow the last byte, and who has them all need not wait for it.
@@ -132,23 +138,54 @@ impl Download {
         Poll::Ready(Some(Err(BrokenOff(code).into())))
     }
 
-    /// What of `data` is shown: the same where nothing is obliged to, nothing where all of it is hidden.
-    fn shown(&mut self, data: Bytes) -> Result<Bytes, Withheld> {
+    /// What of `data` is shown (the same where nothing is obliged to, nothing where all of it is hidden), and whether
+    /// that is the last.
+    fn shown(&mut self, data: Bytes) -> (Bytes, Option<Withheld>) {
         let whole = self.is_whole();
-        let Some(altering) = &mut self.altering else { return Ok(data) };
-        let shown = altering.take(data)?;
-        if whole {
-            altering.finish()?;
+        let Some(altering) = &mut self.altering else { return (data, None) };
+        let (shown, mut withheld) = altering.take(data);
+        if whole && withheld.is_none() {
+            withheld = altering.finish().err();
         }
-        Ok(shown)
+        (shown, withheld)
     }
 
     /// Nothing more of it may be shown: the agent sees that it was broken off, and not an end.
-    fn withhold(&mut self, withheld: Withheld) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn withhold(&mut self, withheld: Withheld) {
         if !self.ended {
+            self.ended = true;
             self.settlement.withheld(withheld.word());
+            self.settlement.cut(Code::ResponseWithheld);
+        }
+        self.withheld = Some(Box::pin(tokio::time::sleep(MOMENT)));
+    }
+
+    /// Breaks off once what was shown is on its way.
+    fn withheld(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(moment) = &mut self.withheld {
+            ready!(moment.as_mut().poll(context));
         }
         self.break_off(Code::ResponseWithheld)
+    }
+
+    /// The next of it, where any of that is shown.
+    fn data(&mut self, data: Bytes, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let (data, withheld) = self.shown(data);
+        if let Some(withheld) = withheld {
+            self.withhold(withheld);
+            if data.is_empty() {
+                return self.withheld(context);
+            }
+        } else if data.is_empty() && self.altering.is_some() && !self.is_whole() {
+            // Hidden whole. The next piece is asked for when this is woken, which is now.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.flow.down(data.len());
+        if self.is_whole() {
+            self.end(Outcome::Completed);
+        }
+        Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     /// The end of it, where it may end there.
@@ -169,6 +206,9 @@ impl http_body::Body for Download {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.withheld.is_some() {
+            return self.withheld(context);
+        }
         let cut = self.watch.as_ref().and_then(|watch| watch.cut().poll_down(context));
         let frame = match (Pin::new(&mut self.inner).poll_frame(context), cut) {
             // What is here whole is not kept from whoever has to know what a call came to.
@@ -190,27 +230,15 @@ impl http_body::Body for Download {
                     Ok(data) => data,
                     Err(last) => {
                         if let Err(withheld) = self.finished() {
-                            return self.withhold(withheld);
+                            self.withhold(withheld);
+                            return self.withheld(context);
                         }
                         self.end(Outcome::Completed);
                         let kept = last.into_trailers().ok().and_then(|trailers| self.trailers.kept(trailers));
                         return Poll::Ready(kept.map(|kept| Ok(Frame::trailers(kept))));
                     }
                 };
-                let data = match self.shown(data) {
-                    Ok(data) => data,
-                    Err(withheld) => return self.withhold(withheld),
-                };
-                if data.is_empty() && self.altering.is_some() && !self.is_whole() {
-                    // Hidden whole. The next piece is asked for when this is woken, which is now.
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                self.flow.down(data.len());
-                if self.is_whole() {
-                    self.end(Outcome::Completed);
-                }
-                Poll::Ready(Some(Ok(Frame::data(data))))
+                self.data(data, context)
             }
             Some(Err(error)) => {
                 self.end(Outcome::ToolBroke);
@@ -218,7 +246,8 @@ impl http_body::Body for Download {
             }
             None => {
                 if let Err(withheld) = self.finished() {
-                    return self.withhold(withheld);
+                    self.withhold(withheld);
+                    return self.withheld(context);
                 }
                 self.end(Outcome::Completed);
                 Poll::Ready(None)
@@ -227,7 +256,8 @@ impl http_body::Body for Download {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        // What is withheld breaks off, and has no end.
+        self.withheld.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

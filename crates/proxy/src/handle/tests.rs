@@ -186,6 +186,42 @@ async fn a_stream_flows_as_it_comes_and_its_end_is_recorded_when_the_agent_leave
 }
 
 #[tokio::test]
+async fn what_was_redacted_is_on_record_also_when_the_agent_leaves_in_the_middle_of_it() {
+    let world = World::ruled(r#"obligations contains {"redact": ["/customer", "/note"]}"#).await;
+    let response = world.call("GET", "/orders/v1/orders/endless", &[], "").await;
+    let (mut body, mut shown) = (response.into_body(), Vec::new());
+    while !shown.ends_with(b"\"note\":null") {
+        let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+        shown.extend_from_slice(&frame.into_data().unwrap());
+    }
+    assert_eq!(shown, br#"{"id":17,"customer":null,"note":null"#);
+    drop(body);
+    let records = world.all_records().await;
+    let of = |kind: &str| records.iter().find(|record| record.kind == kind).unwrap();
+    let (decided, settled) = (of("call.decided"), of("call.settled"));
+    assert_eq!(decided.fields["obligations"][0]["duty"], "redact");
+    assert_eq!(
+        (settled.text("outcome"), &settled.fields["altered"], &settled.fields["redactions"]),
+        (Some("client_gone"), &json!(true), &json!(2))
+    );
+    assert_eq!(settled.fields["redacted"], json!({ "/customer": 1, "/note": 1 }));
+}
+
+#[tokio::test]
+async fn events_are_redacted_as_they_come_and_counted_also_when_the_agent_leaves() {
+    let world = World::ruled(r#"obligations contains {"redact": ["/customer", "/note"]}"#).await;
+    let response = world.call("GET", "/orders/v1/orders/feed", &[], "").await;
+    assert_eq!(response.headers()["countersign-obligations"], "redact");
+    let mut body = response.into_body();
+    let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "data: {\"customer\":null}\n\ndata: {\"note\":");
+    drop(body);
+    let settled = world.records("call.settled").await;
+    assert_eq!((settled[0].text("outcome"), &settled[0].fields["redactions"]), (Some("client_gone"), &json!(1)));
+    assert!(!settled[0].fields.contains_key("withheld"));
+}
+
+#[tokio::test]
 async fn a_tool_that_breaks_off_breaks_the_stream_and_is_recorded() {
     let world = World::new().await;
     let response = world.call("GET", "/orders/v1/orders/broken", &[], "").await;

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use model::obligation::{MAX_POINTERS, Pointer, Segment};
 
 use self::text::{Read, Text};
+use super::events::MAX_FIELD;
 
 /// How deep a document may be nested.
 const MAX_DEPTH: usize = 256;
@@ -26,6 +27,8 @@ pub(crate) enum Unreadable {
     TooDeep,
     #[error("it ends in the middle of a value")]
     Unfinished,
+    #[error("an event's name or id is longer than {MAX_FIELD} bytes")]
+    LongField,
 }
 
 /// The places that are looked for. A set of them is the bits of a number.
@@ -215,6 +218,12 @@ impl Redactor {
             _ => false,
         };
         if whole && self.levels.is_empty() { Ok(()) } else { Err(Unreadable::Unfinished) }
+    }
+
+    /// Another document begins. What was found in those before still counts.
+    pub(crate) fn begin_again(&mut self) {
+        self.levels.clear();
+        (self.state, self.next, self.hidden_at) = (State::Start, (self.places.all(), 0), None);
     }
 
     /// How many values were hidden.

@@ -57,14 +57,14 @@ fn of_several_obligations_the_strictest_holds() {
         ("redact", json!(["/a", "/b"])),
         ("max_response_bytes", json!(100)),
     ]);
-    let mut altering = several.altering();
+    let mut altering = several.altering(&head(200, &[JSON]).headers);
     assert_eq!(
-        altering.take(Bytes::from_static(b"{\"a\":1,\"b\":2,\"c\":3}")).unwrap(),
-        "{\"a\":null,\"b\":null,\"c\":3}"
+        altering.take(Bytes::from_static(b"{\"a\":1,\"b\":2,\"c\":3}")),
+        (Bytes::from_static(b"{\"a\":null,\"b\":null,\"c\":3}"), None)
     );
     let altered = altering.altered().unwrap();
     assert_eq!((altered.values, altered.places.len()), (2, 2));
-    assert_eq!(altering.take(Bytes::from(vec![b' '; 82])), Err(Withheld::TooLarge(100)));
+    assert_eq!(altering.take(Bytes::from(vec![b' '; 82])), (Bytes::new(), Some(Withheld::TooLarge(100))));
     let refusal = several.refusal(Withheld::Type, Effect::Write);
     assert_eq!((refusal.code, refusal.reasons.len()), (Code::ResponseWithheld, 4));
     assert!(refusal.detail.contains("may have taken effect"), "{}", refusal.detail);
@@ -79,6 +79,8 @@ fn what_cannot_be_looked_into_is_not_shown() {
         &[("content-type", "application/problem+json")],
         &[("content-type", "application/vnd.acme.v2+json;charset=\"utf-8\"")],
         &[JSON, ("content-encoding", "identity")],
+        &[("content-type", "text/event-stream")],
+        &[("content-type", "application/x-ndjson")],
     ] {
         assert_eq!(whole(fields), None, "{fields:?}");
     }
@@ -87,9 +89,8 @@ fn what_cannot_be_looked_into_is_not_shown() {
         &[("content-type", "text/plain")],
         &[("content-type", "text/html; x=application/json")],
         &[("content-type", "application/jsonx")],
-        &[("content-type", "application/x-ndjson")],
-        &[("content-type", "text/event-stream")],
         &[("content-type", "application/json, text/html")],
+        &[("content-type", "multipart/mixed; boundary=json")],
         &[JSON, ("content-type", "text/html")],
         &[("content-type", "+json")],
         &[("content-type", "application/json; charset=utf-7")],
@@ -99,7 +100,11 @@ fn what_cannot_be_looked_into_is_not_shown() {
     ] {
         assert_eq!(whole(fields), Some(Withheld::Type), "{fields:?}");
     }
+    let part = &[("content-type", "text/event-stream"), ("content-range", "bytes 0-1/3")];
+    assert_eq!(whole(part), Some(Withheld::Part));
     for coding in ["gzip", "br", "identity, gzip", "x", ""] {
+        let events = &[("content-type", "text/event-stream"), ("content-encoding", coding)];
+        assert_eq!(whole(events), Some(Withheld::Encoding), "{coding}");
         assert_eq!(whole(&[JSON, ("content-encoding", coding)]), Some(Withheld::Encoding), "{coding}");
     }
     assert_eq!(redacting().withholds(&head(206, &[JSON]), &Method::GET, false), Some(Withheld::Part));
@@ -126,6 +131,27 @@ fn what_is_known_to_be_too_large_is_not_begun() {
     assert_eq!(capped.withholds(&head(206, &[("content-type", "text/plain")]), &Method::GET, false), None);
     let encoded = head(200, &[("content-encoding", "gzip")]);
     assert_eq!(capped.withholds(&encoded, &Method::GET, false), Some(Withheld::Encoding));
+}
+
+#[test]
+fn a_stream_is_read_by_its_type_and_counted_as_the_tool_sent_it() {
+    let both = duties(&[("redact", json!(["/ssn"])), ("max_response_bytes", json!(60))]);
+    let mut altering = both.altering(&head(200, &[("content-type", "Text/Event-Stream; charset=utf-8")]).headers);
+    let (event, shown) = (Bytes::from_static(b"data: {\"ssn\":\"12345\"}\r\n\r\n"), "data: {\"ssn\":null}\n\n");
+    for _ in 0..2 {
+        assert_eq!(altering.take(event.clone()), (Bytes::from_static(shown.as_bytes()), None));
+    }
+    // More came than may, though less was shown.
+    assert_eq!(altering.take(event), (Bytes::new(), Some(Withheld::TooLarge(60))));
+    assert_eq!(altering.altered().unwrap().places["/ssn"], 2);
+    // Whoever lies about the type shows nothing by it.
+    let mut lines = both.altering(&head(200, &[("content-type", "application/x-ndjson")]).headers);
+    let (shown, withheld) = lines.take(Bytes::from_static(b"data: {\"ssn\":1}\n\n"));
+    assert_eq!((shown.len(), withheld), (0, Some(Withheld::Unreadable(Unreadable::NotJson))));
+    let mut document = both.altering(&head(200, &[JSON]).headers);
+    assert_eq!(document.take(Bytes::from_static(b"{\"x\":1}\n{\"ssn\":1}")).0.len(), 0);
+    let mut events = both.altering(&head(200, &[("content-type", "text/event-stream")]).headers);
+    assert_eq!(events.take(Bytes::from_static(b"{\"ssn\":1}\n[\"data: 1\"]\n")), (Bytes::new(), None));
 }
 
 #[test]

@@ -109,6 +109,8 @@ fn answer(target: &str) -> Response<Body> {
         "/v1/orders/nested" => (200, order("acme", json!({ "x": 1 }))),
         "/v1/orders/twice" => return plain(200, r#"{"tenant":"acme","tenant":"acme"}"#.into()),
         "/v1/orders/events" => return events(),
+        "/v1/orders/endless" => return endless(),
+        "/v1/orders/feed" => return without_end("text/event-stream", b"data: {\"customer\":7}\n\ndata: {\"note\":"),
         "/v1/orders/broken" => return broken(),
         target if target.ends_with("/refunds") || target.ends_with("/file") => (201, json!({ "done": true })),
         _ => (404, json!({})),
@@ -129,9 +131,18 @@ fn plain(status: u16, body: String) -> Response<Body> {
 
 /// A stream that never ends.
 fn events() -> Response<Body> {
-    let first = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"data: 1\n\n")))]);
+    without_end("text/event-stream", b"data: 1\n\n")
+}
+
+/// A document that stops in the middle of a value, and goes no further.
+fn endless() -> Response<Body> {
+    without_end("application/json", br#"{"id":17,"customer":"SECRET","note":"SECRET and m"#)
+}
+
+fn without_end(kind: &str, first: &'static [u8]) -> Response<Body> {
+    let first = stream::iter([Ok::<_, Infallible>(Frame::data(Bytes::from_static(first)))]);
     let endless = futures_util::StreamExt::chain(first, stream::pending());
-    Response::builder().header("content-type", "text/event-stream").body(Body::new(StreamBody::new(endless))).unwrap()
+    Response::builder().header("content-type", kind).body(Body::new(StreamBody::new(endless))).unwrap()
 }
 
 /// The head and half of the body, then the end of the connection.
@@ -166,6 +177,20 @@ impl World {
         let mut config = super::tool(&url);
         config["identity"] = json!("hybrid");
         Self::with(&config, tool, tasks, json!({}), |snapshot| snapshot.signer = signer.map(Arc::new)).await
+    }
+
+    /// One whose team's policy has these `rules` too.
+    pub(crate) async fn ruled(rules: &str) -> Self {
+        let tasks = Tasks::new();
+        let (url, tool) = start_tool(&tasks).await;
+        let policies = tempfile::tempdir().unwrap();
+        std::fs::write(policies.path().join("support.rego"), format!("{POLICY}\n{rules}\n")).unwrap();
+        let bound = BTreeSet::from([Id::new("orders").unwrap()]);
+        let source = policy::Source::read("support", policies.path(), Some(bound)).unwrap();
+        Self::with(&super::tool(&url), tool, tasks, json!({}), |snapshot| {
+            snapshot.policy = Arc::new(policy::Engine::load(&[source], snapshot.catalogue()).unwrap());
+        })
+        .await
     }
 
     /// One that follows an authority.
