@@ -159,13 +159,8 @@ impl Parts {
     }
 
     fn revoke(&self, arguments: &[&str]) {
-        let mut command = process::countersign();
-        command
-            .arg("revoke")
-            .args(arguments)
-            .args(["--reason", "a test", "--json"])
-            .env("COUNTERSIGN_TOKEN", &self.root);
-        process::run(command.env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer())).well();
+        let arguments = [&["revoke"], arguments, &["--reason", "a test", "--json"]].concat();
+        self.authority.run(&self.root, &arguments).well();
     }
 
     /// Waits until the call with `token` is refused, and says with which code.
@@ -347,10 +342,9 @@ fn what_is_taken_back_ends_calls_with_the_users_token_too() {
     let detail = json!([{"type": "urn:countersign:action", "actions": ["orders.read"], "locations": ["orders"]}]);
     let details = parts.folder.path().join("details.json");
     fs::write(&details, detail.to_string()).unwrap();
-    let mut change = process::countersign();
-    change.args(["grant", "change", "legacy-alice", "--json", "--reason", "less", "--details"]).arg(&details);
-    let change = change.env("COUNTERSIGN_TOKEN", world.openid.manager("alice"));
-    process::run(change.env("COUNTERSIGN_AUTHORITY_URL", parts.authority.issuer())).well();
+    let change = ["grant", "change", "legacy-alice", "--json", "--reason", "less", "--details"];
+    let change = [&change[..], &[details.to_str().unwrap()]].concat();
+    parts.authority.run(&world.openid.manager("alice"), &change).well();
     let authorization = format!("Bearer {third}");
     let task = ("countersign-task", "ticket-alice-7");
     eventually("the narrower token", || {

@@ -1,12 +1,7 @@
 //! Policy at the authority, in the real binary: what it says before a token is issued, that it is tried before it decides,
 //! and that whoever is to know of alerts is told.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    path::Path,
-};
+use std::{fs, io::Write, net::TcpListener, path::Path};
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
@@ -17,6 +12,7 @@ use crate::support::{
     openid::{AUDIENCE, claims},
     process,
     sidecar::{Setup, audit},
+    webhook::taken,
     world,
 };
 
@@ -85,14 +81,8 @@ fn a_policy_that_may_not_decide_is_named_with_its_place_and_nothing_starts() {
 
 /// Takes one request and answers it; its head and its body.
 fn take(listener: &TcpListener, status: &str) -> (String, Vec<u8>) {
-    let (stream, _) = listener.accept().unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut head = String::new();
-    while reader.read_line(&mut head).unwrap() > 2 {}
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-    let mut body = vec![0; length.expect("the request has a length")];
-    reader.read_exact(&mut body).unwrap();
-    let mut stream = stream;
+    let (mut stream, _) = listener.accept().unwrap();
+    let (head, body) = taken(&stream);
     write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
     (head, body)
 }

@@ -9,7 +9,7 @@ use crate::support::{
     Answer, World,
     authority::{Authority, Client, MANAGEMENT, token},
     http,
-    openid::{AUDIENCE, OpenId, claims},
+    openid::{AUDIENCE, claims},
     process::{self, Ran},
     sidecar::audit,
     world,
@@ -30,24 +30,14 @@ fn managed(world: &World) -> Managed {
     let agent = Client::new("support-v9");
     let authority = Authority::start(&world.openid, &[&agent]);
     let alice = world.openid.manager("alice");
-    let root = administrator(&world.openid);
+    let root = world.openid.administrator();
     Managed { authority, agent, alice, root, folder: tempfile::tempdir().unwrap() }
-}
-
-/// A management token of somebody in the group that administers.
-fn administrator(openid: &OpenId) -> String {
-    openid.sign(&json!({"like": openid.manager("dave"), "claims": {"groups": ["platform"]}}))
 }
 
 impl Managed {
     /// Runs a command as whoever `token` is of.
     fn run(&self, token: &str, arguments: &[&str]) -> Ran {
-        let mut command = process::countersign();
-        command
-            .args(arguments)
-            .env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer())
-            .env("COUNTERSIGN_TOKEN", token);
-        process::run(&mut command)
+        self.authority.run(token, arguments)
     }
 
     /// The same, for its JSON.

@@ -1,6 +1,8 @@
 //! Obligations in the running sidecar: what is redacted on its way, what is kept back and cut, what a call has to bring
 //! along, who is told; in the answer, on record and to whoever asks afterwards.
 
+mod streams;
+
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -13,6 +15,7 @@ use crate::support::{
     Answer, Curl, PATIENCE, Sidecar, World, eventually, mark, process,
     sidecar::{Setup, explain},
     tool::{Tool, values},
+    webhook::{Posted, webhook},
     world,
 };
 
@@ -180,7 +183,10 @@ fn what_cannot_be_redacted_is_kept_back_and_nothing_of_it_is_told() {
         ("content_type", with_head("x-none: 1")),
         ("content_type", with_head("content-type: application/json\r\ncontent-type: text/plain")),
         ("content_type", with_head("content-type: application/json; charset=utf-7")),
-        ("content_type", with_head("content-type: text/event-stream")),
+        ("content_type", with_head("content-type: text/event-stream; charset=utf-16")),
+        ("content_type", with_head("content-type: multipart/mixed; boundary=x")),
+        ("content_encoding", with_head("content-type: text/event-stream\r\ncontent-encoding: br")),
+        ("partial", with_head("content-type: text/event-stream\r\ncontent-range: bytes 0-3/9")),
         ("content_encoding", with_head("content-type: application/json\r\ncontent-encoding: gzip")),
         ("partial", with_head("content-type: application/json\r\ncontent-range: bytes 0-3/9")),
         (
@@ -427,34 +433,7 @@ fn what_is_only_observed_is_held_to_nothing_and_the_record_says_to_what_it_would
 #[test]
 fn whoever_has_to_be_told_is_told_on_the_channel_and_it_is_on_record() {
     let Some(world) = world() else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/notices", listener.local_addr().unwrap());
-    let (sender, told) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let mut bytes = Vec::new();
-            let whole = |bytes: &[u8]| {
-                let text = String::from_utf8_lossy(bytes).into_owned();
-                let (head, body) = text.split_once("\r\n\r\n")?;
-                let length: usize = head
-                    .lines()
-                    .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok())?;
-                (body.len() >= length).then(|| text.clone())
-            };
-            let text = loop {
-                let mut piece = [0; 4096];
-                let read = stream.read(&mut piece).unwrap_or(0);
-                bytes.extend_from_slice(&piece[..read]);
-                if let Some(text) = whole(&bytes) {
-                    break text;
-                }
-                assert!(read > 0, "a broken request");
-            };
-            sender.send(text).unwrap();
-            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").ok();
-        }
-    });
+    let (url, told) = webhook();
     let rules = r#"obligations contains {"code": "large", "notify": {"channel": "security", "message": sprintf("%s: %s", [input.user.id, input.action.name])}} if
     input.action.effect == "write""#;
     let mut setup = Setup::new(&world.openid, &world.tool)
@@ -464,10 +443,8 @@ fn whoever_has_to_be_told_is_told_on_the_channel_and_it_is_on_record() {
     let sidecar = setup.start();
     let answer = sidecar.refund("17", &world.openid.delegated("alice"), REFUND).send();
     answer.went(201);
-    let text = told.recv_timeout(PATIENCE).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let Posted { head, body } = told.recv_timeout(PATIENCE).unwrap();
     assert!(head.to_ascii_lowercase().contains("countersign-signature: t="), "{head}");
-    let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!((&body["alert"], &body["channel"]), (&json!("policy_notice"), &json!("security")), "{body}");
     assert_eq!((&body["message"], &body["call"]), (&json!("alice: refunds.create"), &json!(answer.decision_id())));
     assert!(body.get("user").is_none(), "{body}");

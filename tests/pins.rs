@@ -11,7 +11,7 @@ use crate::{
         Sidecar, World,
         authority::{Authority, Client},
         eventually,
-        process::{self, Ran},
+        process::Ran,
         sidecar::Setup,
         world,
     },
@@ -56,15 +56,7 @@ impl<'w> Fleet<'w> {
 
     /// Runs a command as somebody who administers and logged in just now.
     fn run(&self, arguments: &[&str]) -> Ran {
-        let openid = &self.world.openid;
-        let root = openid.sign(&json!({"like": openid.manager("dave"), "claims": {"groups": ["platform"]}}));
-        let mut command = process::countersign();
-        command
-            .args(["policy"])
-            .args(arguments)
-            .env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer())
-            .env("COUNTERSIGN_TOKEN", root);
-        process::run(&mut command)
+        self.authority.run(&self.world.openid.administrator(), &[&["policy"], arguments].concat())
     }
 
     /// Pins the team's bundle; the pin's name.

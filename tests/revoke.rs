@@ -58,7 +58,7 @@ pub(crate) fn planes_with(world: &World, change: impl FnOnce(&mut Value)) -> Pla
 
 /// The management token of somebody who manages the authority.
 pub(crate) fn administrator(world: &World) -> String {
-    world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}))
+    world.openid.administrator()
 }
 
 /// Enrols a sidecar by a join token of `root`'s, with its key below `folder`: the section of its configuration that
@@ -78,9 +78,7 @@ pub(crate) fn enrol(authority: &Authority, root: &str, folder: &Path) -> Value {
 
 impl Planes {
     fn run(&self, token: &str, arguments: &[&str]) -> Ran {
-        let mut command = process::countersign();
-        command.args(arguments).arg("--json").env("COUNTERSIGN_TOKEN", token);
-        process::run(command.env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer()))
+        self.authority.run(token, &[arguments, &["--json"]].concat())
     }
 
     pub(crate) fn json(&self, token: &str, arguments: &[&str]) -> Value {

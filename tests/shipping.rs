@@ -49,14 +49,7 @@ impl Kept {
 
     /// Runs `countersign ARGUMENTS` as somebody who administers.
     fn run(&self, world: &World, arguments: &[&str]) -> Ran {
-        let token =
-            world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}));
-        let mut command = process::countersign();
-        command
-            .args(arguments)
-            .env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer())
-            .env("COUNTERSIGN_TOKEN", token);
-        process::run(&mut command)
+        self.authority.run(&world.openid.administrator(), arguments)
     }
 
     /// `audit verify` of the sidecar's ledger with the anchored heads.
@@ -307,10 +300,7 @@ fn who_audits_asks_the_authority_also_where_the_sidecar_is_gone() {
 
     // Whoever does not administer sees no ledger, and is told of none.
     let alice = world.openid.manager("alice");
-    let mut command = process::countersign();
-    command.args(["audit", "query", "--json", "--from", "authority"]);
-    command.env("COUNTERSIGN_AUTHORITY_URL", kept.authority.issuer()).env("COUNTERSIGN_TOKEN", &alice);
-    assert!(process::run(&mut command).lines().is_empty());
+    assert!(kept.authority.run(&alice, &["audit", "query", "--json", "--from", "authority"]).lines().is_empty());
     let id = decided["decision_id"].as_str().unwrap().split('.').next().unwrap();
     let authorization = format!("Bearer {alice}");
     for path in [format!("/v1/ledgers/{id}"), format!("/v1/ledgers/{id}/records")] {

@@ -1,12 +1,6 @@
 //! A sidecar that cannot write its ledger says so to its authority, which puts it on record.
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpListener,
-    sync::mpsc,
-    thread,
-};
+use std::fs;
 
 use serde_json::{Value, json};
 
@@ -15,34 +9,13 @@ use crate::{
         Sidecar, World,
         authority::{Authority, Client},
         eventually, free_port, http,
-        process::{self, Ran},
+        process::Ran,
         sidecar::audit,
+        webhook::webhook,
         world,
     },
     withdrawal::planes::{enrolled, read},
 };
-
-/// Where a webhook is told: each body.
-fn webhook() -> (String, mpsc::Receiver<Value>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/alerts", listener.local_addr().unwrap());
-    let (told, bodies) = mpsc::channel();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut head = String::new();
-            while reader.read_line(&mut head).unwrap() > 2 {}
-            let length = |line: &str| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok();
-            let mut body = vec![0; head.lines().find_map(length).unwrap()];
-            reader.read_exact(&mut body).unwrap();
-            stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").unwrap();
-            // Whoever listened may have gone.
-            told.send(serde_json::from_slice(&body).unwrap()).ok();
-        }
-    });
-    (url, bodies)
-}
 
 struct Told {
     authority: Authority,
@@ -81,14 +54,7 @@ impl Told {
     }
 
     fn run(&self, world: &World, arguments: &[&str]) -> Ran {
-        let token =
-            world.openid.sign(&json!({"like": world.openid.manager("dave"), "claims": {"groups": ["platform"]}}));
-        let mut command = process::countersign();
-        command
-            .args(arguments)
-            .env("COUNTERSIGN_AUTHORITY_URL", self.authority.issuer())
-            .env("COUNTERSIGN_TOKEN", token);
-        process::run(&mut command)
+        self.authority.run(&world.openid.administrator(), arguments)
     }
 
     /// What `sidecars list` says of it.
@@ -118,13 +84,13 @@ impl Told {
 #[test]
 fn the_authority_knows_which_sidecar_cannot_write_its_ledger_and_when_it_can_again() {
     let Some(world) = world() else { return };
-    let (url, bodies) = webhook();
+    let (url, told_of) = webhook();
     let mut told = Told::start(world, &url);
     read(&told.sidecar, &told.token).went(200);
     assert!(told.listed(world)["ledger_unavailable_since"].is_null());
     told.loses_its_ledger();
     eventually("it to be on record", || (told.alerts() == [false]).then_some(()));
-    let alert = bodies.recv().unwrap();
+    let alert = told_of.recv().unwrap().body;
     assert_eq!((&alert["alert"], &alert["name"]), (&json!("sidecar_ledger_unavailable"), &json!("edge-7")), "{alert}");
     assert!(alert["why"].as_str().is_some_and(|why| !why.is_empty()) && alert["since"].is_string(), "{alert}");
     let listed = told.listed(world);
@@ -137,7 +103,7 @@ fn the_authority_knows_which_sidecar_cannot_write_its_ledger_and_when_it_can_aga
     told.gauge("1");
     told.has_it_back();
     eventually("it to be over", || (told.alerts() == [false, true]).then_some(()));
-    let over = bodies.recv().unwrap();
+    let over = told_of.recv().unwrap().body;
     assert_eq!((&over["over"], &over["since"]), (&json!(true), &alert["since"]), "{over}");
     // It is on record before it is off the list.
     eventually("the list to say so", || told.listed(world)["ledger_unavailable_since"].is_null().then_some(()));

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Answer, free_port, http, mark,
     openid::{AUDIENCE, OpenId},
-    process::{self, Daemon},
+    process::{self, Daemon, Ran},
 };
 
 /// The audience of management tokens.
@@ -225,6 +225,13 @@ impl Authority {
     /// The same with a client assertion as it stands.
     pub(crate) fn exchange_with(&self, assertion: &str, subject: &str, more: &[(&str, &str)]) -> Answer {
         exchange_at(self.port, assertion, subject, more)
+    }
+
+    /// Runs `countersign ARGUMENTS` against it, as whoever `token` is of.
+    pub(crate) fn run(&self, token: &str, arguments: &[&str]) -> Ran {
+        let mut command = process::countersign();
+        let command = command.args(arguments).env("COUNTERSIGN_TOKEN", token);
+        process::run(command.env("COUNTERSIGN_AUTHORITY_URL", self.issuer()))
     }
 
     /// The token of alice's task for `client`.

@@ -13,6 +13,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod sidecar;
 pub(crate) mod tool;
+pub(crate) mod webhook;
 pub(crate) mod world;
 
 use std::{

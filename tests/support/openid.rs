@@ -93,6 +93,12 @@ impl OpenId {
         self.token("portal", &[("grant_type", "urn:example:test:user"), ("username", user), ("audience", audience)])
     }
 
+    /// A management token of somebody in the group that administers, who logged in just now.
+    #[track_caller]
+    pub(crate) fn administrator(&self) -> String {
+        self.sign(&json!({"like": self.manager("dave"), "claims": {"groups": ["platform"]}}))
+    }
+
     /// The token of `agent` itself, for nobody.
     #[track_caller]
     pub(crate) fn client_credentials(&self, agent: &str) -> String {
