@@ -2,10 +2,7 @@
 //! whoever only looks there, and raises an alert.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -15,7 +12,7 @@ use model::{Agent, AgentStatus};
 use net::Tasks;
 use store::{AgentFilter, Credential, CredentialKind, MAX_PAGE, NotUsable, Page, Registration, Store, StoreError};
 
-use crate::exchange::principal;
+use crate::{exchange::principal, watched::counted};
 
 /// How long it is until the same credential raises an alert again.
 const PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -31,26 +28,11 @@ pub(crate) fn overdue(credential: &Credential, max_age: Duration, now: Timestamp
 
 /// Looks at them until the end.
 pub(crate) fn watch(store: Store, ledger: Ledger, max_age: Duration, tasks: &Tasks) {
-    let found = Arc::new(AtomicU64::new(0));
-    let seen = Arc::downgrade(&found);
-    let _gauge = opentelemetry::global::meter("countersign")
-        .u64_observable_gauge("countersign_agent_credentials_overdue")
-        .with_description("Credentials of agents that are older than they may be.")
-        .with_callback(move |observer| {
-            // Meters live as long as the process, and an authority may end before it.
-            if let Some(found) = seen.upgrade() {
-                observer.observe(found.load(Ordering::Relaxed), &[]);
-            }
-        })
-        .build();
-    let stop = tasks.shutdown_token();
-    tasks.spawn("ages of credentials", async move {
-        let mut next = tokio::time::interval(EVERY);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = next.tick() => {}
-            }
+    let found =
+        counted("countersign_agent_credentials_overdue", "Credentials of agents that are older than they may be.");
+    tasks.repeat("ages of credentials", EVERY, move || {
+        let (store, ledger, found) = (store.clone(), ledger.clone(), Arc::clone(&found));
+        async move {
             match look(&store, &ledger, max_age, net::clock::now()).await {
                 Ok(count) => {
                     // Said when there are more than before, not at each look.

@@ -24,6 +24,7 @@ mod record;
 mod recorder;
 mod refused;
 mod revoke;
+mod watched;
 mod withdrawn;
 
 use std::{

@@ -2,10 +2,7 @@
 //! alert here, once as it begins and once when it is over, and a metric for as long as it lasts.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -13,14 +10,17 @@ use audit::{Event, record::SidecarUnrecorded};
 use net::Tasks;
 use store::{Outage, Sidecar, Store};
 
-use crate::{Authority, api::problem::Problem};
+use crate::{Authority, api::problem::Problem, watched::counted};
 
 /// Between two looks at how many there are, at whichever replica they were told.
 const EVERY: Duration = Duration::from_secs(5);
 
 impl Authority {
-    /// Takes notice that a sidecar's ledger fails, which is put on record once.
-    pub(crate) async fn ledger_fails(&self, sidecar: &Sidecar, outage: Outage) -> Result<(), Problem> {
+    /// Takes notice that a sidecar's ledger fails, which is put on record once. One that cannot start says so at each try:
+    /// an outage that is known goes on.
+    pub(crate) async fn ledger_fails(&self, sidecar: &Sidecar, outage: Outage, starting: bool) -> Result<(), Problem> {
+        let earlier = if starting { self.store.outage(&sidecar.id).await? } else { None };
+        let outage = earlier.unwrap_or(outage);
         let known = self.store.ledger_fails(&outage).await?;
         if known.recorded {
             return Ok(());
@@ -56,27 +56,13 @@ impl Authority {
 
 /// Looks at how many there are until the end.
 pub(crate) fn watch(store: Store, tasks: &Tasks) {
-    let found = Arc::new(AtomicU64::new(0));
-    let seen = Arc::downgrade(&found);
-    let _gauge = opentelemetry::global::meter("countersign")
-        .u64_observable_gauge("countersign_sidecar_ledgers_unavailable")
-        .with_description("Enrolled sidecars that said that they cannot write their ledger, and not yet that they can.")
-        .with_callback(move |observer| {
-            // Meters live as long as the process, and an authority may end before it.
-            if let Some(found) = seen.upgrade() {
-                observer.observe(found.load(Ordering::Relaxed), &[]);
-            }
-        })
-        .build();
-    let stop = tasks.shutdown_token();
-    tasks.spawn("sidecars without a ledger", async move {
-        let mut next = tokio::time::interval(EVERY);
-        next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = next.tick() => {}
-            }
+    let found = counted(
+        "countersign_sidecar_ledgers_unavailable",
+        "Enrolled sidecars that said that they cannot write their ledger, and not yet that they can.",
+    );
+    tasks.repeat("sidecars without a ledger", EVERY, move || {
+        let (store, found) = (store.clone(), Arc::clone(&found));
+        async move {
             match store.outages().await {
                 Ok(outages) => found.store(outages.len() as u64, Ordering::Relaxed),
                 Err(error) => tracing::debug!(%error, "which sidecars have no ledger cannot be read"),

@@ -55,6 +55,9 @@ struct Told {
     /// Of `ledger_unavailable`: whether it is over. Whoever starts says so too.
     #[serde(default)]
     over: bool,
+    /// Of `ledger_unavailable`: whether it kept the sidecar from starting. It does not know whether it said so before.
+    #[serde(default)]
+    starting: bool,
 }
 
 impl Authority {
@@ -71,7 +74,7 @@ impl Authority {
             let often = || Problem::new(Code::TooMany, "Your ledger comes and goes too often.");
             quota.map_err(|seconds| often().after(seconds))?;
             match told.outage(&teller.sidecar)? {
-                Some(outage) => self.ledger_fails(&teller.sidecar, outage).await?,
+                Some(outage) => self.ledger_fails(&teller.sidecar, outage, told.starting).await?,
                 None => self.ledger_works(&teller.sidecar).await?,
             }
             return Ok(json_response(StatusCode::OK, &json!({ "suspended": false })));
