@@ -42,6 +42,7 @@ mod obligations;
 mod observe;
 mod openapi;
 mod overload;
+mod passthrough;
 mod path;
 mod pins;
 mod policy;

@@ -283,7 +283,9 @@ impl Found {
             self.rows.entry(segment).or_default().insert(row.seq);
             return;
         }
-        if !about.as_ref().map_or(ends_theirs, |principal| person.is(principal)) {
+        // A name that nobody verified is of no issuer: whoever says that it is theirs is believed.
+        let said = ends_theirs || asserted_user(&row) == Some(person.user.as_str());
+        if !about.as_ref().map_or(said, |principal| person.is(principal)) {
             self.mentions += u64::from(row.values.values().any(|salted| mentions(&salted.value, &person.user)));
             return;
         }
@@ -300,6 +302,11 @@ fn user_of(row: &Row) -> Option<Principal> {
     let principal = |value: &Value| serde_json::from_value(value.clone()).ok();
     let first_of_chain = || principal(row.values.get("/chain")?.value.get(0)?.get("principal")?);
     row.values.get("/user").and_then(|salted| principal(&salted.value)).or_else(first_of_chain)
+}
+
+/// The user that was said of a call that was passed through.
+fn asserted_user(row: &Row) -> Option<&str> {
+    row.values.get("/asserted")?.value.get("user")?.as_str()
 }
 
 fn mentions(value: &Value, id: &str) -> bool {

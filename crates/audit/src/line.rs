@@ -4,7 +4,11 @@ use jiff::{Timestamp, Unit};
 use model::{Principal, Verdict};
 use serde_json::Value;
 
-use crate::{read::Entry, rebuild::waived, record::kind};
+use crate::{
+    read::Entry,
+    rebuild::{is_passed_through, waived},
+    record::kind,
+};
 
 /// The most characters that one value takes.
 const MAX_CHARACTERS: usize = 120;
@@ -27,6 +31,9 @@ fn seconds(time: Timestamp) -> String {
 }
 
 fn decided(entry: &Entry) -> String {
+    if is_passed_through(entry) {
+        return format!("{}  {}  {}", asserted(entry), what(entry), verdict(entry));
+    }
     let mut who = principal(entry, "user", "user:?");
     let agent = principal(entry, "agent", "agent:?");
     match entry.fields.get("agents").and_then(Value::as_array) {
@@ -44,6 +51,17 @@ fn decided(entry: &Entry) -> String {
         who.push_str(&format!(" run:{}", shortened(run)));
     }
     format!("{who}  {}  {}", what(entry), verdict(entry))
+}
+
+/// Whom nobody verified, by what was said of them.
+fn asserted(entry: &Entry) -> String {
+    let erased = entry.erased.iter().any(|path| path == "/asserted");
+    let said = |member: &str| match entry.text_at(&format!("/asserted/{member}")) {
+        Some(name) => format!("{member}:{}", word(name)),
+        None if erased => format!("{member}:(erased)"),
+        None => format!("{member}:?"),
+    };
+    format!("asserted {} via {}", said("user"), said("agent"))
 }
 
 /// The action and its resource, or as much as was known of them.
@@ -83,6 +101,9 @@ fn verdict(entry: &Entry) -> String {
 
 /// What was only observed says what enforcing would have answered.
 fn permitted(entry: &Entry) -> String {
+    if is_passed_through(entry) {
+        return "PERMIT (passthrough)".to_owned();
+    }
     match waived(entry) {
         Some(code) => format!("PERMIT (observed: {})", printable(code)),
         None => "PERMIT".to_owned(),

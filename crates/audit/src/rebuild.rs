@@ -20,8 +20,8 @@ pub enum NotReplayable {
         /// JSON pointers, `token.seen` before those of the token.
         paths: Vec<String>,
     },
-    /// The call was refused before policy was asked; there is no question.
-    #[error("the call was refused at `{0}`, before there was a question for policy")]
+    /// The call was refused before policy was asked, or passed through without it; there is no question.
+    #[error("the call came to an end at `{0}`, before there was a question for policy")]
     Unasked(String),
     /// The second record is not of the token that the first cites.
     #[error("the record of the token is not of the token that the decision cites")]
@@ -74,8 +74,9 @@ pub fn question_under(decided: &Entry, token: Option<&Token>) -> Result<Question
         return Err(NotReplayable::Unreadable(format!("`{}` is not a decision", decided.kind)));
     }
     if decided.fields.contains_key("partial") {
-        let stage = decided.text("stage_reached").unwrap_or("?").to_owned();
-        return Err(NotReplayable::Unasked(stage));
+        // What was passed through was refused nowhere, and asked of nobody.
+        let stage = if is_passed_through(decided) { PASSED } else { decided.text("stage_reached").unwrap_or("?") };
+        return Err(NotReplayable::Unasked(stage.to_owned()));
     }
     let token = token
         .filter(|token| token.digest.is_some() && token.digest.as_deref() == decided.text("token"))
@@ -147,6 +148,14 @@ fn obligations(decided: &Entry, words: Vec<ObligationWords>) -> Result<Vec<Oblig
         return Err(NotReplayable::Erased { paths: vec!["/explanation".to_owned()] });
     }
     Ok(written.into_iter().zip(words).map(|(written, words)| written.with(words)).collect())
+}
+
+/// In the place of a stage, for a call that was passed through.
+const PASSED: &str = "passthrough";
+
+/// Whether `decided` is of a call that was passed through: it went, and nothing was evaluated for it.
+pub fn is_passed_through(decided: &Entry) -> bool {
+    decided.fields.contains_key("passthrough")
 }
 
 /// What enforcing would have answered a call that was only observed: the code of the first refusal that was waived.

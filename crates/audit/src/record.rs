@@ -10,6 +10,7 @@ mod change;
 mod charge;
 mod event;
 mod obligation;
+mod passed;
 mod ruling;
 mod timings;
 mod token;
@@ -36,6 +37,7 @@ pub use change::AuthorityChange;
 pub use charge::{ChargeFate, Charged, ChargedLimit};
 pub use event::{ActivatedBundle, Event, ModeChanged, RefusalsFolded, TokenIssued, TokenRefused};
 pub use obligation::{Altered, Notice};
+pub use passed::{Asserted, Connection, OwnCredential, Passed};
 pub use ruling::PolicyRuling;
 pub use timings::Timings;
 pub(crate) use {
@@ -110,6 +112,8 @@ pub enum Subject {
     Question(Arc<Question>),
     /// A refusal before the question was complete: what had been verified by then.
     Partial(Box<Partial>),
+    /// A call that was passed through: nobody was verified, and there was no question.
+    Passed(Box<Passed>),
 }
 
 impl Subject {
@@ -118,6 +122,7 @@ impl Subject {
         match self {
             Self::Question(question) => Some(&question.delegation),
             Self::Partial(partial) => partial.delegation.as_ref(),
+            Self::Passed(_) => None,
         }
     }
 
@@ -126,6 +131,7 @@ impl Subject {
         match self {
             Self::Question(question) => Some(&*question.agent),
             Self::Partial(partial) => partial.registration.as_ref(),
+            Self::Passed(_) => None,
         }
     }
 }
@@ -296,6 +302,8 @@ pub enum EntryMode {
     Delegated,
     /// By one that the sidecar obtained: the agent by its connection, the user by a token of their own or by their task.
     Exchanged,
+    /// Not at all: the call was passed through.
+    Passthrough,
 }
 
 /// Whether decisions are enforced.
@@ -306,6 +314,8 @@ pub enum Mode {
     Enforce,
     /// What would deny it is written down, and it is sent.
     Observe,
+    /// Nothing is decided: it is written down, and sent with the agent's own credential.
+    Passthrough,
 }
 
 impl Mode {
@@ -314,6 +324,16 @@ impl Mode {
         match self {
             Self::Enforce => "enforce",
             Self::Observe => "observe",
+            Self::Passthrough => "passthrough",
+        }
+    }
+
+    /// The rung of the ladder that a call in this mode stands on (DESIGN §4). Those between come with the first token.
+    pub const fn rung(self) -> u8 {
+        match self {
+            Self::Passthrough => 0,
+            Self::Observe => 4,
+            Self::Enforce => 5,
         }
     }
 }
@@ -341,7 +361,11 @@ pub struct Waived {
 impl CallDecided {
     /// Whether the decision is enforced.
     pub const fn mode(&self) -> Mode {
-        if self.observed.is_some() { Mode::Observe } else { Mode::Enforce }
+        match (&self.subject, &self.observed) {
+            (Subject::Passed(_), _) => Mode::Passthrough,
+            (_, Some(_)) => Mode::Observe,
+            (_, None) => Mode::Enforce,
+        }
     }
 
     /// The decision's id.
@@ -349,14 +373,15 @@ impl CallDecided {
         match &self.subject {
             Subject::Question(question) => &question.id,
             Subject::Partial(partial) => &partial.id,
+            Subject::Passed(passed) => &passed.partial.id,
         }
     }
 
-    /// Whether any verified principal is known. A refusal without one is counted in
+    /// Whether any verified principal is known, or the call went without one. A refusal without one is counted in
     /// [`Event::RefusalsSummary`], so that unauthenticated traffic cannot fill the disk.
     pub fn names_a_principal(&self) -> bool {
         match &self.subject {
-            Subject::Question(_) => true,
+            Subject::Question(_) | Subject::Passed(_) => true,
             Subject::Partial(partial) => {
                 partial.delegation.is_some() || partial.user.is_some() || partial.agent.is_some()
             }
@@ -368,6 +393,7 @@ impl CallDecided {
         let effect = match &self.subject {
             Subject::Question(question) => Some(question.call.effect),
             Subject::Partial(partial) => partial.effect,
+            Subject::Passed(passed) => passed.partial.effect,
         };
         effect != Some(Effect::Read)
     }

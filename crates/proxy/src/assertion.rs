@@ -9,8 +9,8 @@ use model::{Code, Delegation, Refusal, catalogue::IdentityMode};
 use token::{Transaction, TransactionSigner};
 
 use crate::{
-    approve::Permit, config::tools::Upstream, credential::Credential, forward::Unanswered, settle::Settlement,
-    snapshot::Snapshot,
+    admit::Admitted, approve::Permit, config::tools::Upstream, credential::Credential, forward::Unanswered,
+    settle::Settlement, snapshot::Snapshot,
 };
 
 /// The field that a Transaction Token travels in.
@@ -26,11 +26,11 @@ pub(crate) struct Chosen {
 /// The stage: the credential for the call's tenant, and what signs the assertion where the tool asks for one.
 pub(crate) fn credential(
     permit: &Permit<'_>,
-    delegation: &Delegation,
+    admitted: &Admitted,
     upstream: &Upstream,
     snapshot: &Snapshot,
 ) -> Result<Chosen, Box<Refusal>> {
-    let credential = upstream.credentials.choose(&delegation.tenant)?;
+    let credential = upstream.credentials.choose(admitted)?;
     let signer = match permit.call().tool.identity {
         IdentityMode::ServiceAccount => None,
         IdentityMode::Hybrid => Some(snapshot.signer.clone().ok_or_else(|| {

@@ -4,6 +4,7 @@
 mod entry;
 mod limits;
 mod listener;
+mod passthrough;
 pub mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub use entry::{Connects, EntryConfig, EntryError, ExchangedAgentConfig, ExchangedConfig, TaskChoice};
 pub use limits::{LimitsConfig, PeerShare};
 pub use listener::{AgentListenerConfig, Bearer, ClaimedTrace, InputHeader, ListenAddress, ListenerError, SocketMode};
+pub use passthrough::{PassthroughConfig, PassthroughError, UnmappedConfig};
 
 /// An upstream API.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,9 @@ pub struct ToolConfig {
     /// Observes all its actions, instead of enforcing what is decided about them.
     #[serde(skip_serializing)]
     pub observe: Option<ObserveConfig>,
+    /// Passes calls that show no token of ours through, with the agent's own credential and on record.
+    #[serde(skip_serializing)]
+    pub passthrough: Option<PassthroughConfig>,
     /// How long it may take until the head of its response, counted from the last byte it took.
     #[serde(default = "default_tool_timeout")]
     pub timeout: ConfigDuration,

@@ -16,10 +16,14 @@ use arc_swap::ArcSwap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, header};
 use model::{Code, Id, Refusal, Tenant};
-use net::{ClientTls, HttpClient, SecretError, SecretSource, Stamp, Tasks, keep_looking, secret::header_value};
+use net::{
+    ClientTls, ClientTlsConfig, ClientTlsError, HttpClient, SecretError, SecretSource, Stamp, Tasks, keep_looking,
+    secret::header_value,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
+    admit::Admitted,
     assertion::TXN_TOKEN,
     config::{CredentialConfig, Http2Config},
     headers,
@@ -116,10 +120,7 @@ impl Credential {
     /// The connections that carry this credential and no other. They belong to the family of `client`, and go with
     /// the credential when it changes.
     pub(crate) fn client(&self, client: &HttpClient) -> &HttpClient {
-        self.current.connections.get_or_init(|| match self.http2 {
-            Http2Config::Negotiated => client.apart(self.tls.clone()),
-            Http2Config::PriorKnowledge => client.apart_with_prior_knowledge(),
-        })
+        self.current.connections.get_or_init(|| apart(client, self.tls.clone(), self.http2))
     }
 }
 
@@ -166,11 +167,12 @@ impl Credentials {
         }
     }
 
-    /// The credential for `tenant`, as it was at the last look at its file.
+    /// The credential for the tenant of who was `admitted`, as it was at the last look at its file. Nobody else gets one.
     ///
     /// # Errors
     /// `credential_unavailable` where there is none or its file could not be read.
-    pub(crate) fn choose(&self, tenant: &Id<Tenant>) -> Result<Credential, Box<Refusal>> {
+    pub(crate) fn choose(&self, admitted: &Admitted) -> Result<Credential, Box<Refusal>> {
+        let tenant = &admitted.delegation().tenant;
         let unavailable = |internal: String| {
             let detail = "The sidecar has no usable credential for the tool.";
             Box::new(Refusal::new(Code::CredentialUnavailable, detail).internally(internal))
@@ -189,6 +191,50 @@ impl Credentials {
             }),
             Err(error) => Err(unavailable(error.to_string())),
         }
+    }
+}
+
+/// The way to a tool that shows it nothing of the sidecar's: no header field, no assertion, no client certificate. There
+/// is no place for one in it.
+pub(crate) struct Bare {
+    tls: Option<Arc<ClientTls>>,
+    http2: Http2Config,
+    connections: OnceLock<HttpClient>,
+}
+
+impl Bare {
+    /// Of what holds over TLS, whom to believe and nothing else.
+    pub(crate) fn load(tls: Option<&ClientTlsConfig>, http2: Http2Config) -> Result<Self, ClientTlsError> {
+        let authorities = tls.and_then(|tls| tls.authorities.clone());
+        let believed = |authorities| ClientTlsConfig { authorities: Some(authorities), certificate: None, key: None };
+        let tls = authorities.map(|authorities| ClientTls::load(believed(authorities), &|_| None)).transpose()?;
+        Ok(Self { tls: tls.map(Arc::new), http2, connections: OnceLock::new() })
+    }
+
+    /// Reads again what changed on disk.
+    pub(crate) fn look(&self) {
+        if let Some(tls) = &self.tls {
+            tls.look();
+        }
+    }
+
+    /// Its connections, which none of the sidecar's credentials travels on.
+    pub(crate) fn client(&self, client: &HttpClient) -> &HttpClient {
+        self.connections.get_or_init(|| apart(client, self.tls.clone(), self.http2))
+    }
+}
+
+impl fmt::Debug for Bare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bare")
+    }
+}
+
+/// Connections of their own in the family of `client`.
+fn apart(client: &HttpClient, tls: Option<Arc<ClientTls>>, http2: Http2Config) -> HttpClient {
+    match http2 {
+        Http2Config::Negotiated => client.apart(tls),
+        Http2Config::PriorKnowledge => client.apart_with_prior_knowledge(),
     }
 }
 
@@ -318,7 +364,10 @@ impl Sidecar {
         keep_looking(tasks, "credentials", LOOK, move || {
             let Some(sidecar) = sidecar.upgrade() else { return };
             let snapshot = sidecar.snapshot();
-            snapshot.upstreams.values().for_each(|upstream| upstream.credentials.look());
+            for upstream in snapshot.upstreams.values() {
+                upstream.credentials.look();
+                upstream.bare.look();
+            }
             if let Some(signer) = &snapshot.signer {
                 signer.look(net::clock::now());
             }
@@ -333,8 +382,8 @@ impl Sidecar {
 mod tests {
     use super::*;
 
-    fn tenant() -> Id<Tenant> {
-        Id::new("acme").unwrap()
+    fn admitted() -> Admitted {
+        Admitted::in_test(crate::testing::delegation())
     }
 
     fn load(config: &CredentialConfig) -> Result<Credentials, (String, CredentialError)> {
@@ -344,7 +393,7 @@ mod tests {
     #[test]
     fn a_secret_becomes_the_field_its_tool_expects() {
         let shown = |config: &CredentialConfig| {
-            let credential = load(config).unwrap().choose(&tenant()).unwrap();
+            let credential = load(config).unwrap().choose(&admitted()).unwrap();
             credential.field().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
         };
         let source = SecretSource::Env("KEY".into());
@@ -368,7 +417,7 @@ mod tests {
         let credentials = load(&CredentialConfig::Bearer(SecretSource::File(path.clone()))).unwrap();
         let chosen = || {
             credentials.look();
-            credentials.choose(&tenant())
+            credentials.choose(&admitted())
         };
         let first = chosen().unwrap();
         assert_eq!(first.identity(), chosen().unwrap().identity());
@@ -376,7 +425,7 @@ mod tests {
         assert_eq!(first.identity(), chosen().unwrap().identity(), "what is written again as it was is the same");
         put(&directory.path().join("next"), "second-one\n");
         std::fs::rename(directory.path().join("next"), &path).unwrap();
-        assert_eq!(credentials.choose(&tenant()).unwrap().identity(), first.identity(), "no call looks by itself");
+        assert_eq!(credentials.choose(&admitted()).unwrap().identity(), first.identity(), "no call looks by itself");
         let second = chosen().unwrap();
         assert_eq!(second.field().unwrap().1, "Bearer second-one");
         assert_ne!(first.identity(), second.identity());
@@ -400,17 +449,17 @@ mod tests {
         let credentials = load(&CredentialConfig::Bearer(SecretSource::File(path.clone()))).unwrap();
         mode(0o644);
         credentials.look();
-        let refusal = credentials.choose(&tenant()).unwrap_err();
+        let refusal = credentials.choose(&admitted()).unwrap_err();
         assert!(refusal.internal.as_ref().unwrap().contains("chmod 600"), "{refusal:?}");
         mode(0o600);
         credentials.look();
-        assert!(credentials.choose(&tenant()).is_ok());
+        assert!(credentials.choose(&admitted()).is_ok());
     }
 
     #[test]
     fn nothing_prints_a_secret() {
         let credentials = load(&CredentialConfig::Bearer(SecretSource::Env("KEY".into()))).unwrap();
-        let credential = credentials.choose(&tenant()).unwrap();
+        let credential = credentials.choose(&admitted()).unwrap();
         let shown = format!("{credentials:?} {credential:?} {:?}", credential.field());
         assert!(!shown.contains("k1"), "{shown}");
     }

@@ -175,13 +175,16 @@ pub(crate) async fn decide(
         decision: &decision,
         by_stage: bounds.needs_approval(),
     });
-    let decision = within_reach(decision, &snapshot.listener, notices);
+    let obligations = decision.obligations.clone();
+    let mut decision = within_reach(decision, &snapshot.listener, notices);
     if decision.verdict == Verdict::Deny {
         let mut refusal = denied(decision.code.unwrap_or(Code::PolicyDenied), &decision);
         refusal.allowed = obligation::allowed(&decision.obligations, &question);
         if let Err(refusal) = waiver.waive("decide", refusal) {
             return Err((refusal, decision));
         }
+        // What is out of reach here is waived; the others are on record beside it, as they are without it.
+        decision.obligations = obligations;
     }
     Ok(Decided { question, claims, decision, needs_approval: bounds.needs_approval() })
 }

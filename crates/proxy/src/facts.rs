@@ -115,7 +115,7 @@ impl Reader {
         let needed = needed(call.action, bounds, call.tool);
         if !needed.is_empty() {
             let tenant = &admitted.delegation().tenant;
-            let credential = upstream.credentials.choose(tenant)?;
+            let credential = upstream.credentials.choose(admitted)?;
             let source = Source {
                 tenant,
                 tool: &call.tool.id,

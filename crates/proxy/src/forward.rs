@@ -3,6 +3,7 @@
 //! to a tool, the agent is led to it through here.
 
 mod body;
+mod going;
 mod links;
 mod trailers;
 
@@ -16,16 +17,17 @@ use hyper::body::Incoming;
 use model::{Code, Effect, Id, Refusal, Retry, Tenant, Tool, Verdict, id::DecisionMark};
 use net::{Body, HttpClient, NotSentReason, SendError};
 
+pub(crate) use self::going::Going;
 use self::{
     body::{Download, Upload},
+    going::Shown,
     links::View,
     trailers::Trailers,
 };
 use crate::{
-    approve::Permit,
     assertion::TXN_TOKEN,
     config::tools::Upstream,
-    credential::{Credential, Secrets},
+    credential::Secrets,
     headers,
     obligations::{Duties, Withheld},
     refuse::DECISION_ID,
@@ -53,8 +55,7 @@ pub(crate) struct Unanswered {
 
 /// What may go: everything the stages before this one proved.
 pub(crate) struct Cleared<'a> {
-    pub(crate) permit: Permit<'a>,
-    pub(crate) credential: Credential,
+    pub(crate) going: Going<'a>,
     pub(crate) receipt: Receipt,
     /// What ends the call when it is taken back, where an authority is followed.
     pub(crate) watch: Option<Watch>,
@@ -75,15 +76,15 @@ pub(crate) async fn forward(
     trace: &Traced,
     mut settlement: Settlement,
 ) -> Result<Response<Body>, Unanswered> {
-    let Cleared { permit, credential, receipt, watch } = cleared;
-    let (call, duties) = permit.into_call();
-    if receipt.verdict() != Verdict::Permit || *receipt.id() != call.outgoing.arrival.id {
+    let Cleared { going, receipt, watch } = cleared;
+    if receipt.verdict() != Verdict::Permit || *receipt.id() != going.outgoing.arrival.id {
         let refusal = Refusal::new(Code::LedgerUnavailable, "The record is not of this decision.");
         return Err(not_sent(Box::new(refusal), &mut settlement));
     }
     let Way { tenant, upstream, snapshot } = way;
-    let (tool, effect) = (&call.tool.id, call.action.effect);
-    let Outgoing { arrival, method, version, path, query, headers, body } = call.outgoing;
+    let (effect, up) = (going.effect(), going.trailers(&snapshot.listener));
+    let Going { outgoing, tool, duties, shown, .. } = going;
+    let Outgoing { arrival, method, version, path, query, headers, body } = outgoing;
     let url = match upstream.base.url(path.as_str(), query.as_deref()) {
         Ok(url) => url,
         Err(error) => {
@@ -93,21 +94,15 @@ pub(crate) async fn forward(
     };
     let asked = method.clone();
     let span = sidecar.spans.tool(trace, &method, &upstream.base, &path);
-    let up = match &body {
-        CallBody::Read(_) => Trailers::default(),
-        CallBody::Unseen(_) => {
-            Trailers::of_request(&headers, credential.field().map(|(name, _)| name), call.action, &snapshot.listener)
-        }
-    };
     let fields = Fields {
         agents: &headers,
         version,
         traceparent: span.ids().traceparent(),
         trailer: up.announcement(&headers),
-        credential: &credential,
+        shown: &shown,
         kept: duties.as_deref().map(|duties| (duties, &asked)),
     };
-    let client = credential.client(&sidecar.client);
+    let client = shown.client(&sidecar.client);
     let flow = settlement.flow();
     let tries = if effect == Effect::Read { ATTEMPTS } else { 1 };
     let mut attempt =
@@ -127,7 +122,7 @@ pub(crate) async fn forward(
         }
         Ok(response) => {
             settlement.answered(response.status().as_u16());
-            let secrets = credential.secrets();
+            let secrets = shown.secrets();
             let seen = Seen {
                 id: &arrival.id,
                 trailers: trailers(&headers, &secrets, duties.as_deref()),
@@ -286,7 +281,7 @@ struct Fields<'a> {
     version: Version,
     traceparent: Option<HeaderValue>,
     trailer: Option<HeaderValue>,
-    credential: &'a Credential,
+    shown: &'a Shown<'a>,
     /// What is obliged to of the answer, and the method that is answered.
     kept: Option<(&'a Duties, &'a Method)>,
 }
@@ -298,12 +293,13 @@ impl Fields<'_> {
 
     /// The agent's fields, without those that stay here, and with ours.
     fn for_tool(&self) -> HeaderMap {
-        let own = self.credential.field().map(|(name, _)| name);
-        let token = self.agents.get(header::AUTHORIZATION);
+        let own = self.shown.field().map(|(name, _)| name);
+        // Where it is for the tool, it is no token of ours.
+        let token = self.agents.get(header::AUTHORIZATION).filter(|_| !self.shown.takes(&header::AUTHORIZATION));
         let is_token = |value| token.is_some_and(|token| headers::holds(value, token));
         let mut kept = HeaderMap::with_capacity(self.agents.len() + 3);
         for (name, value) in self.agents {
-            if !headers::is_kept_from_tool(name) && own != Some(name) && !is_token(value) && !self.is_kept(name) {
+            if self.shown.takes(name) && own != Some(name) && !is_token(value) && !self.is_kept(name) {
                 kept.append(name.clone(), value.clone());
             }
         }
@@ -318,10 +314,10 @@ impl Fields<'_> {
         if trailers::takes(self.agents) {
             kept.insert(header::TE, HeaderValue::from_static("trailers"));
         }
-        if let Some((name, value)) = self.credential.field() {
+        if let Some((name, value)) = self.shown.field() {
             kept.insert(name.clone(), value.clone());
         }
-        if let Some(assertion) = self.credential.assertion() {
+        if let Some(assertion) = self.shown.assertion() {
             kept.insert(TXN_TOKEN, assertion.clone());
         }
         if let Some(names) = &self.trailer {

@@ -20,15 +20,17 @@ use crate::{
     decide::{Known, ask, decide},
     facts::Read,
     fold::Fate,
-    forward::{Cleared, Unanswered, Way, forward},
+    forward::{Cleared, Going, Unanswered, Way, forward},
     guard::guard,
     metrics::Label,
     obligations::notice,
     overload::UnderWay,
+    passthrough::passing,
     record::{self, record},
     refuse::{self, About},
     reserve::{Charge, reserve},
     resolve::{recognise, resolve},
+    settle::Settlement,
     sidecar::Sidecar,
     snapshot::Snapshot,
     trace::Traced,
@@ -103,6 +105,9 @@ impl Sidecar {
         trace.accepted(&incoming);
 
         trail.enter("admit");
+        if let Some(passing) = passing(&incoming, snapshot, trail.arrival.time)? {
+            return Box::pin(self.pass(incoming, passing, snapshot, trace, trail)).await;
+        }
         let admitted = match &snapshot.identities {
             None => admit(&incoming, snapshot, trail.arrival.time).await?,
             Some(identities) => Box::pin(self.exchanged(identities, &incoming, snapshot, trail)).await?,
@@ -154,7 +159,7 @@ impl Sidecar {
         let charge = waiver.or("reserve", reserve(&permit, self.limits.as_ref()).await, Charge::default)?;
 
         trail.enter("credential");
-        let chosen = credential(&permit, admitted.delegation(), upstream, snapshot)?;
+        let chosen = credential(&permit, &admitted, upstream, snapshot)?;
 
         trail.enter("record");
         let (would, mode) = (waiver.would(), waiver.mode());
@@ -165,15 +170,11 @@ impl Sidecar {
         if mode == Mode::Enforce {
             notice::tell(self, permit.decision(), trail);
         }
-        if let Some(mut told) = trail.told.take() {
-            told.obliges(&permit.decision().obligations);
-            told.decided(Verdict::Permit, would, &permit.decision().reasons, would.map(|_| "only observed"));
-            settlement.tell(told);
-        }
+        tell(trail, permit.decision(), would, &mut settlement);
 
         let credential = chosen.present(&permit, admitted.delegation(), upstream, &mut settlement)?;
         let watch = look.map(|look| look.watch(admitted.delegation()));
-        let cleared = Cleared { permit, credential, receipt, watch };
+        let cleared = Cleared { going: Going::permitted(permit, credential), receipt, watch };
         let way = Way { tenant: &admitted.delegation().tenant, upstream, snapshot };
         Ok(forward(cleared, way, self, trace, settlement).await?)
     }
@@ -185,8 +186,8 @@ impl Sidecar {
             End::Refused => {
                 trail.leave();
                 trail.seen = seen;
-                // What stops an observed call is enforced.
-                trail.observed = None;
+                // What stops an observed call, or one that is passed through, is enforced.
+                (trail.observed, trail.passed) = (None, None);
                 match self.folding.fate(&trail, refusal.code, net::clock::monotonic()) {
                     Fate::Recorded => record::refusal(self, &refusal, decision, snapshot, &trail).await,
                     Fate::Folded => self.metrics.folded(),
@@ -239,9 +240,9 @@ impl Sidecar {
     }
 
     /// Counts a decision and tells those who listen. The `code` of what is only observed is what enforcing would answer.
-    fn note(&self, trail: &Trail, trace: &Traced, verdict: Verdict, code: Option<Code>, mode: Mode) {
-        let known = trail.known();
-        let (tool, action) = known.map_or(("none", "none"), |known| (known.tool.as_str(), known.action.as_str()));
+    pub(crate) fn note(&self, trail: &Trail, trace: &Traced, verdict: Verdict, code: Option<Code>, mode: Mode) {
+        let tool = trail.tool().map_or("none", Id::as_str);
+        let action = trail.known().map_or("none", |known| known.action.as_str());
         self.metrics.decision(&Label { tool, action, verdict, code, mode }, &trail.timings);
         trace.decided(verdict, code);
         self.spans.stages(trace, trail.arrival.time, &trail.timings);
@@ -266,9 +267,17 @@ impl Sidecar {
     }
 }
 
+/// Tells whoever listens that a call goes, and what enforcing would have answered.
+fn tell(trail: &mut Trail, decision: &Decision, would: Option<Code>, settlement: &mut Settlement) {
+    let Some(mut told) = trail.told.take() else { return };
+    told.obliges(&decision.obligations);
+    told.decided(Verdict::Permit, would, &decision.reasons, would.map(|_| "only observed"));
+    settlement.tell(told);
+}
+
 /// Why a call went no further.
 #[derive(Debug)]
-struct Stopped {
+pub(crate) struct Stopped {
     refusal: Box<Refusal>,
     /// Policy's own answer, where it is what refused.
     decision: Option<Decision>,
@@ -287,7 +296,7 @@ enum End {
 
 impl Stopped {
     /// A catalogue and its upstreams come from one resolution; that a tool has none cannot be seen by an agent.
-    fn no_upstream() -> Box<Self> {
+    pub(crate) fn no_upstream() -> Box<Self> {
         Self::from(Box::new(Refusal::new(Code::CredentialUnavailable, "The tool is not configured."))).into()
     }
 }

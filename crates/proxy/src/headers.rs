@@ -156,6 +156,11 @@ pub(crate) fn is_kept_from_tool(name: &HeaderName) -> bool {
         || NOT_TO_TOOL_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// Whether a field is for neighbours only.
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
+
 /// Whether a response's field stays here.
 pub(crate) fn is_kept_from_agent(name: &HeaderName) -> bool {
     let name = name.as_str();

@@ -7,11 +7,18 @@ use audit::record::{Mode, Observed, Waived};
 use jiff::Timestamp;
 use model::{Action, Code, Decision, Id, Refusal, Tool, Verdict};
 
-use crate::config::{ObserveConfig, ToolConfig};
+use crate::{
+    config::{ObserveConfig, ToolConfig},
+    passthrough::Passthrough,
+};
 
-/// The actions that are only observed. Their names are unique over all tools.
+/// The actions that are only observed (their names are unique over all tools), and the tools whose calls are passed
+/// through.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observations(BTreeMap<Id<Action>, Arc<Observation>>);
+pub struct Observations {
+    actions: BTreeMap<Id<Action>, Arc<Observation>>,
+    passed: BTreeMap<Id<Tool>, Arc<Passthrough>>,
+}
 
 /// Who answers for it that an action is only observed, and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,17 +43,37 @@ impl Observations {
                 }
             }
         }
-        Self(observed)
+        Self { actions: observed, passed: BTreeMap::new() }
     }
 
-    /// Each of them, also those that are over.
+    /// Calls of `tool` are passed through.
+    pub(crate) fn pass(&mut self, tool: &Id<Tool>, passthrough: Passthrough) {
+        self.passed.insert(tool.clone(), Arc::new(passthrough));
+    }
+
+    /// Whether calls of any tool are.
+    pub(crate) fn passes_any(&self) -> bool {
+        !self.passed.is_empty()
+    }
+
+    /// How calls of `tool` are passed through, also where that is over.
+    pub(crate) fn passthrough(&self, tool: &Id<Tool>) -> Option<&Arc<Passthrough>> {
+        self.passed.get(tool)
+    }
+
+    /// Each tool whose calls are passed through, also where that is over.
+    pub fn passed(&self) -> impl Iterator<Item = (&Id<Tool>, &Passthrough)> {
+        self.passed.iter().map(|(tool, passthrough)| (tool, &**passthrough))
+    }
+
+    /// Each action that is only observed, also where that is over.
     pub fn iter(&self) -> impl Iterator<Item = (&Id<Action>, &Observation)> {
-        self.0.iter().map(|(action, observation)| (action, &**observation))
+        self.actions.iter().map(|(action, observation)| (action, &**observation))
     }
 
     /// What may be waived of a call of `action` at the moment `now`.
     pub(crate) fn waiver(&self, action: &Id<Action>, now: Timestamp) -> Waiver {
-        let observation = self.0.get(action).filter(|observation| now < observation.until);
+        let observation = self.actions.get(action).filter(|observation| now < observation.until);
         Waiver { observation: observation.cloned(), waived: Vec::new(), policy: None }
     }
 }
@@ -138,7 +165,8 @@ mod tests {
             owner: "dana@acme.example".to_owned(),
             until: "2026-12-01T00:00:00Z".parse().unwrap(),
         };
-        Observations([(Id::new("refunds.create").unwrap(), Arc::new(observation))].into())
+        let actions = [(Id::new("refunds.create").unwrap(), Arc::new(observation))].into();
+        Observations { actions, passed: BTreeMap::new() }
     }
 
     fn waived(action: &str, now: &str, code: Code) -> bool {

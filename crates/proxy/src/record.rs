@@ -12,8 +12,8 @@ use model::{Agent, Code, Decision, Reason, Refusal, Verdict};
 use tokio::sync::watch;
 
 use crate::{
-    approve::Permit, reserve::Charge, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot, trace::Traced,
-    trail::Trail,
+    approve::Permit, passthrough, reserve::Charge, settle::Settlement, sidecar::Sidecar, snapshot::Snapshot,
+    trace::Traced, trail::Trail,
 };
 
 /// How often refusals without a principal are summed up.
@@ -31,7 +31,26 @@ pub(crate) async fn record(
 ) -> Result<(Receipt, Settlement), Box<Refusal>> {
     let mut record = decided(permit.decision().clone(), None, snapshot, trail, sidecar);
     record.charge = charge.record();
-    let settlement = Settlement::new(sidecar, trail, trace, charge);
+    write(record, Settlement::new(sidecar, trail, trace, charge), sidecar).await
+}
+
+/// The same of a call that is passed through: no policy was asked about it, so that none is named.
+pub(crate) async fn passed(
+    sidecar: &Arc<Sidecar>,
+    snapshot: &Snapshot,
+    trail: &Trail,
+    trace: &Traced,
+) -> Result<(Receipt, Settlement), Box<Refusal>> {
+    let mut record = decided(passthrough::decision(), None, snapshot, trail, sidecar);
+    record.revisions.policy = None;
+    write(record, Settlement::new(sidecar, trail, trace, Charge::default()), sidecar).await
+}
+
+async fn write(
+    record: CallDecided,
+    settlement: Settlement,
+    sidecar: &Arc<Sidecar>,
+) -> Result<(Receipt, Settlement), Box<Refusal>> {
     let ledger = sidecar.ledger.clone();
     let writing = Box::pin(async move { ledger.decided(record).await });
     let mut waiting = Waiting { sidecar, unwritten: Some(Unwritten { writing, settlement }) };
@@ -222,6 +241,8 @@ fn without_values(mut record: CallDecided) -> CallDecided {
             registration: Some(Agent::clone(&question.agent)),
         },
         Subject::Partial(partial) => *partial,
+        // Only what goes is on record as passed through.
+        Subject::Passed(passed) => passed.partial,
     };
     partial.parameters = None;
     if let Some(request) = &mut partial.request {

@@ -24,6 +24,7 @@ use crate::{
     admit::Admitted,
     config::{AgentListenerConfig, InputHeader},
     overload::Gate,
+    passthrough::Passing,
 };
 
 /// A request recognised as an action, with its parameters read.
@@ -94,6 +95,32 @@ pub(crate) fn recognise<'a>(
 pub(crate) async fn resolve<'a>(
     incoming: Incoming,
     _admitted: &Admitted,
+    recognised: Recognised<'a>,
+    listener: &AgentListenerConfig,
+    gate: &Gate,
+) -> Result<Call<'a>, Box<Refusal>> {
+    read(incoming, recognised, listener, gate).await
+}
+
+/// The same for a call that is passed through.
+pub(crate) async fn passed<'a>(
+    incoming: Incoming,
+    _passing: &Passing<'_>,
+    recognised: Recognised<'a>,
+    listener: &AgentListenerConfig,
+    gate: &Gate,
+) -> Result<Call<'a>, Box<Refusal>> {
+    read(incoming, recognised, listener, gate).await
+}
+
+/// What is sent of a call that no action is found for: nothing of it is read.
+pub(crate) fn unread(incoming: Incoming, rest: CanonicalPath) -> Outgoing {
+    let Parts { arrival, method, version, path: _, query, headers, body } = incoming.into_parts();
+    Outgoing { arrival, method, version, path: rest, query, headers, body: CallBody::Unseen(body) }
+}
+
+async fn read<'a>(
+    incoming: Incoming,
     recognised: Recognised<'a>,
     listener: &AgentListenerConfig,
     gate: &Gate,

@@ -13,9 +13,11 @@ use audit::{
     CallSettled, LedgerError,
     record::{Altered, ChargeFate, Digest, Outcome, Timings},
 };
-use model::{Code, Id, id::DecisionMark};
+use model::{Code, Id, Refusal, id::DecisionMark};
 
-use crate::{live::Told, overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail};
+use crate::{
+    forward::Unanswered, live::Told, overload::UnderWay, reserve::Charge, sidecar::Sidecar, trace::Traced, trail::Trail,
+};
 
 /// A permitted call whose end is not known yet.
 pub(crate) struct Settlement {
@@ -93,7 +95,7 @@ impl Settlement {
         let open = Open {
             sidecar: Arc::clone(sidecar),
             id: trail.arrival.id.clone(),
-            tool: trail.known().map(|known| known.tool.to_string()).unwrap_or_default(),
+            tool: trail.tool().map(ToString::to_string).unwrap_or_default(),
             run: trail.delegation.as_ref().map(|delegation| delegation.run.to_string()),
             call: call.clone(),
             request: None,
@@ -173,6 +175,12 @@ impl Settlement {
                 request.failed(code.as_str());
             }
         }
+    }
+
+    /// It goes no further, for a reason of our own.
+    pub(crate) fn not_sent(mut self, refusal: Box<Refusal>) -> Unanswered {
+        self.failed(Outcome::NotSent, refusal.code, false);
+        Unanswered { refusal, sent: false }
     }
 
     /// It was broken off from here, in the middle of the response.

@@ -159,4 +159,9 @@ impl Agents {
     pub fn find(&self, principal: &Principal) -> Option<&Arc<Agent>> {
         self.0.get(&principal.issuer)?.get(&principal.id)
     }
+
+    /// Those of that name, whoever registered them.
+    pub(crate) fn named<'a>(&'a self, id: &'a Id<Principal>) -> impl Iterator<Item = &'a Arc<Agent>> {
+        self.0.values().filter_map(move |agents| agents.get(id))
+    }
 }

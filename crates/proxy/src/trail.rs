@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use audit::record::{Body, Digest, EntryMode, Observed, Partial, Subject, Timings, Trace};
+use audit::record::{
+    Asserted, Body, Connection, Digest, EntryMode, Observed, OwnCredential, Partial, Passed, Subject, Timings, Trace,
+};
 use jiff::Timestamp;
 use model::{Agent, Delegation, Question, catalogue::IdentityMode, question, question::RequestFacts};
 use token::Seen;
@@ -39,6 +41,8 @@ pub(crate) struct Trail {
     body: Body,
     /// What was let through because the action is only observed.
     pub(crate) observed: Option<Box<Observed>>,
+    /// What is known of a call that is passed through.
+    pub(crate) passed: Option<Box<PassedTrail>>,
     /// The room that the call takes.
     pub(crate) under_way: Option<UnderWay>,
     /// What is told of it, where somebody listens.
@@ -52,6 +56,18 @@ pub(crate) struct Known {
     pub(crate) action: model::Id<model::Action>,
     effect: model::Effect,
     resource: String,
+}
+
+/// What is known of a call that is passed through, beside what it was recognised as.
+#[derive(Debug, Clone)]
+pub(crate) struct PassedTrail {
+    pub(crate) tool: model::Id<model::Tool>,
+    pub(crate) tenant: model::Id<model::Tenant>,
+    pub(crate) owner: String,
+    pub(crate) until: Timestamp,
+    pub(crate) credential: OwnCredential,
+    pub(crate) connection: Option<Connection>,
+    pub(crate) asserted: Asserted,
 }
 
 impl Trail {
@@ -74,6 +90,7 @@ impl Trail {
             registration: None,
             body: Body::Unseen,
             observed: None,
+            passed: None,
             under_way: None,
             told: None,
         }
@@ -150,6 +167,12 @@ impl Trail {
         self.recognised.as_ref()
     }
 
+    /// The tool that it is for, once that is known.
+    pub(crate) fn tool(&self) -> Option<&model::Id<model::Tool>> {
+        let known = self.recognised.as_ref().map(|known| &known.tool);
+        known.or(self.passed.as_ref().map(|passed| &passed.tool))
+    }
+
     pub(crate) fn body(&self) -> Body {
         self.body
     }
@@ -163,9 +186,21 @@ impl Trail {
         if let Some(question) = &self.question {
             return Subject::Question(Arc::clone(question));
         }
+        let partial = self.partial(now);
+        match self.passed.as_deref().cloned() {
+            None => Subject::Partial(Box::new(partial)),
+            Some(PassedTrail { tool, tenant, owner, until, credential, connection, asserted }) => {
+                let partial = Partial { tool: Some(tool), tenant: Some(tenant), ..partial };
+                Subject::Passed(Box::new(Passed { partial, owner, until, credential, connection, asserted }))
+            }
+        }
+    }
+
+    /// What is known of it, where there is no question.
+    fn partial(&self, now: Timestamp) -> Partial {
         let known = self.recognised.as_ref();
         let seen = self.seen.as_ref();
-        Subject::Partial(Box::new(Partial {
+        Partial {
             id: self.arrival.id.clone(),
             now,
             delegation: self.delegation.clone(),
@@ -181,6 +216,6 @@ impl Trail {
             resource: known.map(|known| known.resource.clone()),
             parameters: self.call.as_ref().map(|call| call.parameters.clone()),
             registration: self.registration.as_deref().cloned(),
-        }))
+        }
     }
 }

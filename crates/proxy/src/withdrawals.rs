@@ -211,6 +211,21 @@ impl Withdrawals {
     }
 }
 
+/// Whether whoever shows no token may go as what `passages` name, for all that is known now, and whether that can be
+/// known. What is held of them holds for as long as it would hold a token.
+pub(crate) fn untokened<'a>(
+    view: &Withdrawals,
+    bound: Duration,
+    passages: impl Iterator<Item = Passage<'a>>,
+) -> Result<(), Box<Refusal>> {
+    match view.staleness() {
+        Some(age) if age <= bound => {}
+        age => return Err(Box::new(stale(age, bound))),
+    }
+    let found = view.held.read().unwrap_or_else(PoisonError::into_inner).barring(passages);
+    found.map_or(Ok(()), |found| Err(Box::new(found.bar())))
+}
+
 /// Where a delegation stands to the authority that is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Issued {

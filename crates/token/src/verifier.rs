@@ -247,6 +247,14 @@ impl Verifier {
         self.0.rules.issuers.get(&token.issuer).is_some_and(|issuer| issuer.role == Role::Subject)
     }
 
+    /// Whether tokens of `issuer` are looked at here, for a call or an exchange, or it is one of theirs that signs what
+    /// tools are told (`ISSUER/sidecars/…`).
+    pub fn knows(&self, issuer: &str) -> bool {
+        let issuers = &self.0.rules.issuers;
+        let below = |known: &String| issuer.strip_prefix(known.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        issuers.contains_key(issuer) || issuers.keys().any(below)
+    }
+
     /// Forgets remembered tokens, so that the next call with one is verified anew.
     pub fn evict(&self, predicate: impl Fn(&Delegation) -> bool) {
         self.0.cache.evict(predicate);

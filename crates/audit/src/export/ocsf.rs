@@ -11,15 +11,18 @@ const CATEGORY: u64 = 6;
 const CLASS: u64 = 6003;
 
 /// The members of a decision that have no place in the class.
-const UNMAPPED: [&str; 11] = [
+const UNMAPPED: [&str; 14] = [
     "agents",
+    "asserted",
     "effect",
     "entry",
     "explanation",
     "grant_id",
     "mode",
     "partial",
+    "passthrough",
     "reasons",
+    "rung",
     "stage_reached",
     "task_id",
     "tenant",

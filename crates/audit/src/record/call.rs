@@ -13,10 +13,11 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, CallDecided, CallSettled, Digest, Observed, Partial, Subject, Waived,
+    Body, CallDecided, CallSettled, Digest, Mode, Observed, Partial, Subject, Waived,
     charge::WrittenCharge,
     kind, obligation,
     obligation::{ObligationWords, WrittenObligation},
+    passed,
 };
 use crate::{canonical::Unrecordable, values::Draft};
 
@@ -89,7 +90,7 @@ impl From<&Observed> for WrittenObserved {
     fn from(observed: &Observed) -> Self {
         let waived = |waived: &Waived| WrittenWaived { stage: waived.stage.to_owned(), code: waived.refusal.code };
         Self {
-            rung: 4,
+            rung: Mode::Observe.rung(),
             until: observed.until,
             waived: observed.waived.iter().map(waived).collect(),
             policy: observed.policy.map(|(decision, code)| WrittenVerdict { decision, code }),
@@ -131,6 +132,10 @@ pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
     match &record.subject {
         Subject::Question(question) => question_members(&mut draft, question)?,
         Subject::Partial(partial) => partial_members(&mut draft, partial)?,
+        Subject::Passed(passed) => {
+            partial_members(&mut draft, &passed.partial)?;
+            passed::members(&mut draft, passed)?;
+        }
     }
     decision_members(&mut draft, record)?;
     if let Some(trace) = &record.trace {
@@ -145,6 +150,7 @@ pub(crate) fn decided(record: &CallDecided) -> Result<Draft, Unrecordable> {
     draft.optional("identity_mode", record.identity_mode.as_ref())?;
     draft.plain("entry", &record.entry)?;
     draft.plain("mode", &record.mode())?;
+    draft.plain("rung", &record.mode().rung())?;
     if let Some(observed) = &record.observed {
         draft.plain("observed", &WrittenObserved::from(&**observed))?;
     }

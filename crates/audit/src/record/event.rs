@@ -1,6 +1,6 @@
 //! Records that are not about one call: starts and stops, activations, summaries, issued tokens, alerts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use model::{
@@ -120,14 +120,16 @@ pub enum Event {
 pub struct ModeChanged {
     /// Its tool.
     pub tool: Id<Tool>,
-    /// The action.
-    pub action: Id<Action>,
+    /// The action; none where it is about the whole tool.
+    pub action: Option<Id<Action>>,
     /// The mode it is in now.
     pub mode: Mode,
-    /// Who answers for it, where it is only observed.
+    /// Who answers for it, where it is only observed or passed through.
     pub owner: Option<String>,
     /// Until when it is.
     pub until: Option<Timestamp>,
+    /// Where a tool's calls are passed through, its actions whose calls are not.
+    pub except: BTreeSet<Id<Action>>,
 }
 
 /// Refusals that are alike, beyond those that have records of their own.
@@ -232,10 +234,12 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         Event::ModeChanged(changed) => {
             let mut draft = Draft::new("mode.changed")?;
             draft.plain("tool", &changed.tool)?;
-            draft.plain("action", &changed.action)?;
+            draft.optional("action", changed.action.as_ref())?;
             draft.plain("mode", &changed.mode)?;
+            draft.plain("rung", &changed.mode.rung())?;
             draft.optional("owner", changed.owner.as_ref())?;
             draft.optional("until", changed.until.as_ref())?;
+            draft.optional("except", Some(&changed.except).filter(|except| !except.is_empty()))?;
             Ok(draft)
         }
         Event::RefusalsSummary { from, to, counts } => {

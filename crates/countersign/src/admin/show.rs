@@ -37,6 +37,13 @@ pub(crate) fn text(status: &Value) -> String {
         let word = if ended { "enforced since" } else { "OBSERVED ONLY until" };
         text.push_str(&format!("  {action} is {word} {until}, by {owner}\n"));
     }
+    for passed in list(status, "/catalogue/passthrough") {
+        let [tool, owner, until] = ["tool", "owner", "until"].map(|name| word(passed.get(name)));
+        let is = |name: &str| passed.get(name) == Some(&Value::Bool(true));
+        let word = if is("ended") { "has passed no call through since" } else { "PASSES CALLS WITHOUT A TOKEN THROUGH until" };
+        let unmapped = if is("unmapped") && !is("ended") { ", those of no action too" } else { "" };
+        text.push_str(&format!("  {tool} {word} {until}, by {owner}{unmapped}\n"));
+    }
     let writable = if status.pointer("/ledger/writable") == Some(&Value::Bool(true)) { "" } else { ", NOT WRITABLE" };
     text.push_str(&format!(
         "ledger         {}: {} lines under the last signed head{writable}\n",
@@ -190,7 +197,9 @@ mod tests {
             "configuration": {"revision": "abc", "since": "2026-03-14T14:32:01Z",
                               "refused": {"since": "2026-03-14T15:00:00Z", "why": "policy: \u{1b}[2Jsupport.rego:3: no"}},
             "policy": {"revision": "def", "bundles": [{"package": "countersign.org", "path": "/etc/org"}]},
-            "catalogue": {"revision": "ghi", "tools": ["orders", "customers"]},
+            "catalogue": {"revision": "ghi", "tools": ["orders", "customers"], "passthrough": [
+                {"tool": "orders", "owner": "dana", "until": "2026-12-31T00:00:00Z", "ended": false, "unmapped": true},
+            ]},
             "ledger": {"dir": "/var/ledger", "writable": false, "head": null,
                        "anchored": {"size": 17, "lag_seconds": 0.0, "last_error": null},
                        "shipped": {"lag_seconds": 71.25, "refuses_writes": true, "last_error": "no\u{1b}route"}},
@@ -207,6 +216,7 @@ mod tests {
             "support.rego:3",
             "countersign.org from /etc/org",
             "orders, customers",
+            "orders PASSES CALLS WITHOUT A TOKEN THROUGH until 2026-12-31T00:00:00Z, by dana, those of no action too\n",
             "NOT WRITABLE",
             "the newest head is anchored, 17 lines\n",
             "not shipped for 71.2 s, DRAFTS AND WRITES ARE REFUSED, THE LAST ATTEMPT FAILED: no route\n",

@@ -194,6 +194,8 @@ pub(crate) struct Tools {
     pub(crate) tools: Vec<String>,
     /// The actions that are only observed.
     pub(crate) observed: Vec<ObservedStatus>,
+    /// The tools whose calls are passed through.
+    pub(crate) passthrough: Vec<PassthroughStatus>,
 }
 
 /// An action whose refusals are written down and not enforced.
@@ -209,6 +211,29 @@ pub(crate) struct ObservedStatus {
     pub(crate) until: Timestamp,
     /// Whether that is over, so that it is enforced.
     pub(crate) ended: bool,
+    /// The rung of the ladder that it stands on until then.
+    pub(crate) rung: u8,
+}
+
+/// A tool whose calls go with the agents' own credential, where they show no token of ours.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PassthroughStatus {
+    /// Its name.
+    pub(crate) tool: String,
+    /// Who answers for it.
+    pub(crate) owner: String,
+    /// Until when they go.
+    pub(crate) until: Timestamp,
+    /// Whether that is over, so that they are refused.
+    pub(crate) ended: bool,
+    /// The rung of the ladder that it stands on until then.
+    pub(crate) rung: u8,
+    /// The agent whose calls they are said to be.
+    pub(crate) agent: Option<String>,
+    /// The actions that need a delegated token all the same.
+    pub(crate) except: Vec<String>,
+    /// Whether those go too that no action is found for.
+    pub(crate) unmapped: bool,
 }
 
 /// The ledger as it is now.

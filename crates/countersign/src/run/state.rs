@@ -150,6 +150,7 @@ impl About {
                 revision: catalogue.revision().to_owned(),
                 tools: catalogue.tools().iter().map(|tool| tool.id.to_string()).collect(),
                 observed: modes::status(snapshot.observed(), now),
+                passthrough: modes::passing(snapshot.observed(), now),
             },
             ledger: self.ledger(&seen.ledger),
             authority: seen.sidecar.withdrawals().map(|view| self.authority(&view.state())),

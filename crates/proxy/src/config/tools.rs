@@ -14,9 +14,11 @@ use model::{
 };
 use net::{ClientTls, ClientTlsError, Plaintext, UrlError, check_operator_url};
 
-use super::{ActionConfig, Additional, FactConfig, Http2Config, ParameterConfig, PlaintextConfig, ToolConfig};
+use super::{
+    ActionConfig, Additional, FactConfig, Http2Config, ParameterConfig, PassthroughError, PlaintextConfig, ToolConfig,
+};
 use crate::{
-    credential::{CredentialError, Credentials},
+    credential::{Bare, CredentialError, Credentials},
     headers,
     observe::Observations,
 };
@@ -28,7 +30,7 @@ pub struct ResolvedTools {
     pub catalogue: Catalogue,
     /// How each is reached.
     pub upstreams: BTreeMap<Id<Tool>, Upstream>,
-    /// Which actions are only observed.
+    /// Which actions are only observed, and which tools' calls are passed through.
     pub observed: Observations,
 }
 
@@ -43,6 +45,8 @@ pub struct Upstream {
     pub pause: std::time::Duration,
     /// What the sidecar presents to it.
     pub credentials: Credentials,
+    /// The way to it for calls that are passed through, which shows it nothing of the sidecar's.
+    pub(crate) bare: Bare,
 }
 
 /// A tool's base URL, in parts.
@@ -82,6 +86,14 @@ pub enum ToolsError {
     Unowned {
         /// The tool.
         tool: Id<Tool>,
+    },
+    /// Calls cannot be passed through as it says.
+    #[error("tools.{tool}.passthrough: {cause}")]
+    Passthrough {
+        /// The tool.
+        tool: Id<Tool>,
+        /// Why.
+        cause: PassthroughError,
     },
     /// The credential cannot be used.
     #[error("tools.{tool}.{key}: {cause}")]
@@ -201,7 +213,14 @@ pub fn resolve(
         upstreams.insert(id.clone(), upstream(id, config, tenants, env)?);
         resolved.push(tool(id, config)?);
     }
-    let observed = Observations::of(tools);
+    let mut observed = Observations::of(tools);
+    let now = net::clock::now();
+    for (id, config) in tools {
+        let Some(passthrough) = &config.passthrough else { continue };
+        let served = config.tenants.as_ref().unwrap_or(tenants).iter();
+        let resolved = passthrough.resolve(config, served, now);
+        observed.pass(id, resolved.map_err(|cause| ToolsError::Passthrough { tool: id.clone(), cause })?);
+    }
     if let Some((_, unowned)) = observed.iter().find(|(_, observation)| observation.owner.trim().is_empty()) {
         return Err(ToolsError::Unowned { tool: unowned.tool.clone() });
     }
@@ -278,14 +297,16 @@ fn upstream(
     if config.http2 == Http2Config::PriorKnowledge && uri.scheme_str() == Some("https") {
         return Err(ToolsError::Negotiated { tool: id.clone() });
     }
-    let tls = config.tls.clone().map(|tls| ClientTls::load(tls, env)).transpose();
-    let tls = tls.map_err(|cause| ToolsError::Tls { tool: id.clone(), cause })?;
+    let unusable = |cause| ToolsError::Tls { tool: id.clone(), cause };
+    let tls = config.tls.clone().map(|tls| ClientTls::load(tls, env)).transpose().map_err(unusable)?;
+    let bare = Bare::load(config.tls.as_ref(), config.http2).map_err(unusable)?;
     let path = uri.path().trim_end_matches('/').to_owned();
     Ok(Upstream {
         base: Base { uri, path },
         timeout: config.timeout.0,
         pause: config.pause.0,
         credentials: credentials.over(tls, config.http2),
+        bare,
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::testing::{
-    PROVIDER, tools,
+    PROVIDER, delegation, tools,
     world::{Received, client, start_tool},
 };
 
@@ -27,7 +27,9 @@ impl Asked {
         let tool = &self.tools.catalogue.tools()[0];
         let upstream = &self.tools.upstreams[&tool.id];
         let tenant = Id::new(tenant).unwrap();
-        let credential = upstream.credentials.choose(&tenant).unwrap();
+        let mut delegation = delegation();
+        delegation.tenant.clone_from(&tenant);
+        let credential = upstream.credentials.choose(&Admitted::in_test(delegation)).unwrap();
         let variables = [("order".to_owned(), order.to_owned())].into();
         let source = Source {
             tenant: &tenant,

@@ -6,15 +6,16 @@ use model::CanonicalPath;
 
 use super::*;
 use crate::{
+    admit::Admitted,
     config::{ClaimedTrace, CredentialConfig},
     credential::Credentials,
-    testing::{arrival, base},
+    testing::{arrival, base, delegation},
     trace::Spans,
 };
 
 fn sent(credential: &CredentialConfig, fields: &[(&str, &str)]) -> HeaderMap {
     let credentials = Credentials::load(Some(credential), &BTreeMap::new(), &|_| Some("tool-secret-1".into())).unwrap();
-    let credential = credentials.choose(&Id::new("acme").unwrap()).unwrap();
+    let credential = credentials.choose(&Admitted::in_test(delegation())).unwrap();
     let spans = Spans::global();
     let call = spans.call(&arrival(), &Method::GET, Version::HTTP_11, None, ClaimedTrace::Link);
     let span = spans.tool(&call, &Method::GET, &base("http://127.0.0.1:1"), &CanonicalPath::parse("/").unwrap());
@@ -28,7 +29,7 @@ fn sent(credential: &CredentialConfig, fields: &[(&str, &str)]) -> HeaderMap {
         version: Version::HTTP_2,
         traceparent,
         trailer: None,
-        credential: &credential,
+        shown: &Shown::Held(credential),
         kept: None,
     };
     fields.for_tool()

@@ -200,6 +200,15 @@ impl World {
         Self::with(&super::tool(&url), tool, tasks, json!({}), |snapshot| snapshot.following = Some(following)).await
     }
 
+    /// One whose tool's calls are passed through by `settings`, where they show no token of ours.
+    pub(crate) async fn passing(settings: Value, following: Option<Following>) -> Self {
+        let tasks = Tasks::new();
+        let (url, tool) = start_tool(&tasks).await;
+        let mut config = super::tool(&url);
+        config["passthrough"] = settings;
+        Self::with(&config, tool, tasks, json!({}), |snapshot| snapshot.following = following).await
+    }
+
     /// One that holds the identities of agents.
     pub(crate) async fn holding(identities: Identities) -> Self {
         let tasks = Tasks::new();

@@ -120,6 +120,17 @@ impl Held {
         below.then(Found::condensed)
     }
 
+    /// What bars those who show no token of ours from going as what `passages` name: whatever is held of it, but for what
+    /// was only narrowed, which says nothing of who has no authority to narrow.
+    pub(super) fn barring<'a>(&self, mut passages: impl Iterator<Item = Passage<'a>>) -> Option<Found> {
+        passages.find_map(|passage| {
+            let kept = self.targets.get(&self.hasher.hash_one(passage)).into_iter().flatten();
+            let mut barring = kept.filter(|kept| kept.withdrawal.cause != Cause::Narrowed);
+            let found = barring.find(|kept| kept.withdrawal.target.borrowed() == passage)?;
+            Some(Found::of(&found.withdrawal))
+        })
+    }
+
     /// Another generation: what is known stays, and positions of it say nothing any more.
     fn begin(&mut self, generation: &str, now: Timestamp) -> Result<(), String> {
         self.forget(now);
@@ -142,10 +153,12 @@ impl Held {
         let place = self.hasher.hash_one(withdrawal.target.borrowed());
         let kept = self.targets.entry(place).or_default();
         let (before, lost) = (kept.len(), kept.iter().filter(|known| known.lost).count());
-        // One of this generation for each target is enough: the last covers what those before it did. One that the
-        // restored database knows too was not lost.
+        // One of this generation for each target is enough: the last covers what those before it did, but that what was
+        // narrowed bars nobody. One that the restored database knows too was not lost.
         kept.retain(|known| {
-            let replaced = known.withdrawal.id == withdrawal.id || !known.lost;
+            let covered =
+                !known.lost && (withdrawal.cause != Cause::Narrowed || known.withdrawal.cause == Cause::Narrowed);
+            let replaced = known.withdrawal.id == withdrawal.id || covered;
             !(replaced && known.withdrawal.target == withdrawal.target)
         });
         self.lost -= lost - kept.iter().filter(|known| known.lost).count();
@@ -217,11 +230,24 @@ impl Found {
 
     /// What the agent is told, and the operator.
     pub(crate) fn refusal(&self) -> Refusal {
-        let detail = match (&self.withdrawal, self.code) {
+        self.refused(self.detail())
+    }
+
+    /// The same for who shows no token.
+    pub(super) fn bar(&self) -> Refusal {
+        let kind = self.withdrawal.as_ref().map_or("right", |withdrawal| withdrawal.target.kind());
+        self.refused(format!("The {kind} whose calls these are said to be {}.", self.why))
+    }
+
+    fn detail(&self) -> String {
+        match (&self.withdrawal, self.code) {
             (_, Code::TaskEnded) => "The task that the token was issued for came to its end.".to_owned(),
             (Some(withdrawal), _) => format!("The {} {}. Ask for a new token.", withdrawal.target.kind(), self.why),
             (None, _) => format!("The token {}. Ask for a new one.", self.why),
-        };
+        }
+    }
+
+    fn refused(&self, detail: String) -> Refusal {
         let refusal = Refusal::new(self.code, detail);
         match &self.withdrawal {
             Some(Withdrawal { id, target, position, at, .. }) => {

@@ -48,6 +48,8 @@ pub(super) enum Replay {
         /// The stage that refused.
         stage: String,
     },
+    /// The call was passed through: nothing was evaluated, and nobody verified.
+    Passed,
     /// Something of it is gone.
     NotReplayable {
         /// Which members, as JSON pointers.
@@ -112,6 +114,7 @@ impl Replay {
                 json!({ "rebuilt": true, "same_input": same_input, "again": again, "no_policy": why })
             }
             Self::Unasked { stage } => json!({ "rebuilt": false, "refused_before_policy_at": stage }),
+            Self::Passed => json!({ "rebuilt": false, "passed_through": true }),
             Self::NotReplayable { paths, why } => json!({ "rebuilt": false, "not_replayable": paths, "why": why }),
         }
     }
@@ -119,6 +122,9 @@ impl Replay {
 
 pub(super) fn replay(found: &Found, policies: Policies<'_>, environment: &Environment) -> Result<Replay, Failure> {
     let decided = &found.decided;
+    if rebuild::is_passed_through(decided) {
+        return Ok(Replay::Passed);
+    }
     let question = match &found.token_seen {
         Some(token) => rebuild::question(decided, token),
         None => Err(NotReplayable::Unasked(decided.text("stage_reached").unwrap_or("admit").to_owned())),

@@ -47,6 +47,7 @@ impl Page<'_> {
                 }
             }
         }
+        self.asserted();
         let last = hops.len().saturating_sub(1);
         for (index, hop) in hops.iter().enumerate() {
             let label = match index {
@@ -70,6 +71,20 @@ impl Page<'_> {
         ] {
             self.member(label, pointer);
         }
+    }
+
+    /// Whom nobody verified, of a call that was passed through.
+    fn asserted(&mut self) {
+        if self.at("/passthrough").is_none() {
+            return;
+        }
+        self.line("verified", "nobody: the call was passed through with the agent's own credential");
+        self.member("said to be for", "/asserted/user");
+        self.member("said to be by", "/asserted/agent");
+        self.member("sent by", "/connection");
+        self.member("credential", "/passthrough/credential");
+        self.member("answers for it", "/passthrough/owner");
+        self.member("until", "/passthrough/until");
     }
 
     /// What a principal of the chain held that this call could be within.
@@ -204,6 +219,9 @@ impl Page<'_> {
         let Some(replay) = self.at("/replay").cloned() else { return };
         if let Some(stage) = replay.get("refused_before_policy_at").and_then(Value::as_str) {
             return self.line("input", &format!("none: refused at {stage}, before policy was asked"));
+        }
+        if replay.get("passed_through").and_then(Value::as_bool) == Some(true) {
+            return self.line("input", "none: the call was passed through, and nothing was evaluated");
         }
         if let Some(paths) = replay.get("not_replayable") {
             let why = replay.get("why").and_then(Value::as_str).unwrap_or_default();

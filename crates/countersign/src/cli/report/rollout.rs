@@ -1,5 +1,5 @@
-//! `countersign report rollout`: how far each action has come from being observed to being enforced, and what enforcing it
-//! now would refuse.
+//! `countersign report rollout`: how far each action has come from being passed through to being observed to being
+//! enforced, and what enforcing it now would refuse.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
     output::{Output, Reader},
 };
 
-/// Which actions are only observed, and what enforcing them would refuse
+/// Which actions are passed through or only observed, and what enforcing them would refuse
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `7d` ago.
@@ -37,6 +37,8 @@ pub(super) struct Args {
     place: LedgerPlace,
 }
 
+/// The kind of record by which a change of mode is told.
+const MODE_CHANGED: &str = "mode.changed";
 /// The most agents that are named for one code.
 const MOST_NAMED: usize = 20;
 
@@ -45,6 +47,9 @@ const MOST_NAMED: usize = 20;
 struct Calls {
     enforced: u64,
     observed: u64,
+    passed: u64,
+    /// Until when calls without a token of ours are passed through.
+    passed_until: Option<Timestamp>,
     /// Of those that were observed, what enforcing would have refused, by the code of the first refusal.
     refused: BTreeMap<String, Refused>,
     until: Option<Timestamp>,
@@ -61,6 +66,11 @@ struct Refused {
 impl Calls {
     fn add(&mut self, entry: &Entry) {
         self.last = self.last.max(Some(entry.time));
+        if rebuild::is_passed_through(entry) {
+            self.passed += 1;
+            self.passed_until = entry.text_at("/passthrough/until").and_then(|text| text.parse().ok());
+            return;
+        }
         if entry.text("mode") != Some("observe") {
             self.enforced += 1;
             // What is never waived is refused in either mode; what goes by enforcing shows that observing ended.
@@ -83,12 +93,16 @@ impl Calls {
         entry.text("decision_id").unwrap_or_default().clone_into(&mut refused.like);
     }
 
-    /// The rung of the ladder that it stands on, by the last of its calls.
+    /// The rung of the ladder that it stands on, by the last of its calls: the lowest, where some show a token and some
+    /// do not.
     fn rung(&self, now: Timestamp) -> u8 {
+        if self.passed_until.is_some_and(|until| now < until) {
+            return 0;
+        }
         if self.until.is_some_and(|until| now < until) { 4 } else { 5 }
     }
 
-    fn to_json(&self, tool: &str, action: &str, now: Timestamp) -> Value {
+    fn to_json(&self, tool: &str, action: Option<&str>, now: Timestamp) -> Value {
         let refused = self.refused.iter().map(|(code, refused)| {
             json!({ "code": code, "calls": refused.calls, "agents": refused.agents, "like": refused.like })
         });
@@ -97,9 +111,10 @@ impl Calls {
             "tool": tool,
             "action": action,
             "rung": self.rung(now),
-            "until": self.until,
+            "until": self.passed_until.filter(|until| now < *until).or(self.until),
             "enforced": self.enforced,
             "observed": self.observed,
+            "passed": self.passed,
             "would_refuse": would,
             "refused": refused.collect::<Vec<_>>(),
             "last": self.last,
@@ -117,15 +132,20 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         to: time(args.until),
         ..Filter::default()
     };
-    let mut actions: BTreeMap<(String, String), Calls> = BTreeMap::new();
-    for entry in matching(&whence, filter)? {
+    let mut actions: BTreeMap<(String, Option<String>), Calls> = BTreeMap::new();
+    for entry in matching(&whence, filter.clone())? {
         let entry = entry?;
-        // A call that was refused before it was known for anything is no action's.
-        if let (Some(tool), Some(action)) = (entry.text("tool"), entry.text("action")) {
-            actions.entry((tool.to_owned(), action.to_owned())).or_default().add(&entry);
+        let (tool, action) = (entry.text("tool"), entry.text("action"));
+        // A call that was refused before it was known for anything is no action's; one that was passed through went.
+        if let Some(tool) = tool.filter(|_| action.is_some() || rebuild::is_passed_through(&entry)) {
+            actions.entry((tool.to_owned(), action.map(str::to_owned))).or_default().add(&entry);
         }
     }
-    let rows: Vec<Value> = actions.iter().map(|((tool, action), calls)| calls.to_json(tool, action, now)).collect();
+    for entry in matching(&whence, Filter { kind: Some(MODE_CHANGED.to_owned()), ..filter })? {
+        changed(&entry?, &mut actions);
+    }
+    let rows: Vec<Value> =
+        actions.iter().map(|((tool, action), calls)| calls.to_json(tool, action.as_deref(), now)).collect();
     let mut output = Output::new();
     if args.json {
         for row in &rows {
@@ -139,6 +159,21 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     Ok(ExitCode::SUCCESS)
 }
 
+/// What became of passing a tool's calls through: it goes on until another date, or no longer.
+fn changed(entry: &Entry, actions: &mut BTreeMap<(String, Option<String>), Calls>) {
+    let (Some(tool), None) = (entry.text("tool"), entry.text("action")) else { return };
+    let until = entry.text("until").and_then(|text| text.parse().ok());
+    let except = entry.fields.get("except").and_then(Value::as_array);
+    let excepted = |action: &Option<String>| {
+        let mut except = except.into_iter().flatten().filter_map(Value::as_str);
+        action.as_deref().is_some_and(|action| except.any(|name| name == action))
+    };
+    let of_it = actions.iter_mut().filter(|((of, _), calls)| of == tool && calls.passed > 0);
+    for ((_, action), calls) in of_it {
+        calls.passed_until = if excepted(action) { None } else { until };
+    }
+}
+
 fn text(rows: &[Value]) -> String {
     if rows.is_empty() {
         return "There is no decision on any action here.\n".to_owned();
@@ -148,6 +183,7 @@ fn text(rows: &[Value]) -> String {
         ("ACTION", "/action"),
         ("RUNG", "/rung"),
         ("UNTIL", "/until"),
+        ("PASSED", "/passed"),
         ("ENFORCED", "/enforced"),
         ("OBSERVED", "/observed"),
         ("WOULD REFUSE", "/would_refuse"),
@@ -209,12 +245,43 @@ mod tests {
         calls.add(&entry("observe", None));
         calls.add(&entry("observe", Some("policy_denied")));
         let now = "2026-11-30T00:00:00Z".parse().unwrap();
-        let row = calls.to_json("orders", "refunds.create", now);
+        let row = calls.to_json("orders", Some("refunds.create"), now);
         assert_eq!((&row["enforced"], &row["observed"], &row["would_refuse"]), (&json!(1), &json!(2), &json!(1)));
         assert_eq!((&row["rung"], &row["refused"][0]["agents"]), (&json!(4), &json!(["support-v2"])));
         assert!(text(&[row]).contains("refunds.create  policy_denied"));
         assert_eq!(calls.rung("2026-12-01T00:00:00Z".parse().unwrap()), 5);
         calls.add(&entry("enforce", None));
         assert_eq!(calls.rung(now), 5, "its last call was enforced");
+    }
+
+    #[test]
+    fn a_call_that_was_passed_through_puts_its_action_on_the_lowest_rung_until_that_is_changed() {
+        let passed = |entry: Entry| {
+            let mut entry = entry;
+            entry.fields.insert("passthrough".to_owned(), json!({ "until": "2026-12-01T00:00:00Z" }));
+            entry.fields.insert("mode".to_owned(), json!("passthrough"));
+            entry
+        };
+        let mut actions = BTreeMap::new();
+        for action in ["refunds.create", "orders.read"] {
+            let calls: &mut Calls = actions.entry(("orders".to_owned(), Some(action.to_owned()))).or_default();
+            calls.add(&passed(entry("passthrough", None)));
+            calls.add(&entry("enforce", None));
+        }
+        let rungs = |actions: &BTreeMap<_, Calls>, now: &str| -> Vec<u8> {
+            actions.values().map(|calls| calls.rung(now.parse().unwrap())).collect()
+        };
+        let (before, after) = ("2026-11-30T00:00:00Z", "2026-12-01T00:00:00Z");
+        assert_eq!((rungs(&actions, before), rungs(&actions, after)), (vec![0, 0], vec![5, 5]));
+        let mut change = entry("passthrough", None);
+        change.fields = json!({ "tool": "orders", "mode": "passthrough", "until": after, "except": ["orders.read"] })
+            .as_object()
+            .unwrap()
+            .clone();
+        changed(&change, &mut actions);
+        assert_eq!(rungs(&actions, before), [5, 0], "by name: orders.read, refunds.create");
+        change.fields = json!({ "tool": "orders", "mode": "enforce" }).as_object().unwrap().clone();
+        changed(&change, &mut actions);
+        assert_eq!(rungs(&actions, before), [5, 5]);
     }
 }

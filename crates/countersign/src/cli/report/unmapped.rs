@@ -91,7 +91,8 @@ impl Report {
         };
         let seen = Seen {
             calls: 1,
-            agents: entry.text_at("/agent/id").map(str::to_owned).into_iter().collect(),
+            // Of what was passed through, the agent that it is said to be.
+            agents: entry.text_at("/agent/id").or(entry.text_at("/asserted/agent")).map(str::to_owned).into_iter().collect(),
             last: Some(entry.time),
             like: entry.text("decision_id").unwrap_or_default().to_owned(),
         };
@@ -149,7 +150,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     let mut report = Report::default();
     for entry in matching(&whence, filter)? {
         let entry = entry?;
-        if entry.text("code").is_some_and(|code| codes.contains(&code)) {
+        if went_unmapped(&entry) || entry.text("code").is_some_and(|code| codes.contains(&code)) {
             report.add(&entry, known.as_ref());
         }
     }
@@ -168,6 +169,11 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         let _reader = output.write(&text(&rows, &report, known.is_some()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a call that no action was found for was passed through all the same.
+fn went_unmapped(entry: &Entry) -> bool {
+    entry.fields.get("passthrough").and_then(|passed| passed.get("unmapped")) == Some(&Value::Bool(true))
 }
 
 fn text(rows: &[Row], report: &Report, known: bool) -> String {
@@ -242,7 +248,7 @@ fn suggested(rows: &[Row], catalogue: Option<&Catalogue>, since: Option<Timestam
         Some(_) => " Say --config FILE: without it nobody knows where a tool's address ends.".to_owned(),
     };
     let head = format!(
-        "Suggested by `countersign report unmapped` from calls that were refused{span}. Whoever called may have been wrong to: \
+        "Suggested by `countersign report unmapped` from calls that were refused or passed through{span}. Whoever called may have been wrong to: \
          lines with `review` say what a person has to look at.{nowhere}"
     );
     let writing = Writing::new(&head);
