@@ -44,8 +44,8 @@ pub struct Engine {
     memory: Memory,
     bounds: Bounds,
     revision: String,
-    /// The revision of the catalogue that they were held against.
-    catalogue: String,
+    /// What they were held against: the catalogue, and who decides about which tools.
+    held_against: String,
     bundles: Vec<String>,
     /// The policies without their data, which the next engine shares where they are the same.
     compiled: Arc<Compiled>,
@@ -144,7 +144,7 @@ impl Engine {
             memory: Memory::of(bounds.remembered),
             bounds,
             revision,
-            catalogue: catalogue.revision().to_owned(),
+            held_against: held_against(sources, catalogue),
             bundles: sources.iter().map(|source| source.name.clone()).collect(),
             compiled,
             documents: sources.iter().flat_map(|source| source.data.iter().cloned()).collect(),
@@ -154,13 +154,13 @@ impl Engine {
     /// What the next engine need not read or parse again.
     #[must_use]
     pub fn known(&self) -> Known {
-        Known::of(Arc::clone(&self.compiled), self.catalogue.clone(), self.documents.clone())
+        Known::of(Arc::clone(&self.compiled), self.held_against.clone(), self.documents.clone())
     }
 
-    /// Whether it has the policies that are `known`, parsed then and not again, for the same catalogue.
+    /// Whether it has the policies that are `known`, parsed then and not again, for the same tools and actions.
     #[must_use]
     pub fn differs_in_data_alone(&self, known: &Known) -> bool {
-        known.are(&self.compiled) && known.catalogue() == self.catalogue
+        known.are(&self.compiled, &self.held_against)
     }
 
     /// The same policies, of which the bundles named in `freshness` grow old: what is asked of them then is refused.
@@ -255,6 +255,11 @@ pub(crate) fn prepared(mut engine: regorus::Engine, budget: Duration) -> Result<
     // An engine that has answered once is prepared, and so are its clones.
     engine.eval_rule(READY.to_owned()).map_err(|error| LoadError::Engine(error.to_string()))?;
     Ok(engine)
+}
+
+fn held_against(sources: &[Source], catalogue: &Catalogue) -> String {
+    let bound: Vec<_> = sources.iter().map(|source| (&source.name, &source.tools)).collect();
+    format!("{} {bound:?}", catalogue.revision())
 }
 
 /// For each tool that a team is bound to, the packages to ask, and what they read together.

@@ -15,23 +15,20 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Known {
     compiled: Option<Arc<Compiled>>,
-    /// The revision of the catalogue that they were for.
-    catalogue: String,
+    /// What else they were held against.
+    held_against: String,
     documents: Arc<[Data]>,
 }
 
 impl Known {
-    pub(super) fn of(compiled: Arc<Compiled>, catalogue: String, documents: Vec<Data>) -> Self {
-        Self { compiled: Some(compiled), catalogue, documents: documents.into() }
+    pub(super) fn of(compiled: Arc<Compiled>, held_against: String, documents: Vec<Data>) -> Self {
+        Self { compiled: Some(compiled), held_against, documents: documents.into() }
     }
 
-    /// Whether `compiled` are these policies themselves.
-    pub(super) fn are(&self, compiled: &Arc<Compiled>) -> bool {
-        self.compiled.as_ref().is_some_and(|known| Arc::ptr_eq(known, compiled))
-    }
-
-    pub(super) fn catalogue(&self) -> &str {
-        &self.catalogue
+    /// Whether `compiled` are these policies themselves, held against the same.
+    pub(super) fn are(&self, compiled: &Arc<Compiled>, held_against: &str) -> bool {
+        let same = self.compiled.as_ref().is_some_and(|known| Arc::ptr_eq(known, compiled));
+        same && self.held_against == held_against
     }
 
     /// The policies of `sources`, where those are known; then they were checked against the data of `sources`.
