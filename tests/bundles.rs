@@ -41,13 +41,13 @@ impl Workshop {
         fs::write(self.path(&format!("{name}.pub.pem")), pair.public_key_pem()).unwrap();
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.directory.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn policy(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn policy(&self, arguments: &[&str]) -> Ran {
         process::run(process::countersign().arg("policy").args(arguments))
     }
 

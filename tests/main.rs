@@ -19,6 +19,7 @@ mod body;
 mod bundles;
 mod call;
 mod candidate;
+mod catalogue;
 mod clients;
 mod config;
 mod corpus;

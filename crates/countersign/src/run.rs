@@ -3,6 +3,7 @@
 mod alerts;
 pub(crate) mod authority;
 mod candidate;
+pub(crate) mod catalogue;
 pub(crate) mod sidecar;
 
 pub(crate) mod apart;

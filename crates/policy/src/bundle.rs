@@ -34,7 +34,11 @@ pub use self::{
     opened::{Bundle, Listed, Signature},
     signature::{Algorithm, KeyConfig, Keys, KeysConfig, Signer, SigningKey},
 };
-use crate::{Known, LoadError, PolicySource, roots::Owner};
+use crate::{
+    Known, LoadError, PolicySource, catalogue,
+    config::SourceKind,
+    roots::{ORG, Owner},
+};
 
 /// The largest Rego file, in bytes.
 pub const MAX_REGO_BYTES: u64 = 512 * 1024;
@@ -113,6 +117,12 @@ pub fn is_source(name: &str) -> bool {
     Owner::of_source(name).is_some()
 }
 
+/// Whether a source of the catalogue may have that name: as a team's, with which it shares pins and what is kept of it.
+#[must_use]
+pub fn is_catalogue_source(name: &str) -> bool {
+    is_source(name) && name != ORG
+}
+
 /// Whether neither a file nor a directory of that name is looked at.
 #[must_use]
 pub fn is_passed_over(name: &str) -> bool {
@@ -133,6 +143,8 @@ pub struct Origin {
     pub rolled_back: Option<u64>,
     /// The pin that they are kept by, where they are.
     pub pinned: Option<String>,
+    /// Whether they are policies at all.
+    pub kind: SourceKind,
 }
 
 impl PolicySource {
@@ -166,12 +178,7 @@ impl PolicySource {
     }
 
     /// The same of a directory, whose files are those of a bundle where it is signed.
-    fn unpacked(
-        &self,
-        path: &FilePath,
-        keys: Option<&Keys>,
-        known: &Known,
-    ) -> Result<(Source, Origin), LoadError> {
+    fn unpacked(&self, path: &FilePath, keys: Option<&Keys>, known: &Known) -> Result<(Source, Origin), LoadError> {
         if let Some(keys) = keys {
             return self.described(&directory::signed(path, keys, known.clone())?, path);
         }
@@ -179,13 +186,16 @@ impl PolicySource {
             return Err(unfit(path, UNVERIFIED));
         }
         let before = directory::stamps(path);
-        let read = Source::declared_knowing(&self.name, path, self.tools.clone(), known);
+        let read = match self.kind {
+            SourceKind::Policy => Source::declared_knowing(&self.name, path, self.tools.clone(), known),
+            SourceKind::Catalogue => catalogue::read(&self.name, path, self.tools.as_ref()),
+        };
         // Half of one state and half of another may well load.
         if directory::stamps(path) != before {
             return Err(unfit(path, "it changed while it was read"));
         }
         let (source, manifest) = read?;
-        Ok((source, Origin { manifest, ..Origin::default() }))
+        Ok((source, Origin { manifest, kind: self.kind, ..Origin::default() }))
     }
 
     /// The same of the archive `bytes`, which errors name `shown`.
@@ -211,9 +221,12 @@ impl PolicySource {
             Signature::Verified(signer) => Some(signer.clone()),
             Signature::Unverified => return Err(unfit(shown, UNVERIFIED)),
         };
-        let source = bundle.source(&self.name, self.tools.clone(), shown)?;
+        let source = match self.kind {
+            SourceKind::Policy => bundle.source(&self.name, self.tools.clone(), shown)?,
+            SourceKind::Catalogue => bundle.catalogue(&self.name, self.tools.as_ref(), shown)?,
+        };
         let (manifest, digest) = (bundle.manifest().clone(), Some(bundle.digest().to_owned()));
-        Ok((source, Origin { manifest, digest, signer, ..Origin::default() }))
+        Ok((source, Origin { manifest, digest, signer, kind: self.kind, ..Origin::default() }))
     }
 
     /// The keys of which one has to have signed the bundle; relative paths start at `base`.
@@ -240,6 +253,15 @@ impl Source {
         Self::read_declared(name, path, tools).map(|(source, _)| source)
     }
 
+    /// Reads the catalogue that lies in the directory or bundle at `path`.
+    pub(crate) fn catalogue_at(path: &FilePath) -> Result<Self, LoadError> {
+        if path.is_file() {
+            let bundle = Bundle::open(&archive(path)?, None).map_err(|error| unfit(path, error))?;
+            return bundle.catalogue("", None, path);
+        }
+        catalogue::read("", path, None).map(|(source, _)| source)
+    }
+
     /// Reads what lies in `directory`, and its `.manifest`, where it has one.
     fn read_declared(
         name: &str,
@@ -256,18 +278,37 @@ impl Source {
         tools: Option<BTreeSet<Id<Tool>>>,
         known: &Known,
     ) -> Result<(Self, Manifest), LoadError> {
+        let (source, manifest) = Self::gathered_knowing(name, directory, tools, known)?;
+        if source.policies.is_empty() {
+            return Err(unfit(directory, "the directory has no Rego policy"));
+        }
+        opened::own(&manifest, name).map_err(|error| unfit(directory, error))?;
+        Ok((source, manifest))
+    }
+
+    /// The files in `directory`, whatever they are, and its `.manifest`, where it has one.
+    pub(crate) fn gathered(
+        name: &str,
+        directory: &FilePath,
+        tools: Option<BTreeSet<Id<Tool>>>,
+    ) -> Result<(Self, Manifest), LoadError> {
+        Self::gathered_knowing(name, directory, tools, &Known::default())
+    }
+
+    fn gathered_knowing(
+        name: &str,
+        directory: &FilePath,
+        tools: Option<BTreeSet<Id<Tool>>>,
+        known: &Known,
+    ) -> Result<(Self, Manifest), LoadError> {
         let root = fs::canonicalize(directory).map_err(unreadable(directory))?;
         let mut reader = Reader { shown: directory, root, files: 0, source: Self::empty(name, tools), known };
         reader.directory(directory, &[])?;
-        if reader.source.policies.is_empty() {
-            return Err(unfit(directory, "the directory has no Rego policy"));
-        }
         let place = directory.join(manifest::NAME);
         if !place.is_file() {
             return Ok((reader.source, Manifest::default()));
         }
-        let manifest = Manifest::parse(bounded(&place, MAX_REGO_BYTES)?.as_bytes())
-            .and_then(|manifest| opened::own(&manifest, name).map(|()| manifest));
+        let manifest = Manifest::parse(bounded(&place, MAX_REGO_BYTES)?.as_bytes());
         Ok((reader.source, manifest.map_err(|error| unfit(directory, error))?))
     }
 
@@ -366,7 +407,7 @@ fn unreadable(path: &FilePath) -> impl FnOnce(std::io::Error) -> LoadError {
     move |source| LoadError::Read { path, source }
 }
 
-fn unfit(path: &FilePath, reason: impl Into<String>) -> LoadError {
+pub(crate) fn unfit(path: &FilePath, reason: impl Into<String>) -> LoadError {
     LoadError::Unfit { path: path.to_owned(), reason: reason.into() }
 }
 

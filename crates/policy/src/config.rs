@@ -38,6 +38,31 @@ pub struct PolicySource {
     /// recorded. What is wrong with its rules is said in the status and changes nothing else.
     #[serde(default)]
     pub candidate: Option<CandidateConfig>,
+    /// What lies there, which the section of the configuration says that it stands in.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub kind: SourceKind,
+}
+
+/// What a source holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Rego that decides, and data for it.
+    #[default]
+    Policy,
+    /// The actions of tools, as data.
+    Catalogue,
+}
+
+impl SourceKind {
+    /// The section of the configuration.
+    #[must_use]
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Policy => "policy",
+            Self::Catalogue => "catalogue",
+        }
+    }
 }
 
 /// Policy beside the one that decides, for the same tools.
@@ -136,7 +161,7 @@ impl PolicySource {
                 problems.push("candidate.bundle.max_age: what decides nothing refuses nothing for its age".to_owned());
             }
         }
-        problems.into_iter().map(|problem| format!("policy.{}: {problem}", self.name)).collect()
+        problems.into_iter().map(|problem| format!("{}.{}: {problem}", self.kind.section(), self.name)).collect()
     }
 
     fn own_problems(&self) -> Vec<String> {
@@ -169,7 +194,7 @@ impl PolicySource {
     }
 }
 
-fn place(path: &mut PathBuf, bundle: Option<&mut BundleConfig>, keys: Option<&mut KeysConfig>, base: &Path) {
+pub(crate) fn place(path: &mut PathBuf, bundle: Option<&mut BundleConfig>, keys: Option<&mut KeysConfig>, base: &Path) {
     // `join` leaves an absolute path as it is. No path is none, and not the directory.
     if !path.as_os_str().is_empty() {
         *path = base.join(&*path);

@@ -24,6 +24,7 @@ use crate::{
     roots::{About, Answer, Owner},
 };
 
+mod aging;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]

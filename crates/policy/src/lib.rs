@@ -8,6 +8,7 @@
 pub mod bundle;
 pub mod candidate;
 pub mod cases;
+pub mod catalogue;
 pub mod config;
 pub mod coverage;
 pub mod engine;

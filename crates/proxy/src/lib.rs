@@ -48,7 +48,7 @@ pub mod fuzz;
 mod testing;
 
 pub use candidate::{CandidateParts, CandidateState};
-pub use config::tools::{ResolvedTools, ToolsError, resolve as resolve_tools};
+pub use config::tools::{ResolvedTools, ToolsError, describe as describe_tools, resolve as resolve_tools};
 pub use exchanged::{ExchangeState, Identities, IdentitiesParts, Identity};
 pub use observe::{Observation, Observations};
 pub use passthrough::Passthrough;

@@ -104,6 +104,13 @@ impl Snapshot {
         }
     }
 
+    /// The same, but that the same tools have the actions of `catalogue`, of which `observed` are only observed, and that
+    /// `policy` decides about those.
+    #[must_use]
+    pub fn knowing(&self, catalogue: Catalogue, observed: Observations, policy: Arc<policy::Engine>) -> Self {
+        Self { catalogue, observed: Arc::new(observed), ..self.deciding_by(policy) }
+    }
+
     /// The tools and actions.
     pub fn catalogue(&self) -> &Catalogue {
         &self.catalogue

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
-/// A bundle of policy that came into force.
+/// A bundle of policy, or of the catalogue, that came into force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ActivatedBundle {
     /// Its name in the configuration.
@@ -38,6 +38,9 @@ pub struct ActivatedBundle {
     /// The pin that it is kept by, where it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pin: Option<String>,
+    /// The tools whose actions it says; `None` where it is policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<BTreeSet<Id<Tool>>>,
 }
 
 /// Something that happened beside calls.
@@ -53,6 +56,8 @@ pub enum Event {
         kept: Option<bool>,
         /// The bundles among them.
         bundles: Vec<ActivatedBundle>,
+        /// The revision of the catalogue that they decide about, where parts of that come from sources of its own.
+        catalogue: Option<String>,
     },
     /// A candidate is asked beside what decides, or no longer.
     PolicyCandidate(Box<PolicyCandidate>),
@@ -214,7 +219,7 @@ impl Event {
 
 pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
     match event {
-        Event::PolicyActivated { revision, packages, kept, bundles } => {
+        Event::PolicyActivated { revision, packages, kept, bundles, catalogue } => {
             let mut draft = Draft::new("policy.activated")?;
             draft.plain("revision", revision)?;
             draft.plain("packages", packages)?;
@@ -224,6 +229,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         }
         Event::PolicyCandidate(about) => candidate::candidate(about),
         Event::PolicyDiffered(about) => candidate::differed(about),
+            draft.optional("catalogue", catalogue.as_ref())?;
         Event::PolicyCompared(about) => candidate::compared(about),
         Event::ConfigActivated { revision, catalogue } => {
             let mut draft = Draft::new("config.activated")?;

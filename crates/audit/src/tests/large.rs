@@ -50,6 +50,7 @@ async fn a_line_of_its_own_is_held_to_the_same_size() {
         packages: Vec::new(),
         kept: None,
         bundles: Vec::new(),
+        catalogue: None,
     };
     let refused = kept.ledger.event(event(MAX_LINE_BYTES)).await;
     assert!(matches!(refused, Err(LedgerError::TooLarge(_))), "{refused:?}");

@@ -97,13 +97,14 @@ pub(crate) struct CandidateStatus {
     pub(crate) dropped: u64,
 }
 
-/// One source of policy.
+/// One source of policy, or of the catalogue.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Bundle {
     /// Its name in the configuration.
     pub(crate) name: String,
-    /// The package it is confined to.
-    pub(crate) package: String,
+    /// The package it is confined to, where it is policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) package: Option<String>,
     /// Where it lies, where it is not fetched.
     pub(crate) path: Option<PathBuf>,
     /// What it calls itself (`revision` of its manifest).
@@ -118,7 +119,7 @@ pub(crate) struct Bundle {
     pub(crate) fetched: Option<FollowedBundle>,
     /// The pin that says at which revision it stays, where one does.
     pub(crate) pin: Option<PinStatus>,
-    /// The tools it decides about; for the platform's own, all.
+    /// The tools it decides about, or whose actions it says; for the platform's own policy, all.
     #[serde(rename = "for")]
     pub(crate) tools: Option<Vec<String>>,
 }
@@ -192,6 +193,8 @@ pub(crate) struct Tools {
     pub(crate) revision: String,
     /// The tools by name.
     pub(crate) tools: Vec<String>,
+    /// The sources of actions that do not stand in the configuration.
+    pub(crate) bundles: Vec<Bundle>,
     /// The actions that are only observed.
     pub(crate) observed: Vec<ObservedStatus>,
     /// The tools whose calls are passed through.

@@ -10,7 +10,7 @@ use std::{
 use audit::LedgerConfig;
 use model::{Agent, Id, Tenant, Tool, duration::ConfigDuration};
 use net::ServerTlsConfig;
-use policy::PolicySource;
+use policy::{PolicySource, catalogue::CatalogueSource};
 use proxy::config::{AgentListenerConfig, PeerShare, ToolConfig};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,9 +45,12 @@ pub(crate) struct SidecarConfig {
     pub(crate) defaults: Defaults,
     /// Where policy comes from.
     pub(crate) policy: Vec<PolicySource>,
+    /// Where the actions of tools come from that do not stand in `tools`.
+    #[serde(default)]
+    pub(crate) catalogue: Vec<CatalogueSource>,
     /// Where decisions are recorded.
     pub(crate) ledger: LedgerConfig,
-    /// The tools, by name, with everything that agents may do there.
+    /// The tools, by name, with everything that agents may do there, or where `catalogue` says that.
     pub(crate) tools: BTreeMap<Id<Tool>, ToolConfig>,
     /// Who is told of alerts.
     #[serde(default)]
@@ -214,6 +217,9 @@ impl SidecarConfig {
         for source in &mut self.policy {
             source.place(base);
         }
+        for source in &mut self.catalogue {
+            source.place(base);
+        }
         for tool in self.tools.values_mut() {
             for credential in tool.credential.iter_mut().chain(tool.credentials.values_mut()) {
                 files::place_credential(base, credential);
@@ -239,6 +245,11 @@ impl SidecarConfig {
             files::place(base, &mut admin.unix);
         }
         files::place_ledger(base, &mut self.ledger);
+    }
+
+    /// Everything that is read, fetched, kept and pinned by its name: policy, then the catalogue.
+    pub(crate) fn sources(&self) -> Vec<PolicySource> {
+        self.policy.iter().cloned().chain(self.catalogue.iter().map(CatalogueSource::source)).collect()
     }
 
     /// Where the operator's socket is.

@@ -112,6 +112,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "Always 1; one series for each bundle in force, with the revision of the whole policy, as records have it.",
     ),
     (
+        "countersign_catalogue_info",
+        "bundle, revision",
+        "Always 1; one series for each source of the catalogue, with the revision of the whole catalogue, as records have it.",
+    ),
+    (
         "countersign_policy_compared_total",
         "action",
         "Calls that a policy candidate was asked about, beside what decided them.",

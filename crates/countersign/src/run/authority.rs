@@ -157,6 +157,7 @@ fn activated(policy: &Steering, configured: &[PolicySource]) -> Event {
         packages: packages(configured),
         kept: None,
         bundles: Vec::new(),
+        catalogue: None,
     }
 }
 

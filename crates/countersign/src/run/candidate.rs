@@ -13,13 +13,14 @@ use std::{
 use audit::{Event, Ledger, record::PolicyCandidate};
 use model::Catalogue;
 use net::{HttpClient, Tasks};
-use policy::{Engine, Known, PolicySource, Source, bundle::Origin};
+use policy::{Engine, Known, PolicySource, Source, bundle::Origin, config::SourceKind};
 use proxy::{CandidateParts, Sidecar};
 use tokio::sync::watch;
 
 use self::fetching::{Fetching, Untaken};
 pub(super) use self::told::Told;
 use super::{
+    catalogue::Tools,
     findings::Findings,
     prepare,
     reload::{Arrival, Opened, Stamps, Taken, Verdict, Watched, activated},
@@ -43,6 +44,8 @@ pub(super) struct Basis {
     pub(super) revision: String,
     /// The policies that decide; none where no candidate is configured.
     pub(super) sources: Vec<(Source, Origin)>,
+    /// The tools that it decides about; none likewise.
+    pub(super) tools: Tools,
     pub(super) catalogue: Catalogue,
     /// The revision of what decides.
     pub(super) active: String,
@@ -283,8 +286,9 @@ fn load(basis: &Basis, wanted: &[PolicySource], fetched: &Opened, known: &Known)
     let instead = |known: &(Source, Origin)| {
         own.iter().map(|(source, _)| source).find(|source| source.name == known.0.name).unwrap_or(&known.0).clone()
     };
-    let texts: Vec<Source> = basis.sources.iter().map(instead).collect();
-    let report = trial::run(&basis.config.tools, &basis.config.sidecar.tenants, &texts);
+    let policies = basis.sources.iter().filter(|(_, origin)| origin.kind == SourceKind::Policy);
+    let texts: Vec<Source> = policies.map(instead).collect();
+    let report = trial::run(&basis.tools, &basis.config.sidecar.tenants, &texts);
     for action in report.map_err(|error| error.to_string())?.slow {
         tracing::warn!("a sample call of `{action}` spends the whole time budget of the policy candidate");
     }

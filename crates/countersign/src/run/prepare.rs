@@ -1,6 +1,8 @@
 //! From a sidecar's configuration to everything that it needs to run, short of opening anything: what `config check`
 //! looks at and what `sidecar` starts with are the same, so that a checked configuration starts.
 
+mod sources;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::RangeInclusive,
@@ -12,7 +14,7 @@ use std::{
 use audit::LedgerConfig;
 use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
 use net::{Roots, ServerTls, ServerTlsConfig};
-use policy::{Known, PolicySource, Source, bundle::Origin};
+use policy::{Known, Source, bundle::Origin, catalogue::CatalogueSource};
 use proxy::{
     Agents, Identities, ResolvedTools,
     config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
@@ -23,8 +25,10 @@ use token::{
     config::{KeysConfig, Role, Withdrawals},
 };
 
+pub(super) use self::sources::{read, sources, unsaid};
 use super::{
     alerts::{self, Webhook},
+    catalogue::{self, Tools},
     findings::Findings,
     identities,
     kept::Kept,
@@ -46,8 +50,10 @@ pub(crate) struct Prepared {
     pub(crate) policy: policy::Engine,
     /// The same as it is kept with the ledger.
     pub(super) kept: Kept,
-    /// What it is made of, and where that came from.
+    /// What it is made of, and where that came from; and what says the actions of tools.
     pub(super) sources: Vec<(Source, Origin)>,
+    /// The tools with those.
+    pub(super) described: Tools,
     /// Who may act.
     pub(crate) agents: Agents,
     /// Whom it believes at the other end of TLS.
@@ -69,8 +75,6 @@ pub(crate) struct Prepared {
 /// How long a slice of a limit may be used, and how long the authority may take to lease one.
 const LEASE: RangeInclusive<Duration> = Duration::from_secs(1)..=store::remote::limits::MAX_LEASE;
 const LEASE_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(30);
-/// The most that is said of policies which load and do not do what they say.
-const MOST_UNSAID: usize = 20;
 /// The shortest age that a view of the authority may be held to: a question and its answer take a part of it.
 const SHORTEST_BOUND: Duration = Duration::from_millis(500);
 
@@ -86,8 +90,10 @@ pub(crate) fn prepare(
 ) -> Option<Prepared> {
     identity(config, findings);
     let issuers = issuers(config, findings);
-    let tools = tools(config, environment, findings);
-    let policy = policy(config, tools.as_ref().map(|tools| &tools.catalogue), fetched, known, findings);
+    let described = described(config, fetched, findings);
+    let tools = tools(config, &described.tools, environment, findings);
+    let about = tools.as_ref().filter(|_| described.whole).map(|tools| (&described.tools, &tools.catalogue));
+    let policy = policy(config, about, fetched, known, findings);
     let agents = findings.take(Agents::new(config.agents.clone()));
     let roots = roots(config.tls.authorities.as_deref(), findings);
     let listener_tls = listener(&config.listen.agent, environment, findings);
@@ -96,24 +102,27 @@ pub(crate) fn prepare(
     if config.ledger.ship.is_some() && config.authority.is_none() {
         findings.problem("ledger.ship: there is no `authority` to ship to");
     }
-    if let Some(tools) = &tools {
-        names(config, &tools.catalogue, findings);
+    if let Some((_, catalogue)) = about {
+        names(config, catalogue, findings);
     }
     let enrolled = followed(config, findings).map(Arc::new);
     let webhook = alerts::webhook(&config.alerts, environment, findings);
     let channels = alerts::channels(&config.notices, environment, findings);
     let identities = identities::prepare(config, findings);
     identity_modes(config, findings);
-    warnings(config, findings);
+    warnings(config, &described, findings);
     if !findings.problems.is_empty() {
         return None;
     }
-    let (tools, (policy, sources)) = (tools?, policy?);
+    let (tools, (policy, mut sources)) = (tools?, policy?);
     let tenants = &config.sidecar.tenants;
+    let policies = catalogue::policies(&sources);
+    sources.extend(described.sources);
     Some(Prepared {
         issuers,
-        kept: Kept::new(policy.revision(), &tools.catalogue, &config.tools, tenants, texts(&sources)),
+        kept: Kept::new(policy.revision(), &tools.catalogue, &described.tools, tenants, policies),
         sources,
+        described: described.tools,
         tools,
         policy,
         agents: agents?,
@@ -287,12 +296,52 @@ fn issuers(config: &SidecarConfig, findings: &mut Findings) -> Vec<Issuer> {
     resolve_issuers(&config.issuers, findings)
 }
 
+/// The tools with their actions, from wherever those come.
+#[derive(Default)]
+struct Described {
+    tools: Tools,
+    /// The sources of the catalogue.
+    sources: Vec<(Source, Origin)>,
+    /// Whether every source was looked at, and nothing was wrong with any.
+    whole: bool,
+}
+
+fn described(config: &SidecarConfig, fetched: Option<&Opened>, findings: &mut Findings) -> Described {
+    let configured = || Described { tools: config.tools.clone(), ..Described::default() };
+    let problems = catalogue::problems(config);
+    if !problems.is_empty() {
+        problems.into_iter().for_each(|problem| findings.problem(problem));
+        return configured();
+    }
+    let all: Vec<_> = config.catalogue.iter().map(CatalogueSource::source).collect();
+    let Some(sources) = sources::opened(&all, fetched, &Known::default(), findings) else { return configured() };
+    match findings.take(catalogue::tools(config, &sources)) {
+        Some(mut tools) => {
+            let whole = sources.len() == all.len();
+            let seen = |tool: &Id<Tool>| {
+                sources.iter().any(|(source, _)| source.tools.iter().flatten().any(|one| one == tool))
+            };
+            for tool in catalogue::owned(config).iter().filter(|tool| !seen(tool)) {
+                // Which actions it excepts cannot be held against any.
+                tools.get_mut(tool).into_iter().for_each(|tool| tool.passthrough = None);
+            }
+            Described { tools, whole, sources }
+        }
+        None => configured(),
+    }
+}
+
 /// Resolves the tools one by one for their own mistakes, then all together for what does not go together.
-fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findings) -> Option<ResolvedTools> {
+fn tools(
+    config: &SidecarConfig,
+    described: &Tools,
+    environment: &Environment,
+    findings: &mut Findings,
+) -> Option<ResolvedTools> {
     let env = |name: &str| environment.value(name).map(str::to_owned);
     let tenants = &config.sidecar.tenants;
     let before = findings.problems.len();
-    for (id, tool) in &config.tools {
+    for (id, tool) in described {
         // Whoever may change these says which server is the tool.
         let shown = tool.tls.iter().flat_map(|tls| [&tls.authorities, &tls.certificate]).flatten();
         for path in shown.filter(|path| path.exists()) {
@@ -309,13 +358,13 @@ fn tools(config: &SidecarConfig, environment: &Environment, findings: &mut Findi
     if findings.problems.len() > before {
         return None;
     }
-    findings.take(resolve_tools(&config.tools, tenants, &env))
+    findings.take(resolve_tools(described, tenants, &env))
 }
 
 /// What decides, and the policies that it is made of.
 fn policy(
     config: &SidecarConfig,
-    catalogue: Option<&Catalogue>,
+    about: Option<(&Tools, &Catalogue)>,
     fetched: Option<&Opened>,
     known: &Known,
     findings: &mut Findings,
@@ -324,12 +373,12 @@ fn policy(
         findings.problem("policy: there is none, so every call would be refused; name at least one team's directory");
         return None;
     }
-    let opened = opened(&config.policy, fetched, known, findings)?;
-    let sources = texts(&opened);
+    let opened = sources::opened(&config.policy, fetched, known, findings)?;
+    let sources = catalogue::policies(&opened);
     // Without a catalogue nothing can be said about tools and actions that policies name.
-    let catalogue = catalogue?;
+    let (tools, catalogue) = about?;
     // What the trial read is what is loaded here: the text went there from here.
-    let report = findings.take(trial::run(&config.tools, &config.sidecar.tenants, &sources))?;
+    let report = findings.take(trial::run(tools, &config.sidecar.tenants, &sources))?;
     for action in report.slow {
         findings.warning(format!(
             "policy: a sample call of `{action}` spends the whole time budget, and would be refused `policy_budget`"
@@ -341,98 +390,6 @@ fn policy(
         unsaid(&sources, Some(catalogue), findings);
     }
     Some((engine, opened))
-}
-
-/// The policies alone. Their data is shared and not copied.
-fn texts(opened: &[(Source, Origin)]) -> Vec<Source> {
-    opened.iter().map(|(source, _)| source.clone()).collect()
-}
-
-/// What the sources of policy hold. Those that are fetched are among `fetched`, as are those that a pin keeps; where nobody
-/// asked for them, they are passed over. Documents that are `known` are not read again.
-fn opened(
-    configured: &[PolicySource],
-    fetched: Option<&Opened>,
-    known: &Known,
-    findings: &mut Findings,
-) -> Option<Vec<(Source, Origin)>> {
-    let mut opened = Vec::new();
-    for source in configured {
-        let problems = source.problems();
-        if !problems.is_empty() {
-            problems.into_iter().for_each(|problem| findings.problem(problem));
-            opened.push(None);
-        } else if source.bundle.is_none() && fetched.is_none_or(|fetched| !fetched.contains_key(&source.name)) {
-            opened.push(read(source, known, findings));
-        } else if keys(source, findings).is_none() {
-            opened.push(None);
-        } else if let Some(fetched) = fetched {
-            let missing = || format!("policy.{}: a bundle that is fetched can be added by a restart only", source.name);
-            let one = fetched.get(&source.name).cloned().ok_or_else(missing);
-            // The tools may have changed since it was opened.
-            let bound = |(one, origin): (Source, Origin)| (Source { tools: source.tools.clone(), ..one }, origin);
-            let one = findings.take(one);
-            if let Some(signer) = one.as_ref().and_then(|(_, origin)| withdrawn(source, origin)) {
-                findings.problem(format!(
-                    "policy.{}: what decides is signed by the key `{signer}`, which is no longer in `keys`; publish it \
-                     under another first",
-                    source.name
-                ));
-            }
-            opened.push(one.map(bound));
-        } else {
-            findings.warning(format!("policy.{}: the bundle on its server was not looked at", source.name));
-        }
-    }
-    opened.into_iter().collect()
-}
-
-/// What lies at a source's path, which nobody else may write. Documents that are `known` are not read again.
-pub(super) fn read(source: &PolicySource, known: &Known, findings: &mut Findings) -> Option<(Source, Origin)> {
-    if source.path.exists() {
-        findings.take(files::check_tree_not_writable(&source.path));
-    }
-    keys(source, findings)?;
-    // The paths are absolute by now.
-    findings.take(source.open_knowing(Path::new("/"), known).map_err(|error| format!("policy: {error}")))
-}
-
-/// Whose signatures count for a source: nobody else may write their keys, and all of them can be used.
-fn keys(source: &PolicySource, findings: &mut Findings) -> Option<()> {
-    for key in source.keys.iter().flat_map(|keys| keys.values()).filter(|key| key.file.exists()) {
-        // Whoever can change it signs bundles.
-        findings.take(files::check_not_writable(&key.file));
-    }
-    findings.take(source.keys(Path::new("/")).map_err(|error| format!("policy: {error}"))).map(drop)
-}
-
-/// The key that signed what decides, where its word does not count any more.
-fn withdrawn<'o>(source: &PolicySource, origin: &'o Origin) -> Option<&'o str> {
-    let signer = origin.signer.as_ref().map(|signer| signer.key.as_str());
-    signer.filter(|signer| source.keys.as_ref().is_none_or(|keys| !keys.contains_key(*signer)))
-}
-
-/// Warns of what loads and does not do what it says. It may have decided for months: the sidecar starts.
-pub(super) fn unsaid(sources: &[Source], catalogue: Option<&Catalogue>, findings: &mut Findings) {
-    let found = policy::check(sources, catalogue).unwrap_or_default();
-    let errors: Vec<_> = found.iter().filter(|problem| problem.severity == policy::Severity::Error).collect();
-    for problem in errors.iter().take(MOST_UNSAID) {
-        findings.warning(format!("policy: {problem}"));
-    }
-    if let Some(more @ 1..) = errors.len().checked_sub(MOST_UNSAID) {
-        findings.warning(format!("policy: and {more} more, which `countersign policy check` lists"));
-    }
-}
-
-/// What the sources of policy hold, which nobody else may write.
-pub(super) fn sources(configured: &[PolicySource], findings: &mut Findings) -> Option<Vec<Source>> {
-    for source in configured.iter().filter(|source| source.candidate.is_some()) {
-        findings
-            .problem(format!("policy.{}.candidate: an authority asks none; replay and test it instead", source.name));
-    }
-    let read = |source| read(source, &Known::default(), findings).map(|(source, _)| source);
-    let sources: Vec<Option<Source>> = configured.iter().map(read).collect();
-    sources.into_iter().collect()
 }
 
 /// Names that nothing answers to are typing mistakes, and take effect as refusals.
@@ -464,7 +421,7 @@ fn names(config: &SidecarConfig, catalogue: &Catalogue, findings: &mut Findings)
     }
 }
 
-fn warnings(config: &SidecarConfig, findings: &mut Findings) {
+fn warnings(config: &SidecarConfig, described: &Described, findings: &mut Findings) {
     let listener = &config.listen.agent;
     match listener.bearer {
         Bearer::All => findings.warning("listen.agent.bearer: all; whoever obtains a token can write with it"),
@@ -480,8 +437,9 @@ fn warnings(config: &SidecarConfig, findings: &mut Findings) {
     if config.agents.is_empty() {
         findings.warning("agents: there is none, so every call is refused `unknown_agent`");
     }
-    for (id, tool) in &config.tools {
-        tool_warnings(id, tool, findings);
+    let unseen = if described.whole { BTreeSet::new() } else { catalogue::owned(config) };
+    for (id, tool) in &described.tools {
+        tool_warnings(id, tool, unseen.contains(id), findings);
     }
 }
 
@@ -498,13 +456,21 @@ fn identity_modes(config: &SidecarConfig, findings: &mut Findings) {
     }
 }
 
-fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, findings: &mut Findings) {
+/// `unseen`: nobody looked at what says its actions.
+fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, unseen: bool, findings: &mut Findings) {
     let mut credentials = tool.credential.iter().chain(tool.credentials.values());
     if credentials.any(|credential| matches!(credential, CredentialConfig::None)) {
         findings
             .warning(format!("tools.{id}: is called without a credential, so anybody who reaches it can do the same"));
     }
-    if tool.actions.is_empty() {
+    if let Some(passthrough) = tool.passthrough.as_ref().filter(|passthrough| net::clock::now() < passthrough.until) {
+        findings.warning(format!(
+            "tools.{id}: passes calls without a delegated token through until {}, by {}: nobody is verified and nothing \
+             is decided about them",
+            passthrough.until, passthrough.owner
+        ));
+    }
+    if tool.actions.is_empty() && !unseen {
         findings.warning(format!("tools.{id}: has no actions, so every call is refused `unmapped_action`"));
     }
     for (name, action) in &tool.actions {

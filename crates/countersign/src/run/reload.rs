@@ -21,13 +21,18 @@ use std::{
 use audit::{Event, Ledger};
 use net::{HttpClient, LocalAddress, Roots, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
-use policy::{Known, PolicySource, Source, bundle::Origin, config::BundleConfig};
+use policy::{
+    Known, PolicySource, Source,
+    bundle::Origin,
+    config::{BundleConfig, SourceKind},
+};
 use proxy::Sidecar;
 use token::{KeyClients, Verifier};
 use tokio::{signal::unix::Signal, sync::mpsc};
 
 use super::{
     apart,
+    catalogue::{self, Tools},
     findings::Findings,
     kept, modes,
     prepare::Prepared,
@@ -105,8 +110,10 @@ pub(super) struct Parts {
     pub(super) standing: Arc<Standing>,
     /// What was on disk before it was read at start.
     pub(super) contents: Contents,
-    /// The policies in force, and where they came from.
+    /// The policies in force and what says the actions of tools, and where they came from.
     pub(super) sources: Vec<(Source, Origin)>,
+    /// The tools in force, with their actions.
+    pub(super) tools: Tools,
     /// Those that are fetched.
     pub(super) bundles: Arc<Bundles>,
     /// Those that stay at a revision.
@@ -151,7 +158,7 @@ impl Reloader {
         let stop = self.parts.tasks.shutdown_token();
         let (sender, mut arrivals) = mpsc::channel(1);
         let Parts { config, environment, client, tasks, .. } = &self.parts;
-        drop(self.parts.bundles.follow(&config.policy, environment, client, &sender, tasks));
+        drop(self.parts.bundles.follow(&config.sources(), environment, client, &sender, tasks));
         drop(sender);
         let mut pins = self.parts.pinning.pins.told();
         self.keep_earlier().await;
@@ -271,14 +278,31 @@ impl Reloader {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
+        self.means_the_same(&document.value, &prepared).await?;
         self.take(document, prepared).await?;
         Ok(Outcome::Taken)
     }
 
+    /// That no source of the catalogue makes something else of what policy says.
+    async fn means_the_same(&self, config: &SidecarConfig, prepared: &Prepared) -> Result<(), Refused> {
+        let (before, after) = (self.parts.sidecar.snapshot(), prepared.tools.catalogue.clone());
+        let owned = catalogue::owned(config);
+        if owned.is_empty() || before.catalogue().revision() == after.revision() {
+            return Ok(());
+        }
+        let policies = catalogue::policies(&prepared.sources);
+        let holding = self.parts.tasks.spawn_blocking("catalogue", move || {
+            catalogue::held_against(&policies, before.catalogue(), &after, &owned)
+        });
+        let held = holding.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
+        held.map_err(|why| Refused::Content(format!("catalogue: {why}")))
+    }
+
     /// The bundles in force that came from servers, or that a pin keeps.
     fn fetched(&self) -> Opened {
+        let configured = self.parts.config.sources();
         let fetched = |source: &&(Source, Origin)| {
-            let fetched = self.parts.config.policy.iter().any(|one| one.name == source.0.name && one.bundle.is_some());
+            let fetched = configured.iter().any(|one| one.name == source.0.name && one.bundle.is_some());
             fetched || source.1.pinned.is_some()
         };
         self.parts.sources.iter().filter(fetched).map(|one| (one.0.name.clone(), one.clone())).collect()
@@ -296,11 +320,12 @@ impl Reloader {
             .renewed(settings, &self.parts.clients, &self.parts.tasks)
             .map_err(|error| Refused::Content(error.to_string()))?;
         warm_up(&verifier).await;
-        let catalogue = prepared.tools.catalogue.revision().to_owned();
+        let revision_of_tools = prepared.tools.catalogue.revision().to_owned();
+        let with_sources = (!config.catalogue.is_empty()).then(|| revision_of_tools.clone());
         let policy = prepared.policy.revision().to_owned();
         let mut events = Vec::new();
         if revision != self.parts.revision {
-            events.push(Event::ConfigActivated { revision: revision.clone(), catalogue: Some(catalogue) });
+            events.push(Event::ConfigActivated { revision: revision.clone(), catalogue: Some(revision_of_tools) });
         }
         if policy != before.policy().revision() {
             let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &self.parts.tasks).await);
@@ -310,6 +335,7 @@ impl Reloader {
                 packages: packages(&config.policy),
                 kept,
                 bundles,
+                catalogue: with_sources,
             });
         }
         events.extend(modes::changes(before.observed(), &prepared.tools.observed, net::clock::now()));
@@ -317,15 +343,16 @@ impl Reloader {
             let recorded = self.parts.ledger.event(event).await;
             recorded.map_err(|error| Refused::Passing(format!("the ledger cannot record it: {error}")))?;
         }
-        prepared.policy = prepared.policy.expiring(&self.parts.bundles.freshness());
+        prepared.policy = catalogue::expiring(prepared.policy, &prepared.sources, &self.parts.bundles.freshness());
         arrival::say_what_changed(before.policy(), &prepared.policy);
         let sources = std::mem::take(&mut prepared.sources);
+        self.parts.tools = std::mem::take(&mut prepared.described);
         self.parts.sidecar.swap(snapshot(&config, &revision, prepared, verifier));
         self.parts.standing.activated(InForce::new(&revision, &config, &sources, net::clock::now()));
         let replaced = std::mem::replace(&mut self.parts.sources, sources);
         self.let_go(before, replaced);
         self.parts.bundles.held_to(&config);
-        if config.policy != self.parts.config.policy {
+        if config.sources() != self.parts.config.sources() {
             // What was refused may be taken under other keys, or as a way back.
             self.parts.bundles.ask_again();
             self.parts.pinning.pins.try_again();
@@ -404,7 +431,8 @@ fn fixed(config: &SidecarConfig) -> Vec<(String, String)> {
         ("authority", followed(config)),
         ("alerts", format!("{:?}", config.alerts)),
         ("notices", format!("{:?}", config.notices)),
-        ("policy[].bundle", followed_bundles(config)),
+        ("policy[].bundle", followed_bundles(config, SourceKind::Policy)),
+        ("catalogue[].bundle", followed_bundles(config, SourceKind::Catalogue)),
     ];
     listener
         .map(|(name, value)| (format!("listen.agent.{name}"), value.to_string()))
@@ -420,13 +448,14 @@ async fn warm_up(verifier: &Verifier) {
 }
 
 /// Which bundles are fetched, and how. How old they may be, how far back they may go and who signs them may change.
-fn followed_bundles(config: &SidecarConfig) -> String {
+fn followed_bundles(config: &SidecarConfig, kind: SourceKind) -> String {
     let of = |source: &PolicySource| {
         let bundle = source.bundle.as_ref()?;
         let BundleConfig { url, credential, poll, long_poll, max_age: _, rollback: _ } = bundle;
         Some(format!("{} {url} {credential:?} {poll} {long_poll:?}", source.name))
     };
-    format!("{:?}", config.policy.iter().filter_map(of).collect::<Vec<_>>())
+    let sources = config.sources();
+    format!("{:?}", sources.iter().filter(|source| source.kind == kind).filter_map(of).collect::<Vec<_>>())
 }
 
 /// Which authority is followed, and as whom. How closely may change.

@@ -1,12 +1,15 @@
 //! The life of a sidecar: prepared, opened, serving, drained, closed, in this order and no other.
 
+mod gauges;
+mod given;
+
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,19 +17,22 @@ use std::{
 
 use audit::{Event, Ledger, record::Component};
 use net::{ClientOptions, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits, Tasks, UnixListener, UrlTrust};
-use opentelemetry::{KeyValue, global};
 use policy::{Known, PolicySource};
 use proxy::{Observations, Parts, Sidecar, Snapshot, SnapshotParts};
 use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, VerifierSettings, config::Role};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::{
+    gauges::gauges,
+    given::{bundles, with_bundles},
+};
 use super::{
     Process,
     alerts::{self, Outboxes},
-    apart, descriptors,
+    catalogue, descriptors,
     findings::Findings,
     follow, kept, ledger, limits, listen, modes,
-    prepare::{Prepared, prepare, roots},
+    prepare::{Prepared, prepare},
     reload::{self, Bundles, Contents, Given, InForce, Opened, Pinning, Reloader, Standing, Watched},
     state::{About, Seen},
     stop::StopSignals,
@@ -142,7 +148,11 @@ async fn started(
     let (address, tls) = (config.listen.health.tcp, prepared.health_tls.clone());
     let health = listen::tcp("health_listener", address, tls, &background).await?;
     let admin = admin(&config)?;
-    let ledger = ledger::open(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await?;
+    let opened = ledger::attempt(config.ledger.clone(), Component::Sidecar, &config.sidecar.name, &background).await;
+    if let Err(error) = &opened {
+        uplink::not_opened(&config, &prepared, error).await;
+    }
+    let ledger = opened.map_err(ledger::failure)?;
     let origin = Origin { path, environment: environment.clone(), contents };
     let beginning = Beginning {
         origin,
@@ -166,56 +176,6 @@ async fn started(
         ledger.close().await;
     }
     begun
-}
-
-/// The bundles that come from servers: what is there, or was the last time.
-async fn bundles(
-    document: &Document<SidecarConfig>,
-    environment: &Environment,
-) -> Result<(Arc<Bundles>, Arc<Pinning>, Given), Failure> {
-    let mut config = document.value.clone();
-    config.place(document.directory());
-    let client = || {
-        let mut findings = Findings::default();
-        let roots = roots(config.tls.authorities.as_deref(), &mut findings);
-        findings.into_failure()?;
-        client(&roots.unwrap_or(Roots::Platform), UrlTrust::Operator)
-    };
-    let (bundles, mut given) = Bundles::begin(&config, environment, client).await?;
-    let pinning = Pinning::begin(&config);
-    pinning.start(&config, &bundles, &mut given, net::clock::now());
-    Ok((bundles, pinning, given))
-}
-
-/// Prepares everything with the bundles that came, or where that fails, with those that were good the last time; and
-/// says which.
-fn with_bundles(
-    document: &Document<SidecarConfig>,
-    environment: &Environment,
-    bundles: &Bundles,
-    given: Given,
-) -> (Findings, Option<(Document<SidecarConfig>, Prepared)>, Given) {
-    let with = |given: &Given| {
-        let mut findings = Findings::default();
-        apart::look(&document.path, &document.value, &mut findings);
-        let looked = look(document.clone(), environment, Some(&given.sources), &Known::default(), &mut findings);
-        (findings, looked)
-    };
-    let (findings, looked) = with(&given);
-    if findings.problems.is_empty() {
-        return (findings, looked, given);
-    }
-    let Some(earlier) = given.earlier() else { return (findings, looked, given) };
-    let (instead, looked_instead) = with(&earlier);
-    if !instead.problems.is_empty() {
-        return (findings, looked, given);
-    }
-    let (why, now) = (findings.problems.join("; "), net::clock::now());
-    tracing::error!("what the servers of bundles have is not taken, the last good ones decide: {why}");
-    for (name, origin) in given.newer() {
-        bundles.refused(name, Some(origin), &why, now);
-    }
-    (instead, looked_instead, earlier)
 }
 
 /// What the files of the configuration say; its own text is as `document` was read.
@@ -284,6 +244,7 @@ async fn activated(
     tasks: &Tasks,
 ) -> Result<(), Failure> {
     let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
+    let with_sources = (!config.catalogue.is_empty()).then(|| catalogue.clone());
     let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, tasks).await);
     let activated = [
         Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
@@ -292,6 +253,7 @@ async fn activated(
             packages: packages(&config.policy),
             kept,
             bundles: reload::activated(&prepared.sources),
+            catalogue: with_sources,
         },
     ];
     let modes = modes::changes(&Observations::default(), &prepared.tools.observed, net::clock::now());
@@ -311,8 +273,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     // No serial counts before it is on record.
     bundles.keep_first(&beginning.given, net::clock::now());
     let roots = prepared.roots.clone();
-    prepared.policy = prepared.policy.expiring(&bundles.freshness());
-    let sources = std::mem::take(&mut prepared.sources);
+    prepared.policy = catalogue::expiring(prepared.policy, &prepared.sources, &bundles.freshness());
+    let (sources, tools) = (std::mem::take(&mut prepared.sources), std::mem::take(&mut prepared.described));
     alerts::tell(ledger, outboxes(&config, &mut prepared, &client, &background)?);
     let told = uplink::begin(&config, prepared.enrolled.as_ref(), &client, ledger, &background)?;
     let withdrawals = follow::begin(&config, prepared.enrolled.clone(), (&client, &pinning.pins), &background)?;
@@ -331,6 +293,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     sidecar.watch_credentials(&background);
     let in_force = InForce::new(&revision, &config, &sources, net::clock::now());
     let standing = Standing::new(in_force, Arc::clone(&bundles), Arc::clone(&pinning.pins));
+    catalogue::gauge(&sidecar, &standing);
     let stopping = Arc::new(AtomicBool::new(false));
     let ((health, health_address), agent_address) = (beginning.health, agent.local());
     let seen = Seen::new(&sidecar, ledger, &standing, &stopping);
@@ -356,6 +319,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         agent: agent_address.clone(),
         standing,
         sources,
+        tools,
         bundles,
         pinning,
     });
@@ -500,38 +464,6 @@ pub(super) fn package(source: &PolicySource) -> String {
         "org" => "countersign.org".to_owned(),
         name => format!("countersign.teams.{name}"),
     }
-}
-
-fn gauges(sidecar: &Arc<Sidecar>) {
-    let meter = global::meter("countersign");
-    // Meters live as long as the process, and a sidecar may end before it.
-    let seen: Weak<Sidecar> = Arc::downgrade(sidecar);
-    let _age = meter
-        .f64_observable_gauge("countersign_jwks_age")
-        .with_unit("s")
-        .with_description("How long ago an issuer's keys were last fetched")
-        .with_callback(move |observer| {
-            let Some(sidecar) = seen.upgrade() else { return };
-            for status in sidecar.snapshot().verifier().keys_status() {
-                if let Some(age) = status.age {
-                    observer.observe(age.as_secs_f64(), &[KeyValue::new("issuer", status.issuer)]);
-                }
-            }
-        })
-        .build();
-    let seen = Arc::downgrade(sidecar);
-    let _policy = meter
-        .u64_observable_gauge("countersign_policy_info")
-        .with_description("Always 1; the labels say which bundles decide, and the revision of them all")
-        .with_callback(move |observer| {
-            let Some(sidecar) = seen.upgrade() else { return };
-            let policy = Arc::clone(sidecar.snapshot().policy());
-            for bundle in policy.bundles() {
-                let labels = [("bundle", bundle.as_str()), ("revision", policy.revision())];
-                observer.observe(1, &labels.map(|(name, value)| KeyValue::new(name, value.to_owned())));
-            }
-        })
-        .build();
 }
 
 #[cfg(test)]

@@ -149,6 +149,7 @@ impl About {
             catalogue: Tools {
                 revision: catalogue.revision().to_owned(),
                 tools: catalogue.tools().iter().map(|tool| tool.id.to_string()).collect(),
+                bundles: in_force.catalogue,
                 observed: modes::status(snapshot.observed(), now),
                 passthrough: modes::passing(snapshot.observed(), now),
             },

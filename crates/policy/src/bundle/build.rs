@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, fs, path::Path as FilePath};
 
 use super::{FileKind, MAX_DATA_BYTES, Manifest, Source, archive, is_passed_over, manifest, unfit, unreadable};
-use crate::{LoadError, roots::Owner};
+use crate::{LoadError, catalogue, roots::Owner};
 
 /// What a bundle is made of and says of itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Making<'a> {
-    /// Whose it is: `org`, or a team's name. Its roots follow from that.
-    pub name: &'a str,
+    /// Whose it is: `org`, or a team's name. Its roots follow from that. `None` for the catalogue, of which it owns the
+    /// tools that it holds actions of.
+    pub name: Option<&'a str>,
     /// What this state of it is called; without it, what the directory's own `.manifest` says.
     pub revision: Option<&'a str>,
     /// Its place among its states; without it, what the directory's own `.manifest` says.
@@ -21,15 +22,24 @@ pub struct Making<'a> {
 /// The bundle of the policies and data in `directory`, which are read as a sidecar would read them.
 pub fn build(directory: &FilePath, making: Making<'_>) -> Result<Vec<u8>, LoadError> {
     let unfit = |reason: String| unfit(directory, reason);
-    let owner = Owner::of_source(making.name)
-        .ok_or_else(|| unfit(format!("`{}` is neither `org` nor the name of a team", making.name)))?;
-    let (_, declared) = Source::read_declared(making.name, directory, None)?;
+    let (roots, declared) = match making.name {
+        None => {
+            let (source, declared) = catalogue::read("", directory, None)?;
+            let roots = declared.roots.clone().map_or_else(|| catalogue::roots(&source), Ok)?;
+            (roots, declared)
+        }
+        Some(name) => {
+            let owner = Owner::of_source(name)
+                .ok_or_else(|| unfit(format!("`{name}` is neither `org` nor the name of a team")))?;
+            let (_, declared) = Source::read_declared(name, directory, None)?;
+            (vec![owner.root().join("/")], declared)
+        }
+    };
     let revision = making.revision.map_or(declared.revision, str::to_owned);
     if !super::is_revision(&revision) || revision.is_empty() {
         return Err(unfit("the bundle has to have a revision: at most 256 printable bytes".to_owned()));
     }
-    let manifest =
-        Manifest { revision, roots: Some(vec![owner.root().join("/")]), serial: making.serial.or(declared.serial) };
+    let manifest = Manifest { revision, roots: Some(roots), serial: making.serial.or(declared.serial) };
     let mut files = BTreeMap::from([(manifest::NAME.to_owned(), manifest.text().into_bytes())]);
     gather(directory, "", making.tests, &mut files)?;
     archive::write(files.iter().map(|(name, content)| (name.as_str(), content.as_slice()))).map_err(unfit)

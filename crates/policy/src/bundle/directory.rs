@@ -133,7 +133,7 @@ mod tests {
             let one = Self { folder, key: SigningKey::parse(pair.serialize_pem().as_bytes()).unwrap() };
             one.write("made/a.rego", "package countersign.org\n\ndeny contains {\"code\": \"one\"} if false\n");
             one.write("made/countersign/org/data.json", "{\"limit\": 4}");
-            let making = Making { name: "org", revision: Some("r1"), serial: Some(4), tests: false };
+            let making = Making { name: Some("org"), revision: Some("r1"), serial: Some(4), tests: false };
             let made = build(&one.folder.path().join("made"), making).unwrap();
             let signed = Bundle::open(&made, None).unwrap().sign(&one.key, Some("k"), None).unwrap();
             let bundle = Bundle::open(&signed, None).unwrap();

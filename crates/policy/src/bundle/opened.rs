@@ -15,7 +15,7 @@ use super::{
     signature::{self, Documents, SigningKey, hexadecimal},
     unfit,
 };
-use crate::{Known, LoadError, roots::Owner};
+use crate::{Known, LoadError, catalogue, roots::Owner};
 
 /// A bundle in one file.
 pub struct Bundle {
@@ -124,6 +124,28 @@ impl Bundle {
     /// Its policies, as those of `name`. `shown` is how errors name the bundle.
     pub fn source(&self, name: &str, tools: Option<BTreeSet<Id<Tool>>>, shown: &FilePath) -> Result<Source, LoadError> {
         own(&self.manifest, name).map_err(|error| unfit(shown, error))?;
+        let source = self.gathered(name, tools, shown)?;
+        if source.policies.is_empty() {
+            return Err(unfit(shown, "the bundle has no Rego policy"));
+        }
+        Ok(source)
+    }
+
+    /// The actions of `tools` in it, as those of the catalogue's source `name`.
+    ///
+    /// # Errors
+    /// Where it is no catalogue of those.
+    pub fn catalogue(
+        &self,
+        name: &str,
+        tools: Option<&BTreeSet<Id<Tool>>>,
+        shown: &FilePath,
+    ) -> Result<Source, LoadError> {
+        catalogue::fitting(self.gathered(name, tools.cloned(), shown)?, &self.manifest, shown)
+    }
+
+    /// Its files, whatever they are.
+    fn gathered(&self, name: &str, tools: Option<BTreeSet<Id<Tool>>>, shown: &FilePath) -> Result<Source, LoadError> {
         let mut source = Source::empty(name, tools);
         let mut files = 0;
         for (path, content) in self.archive.files() {
@@ -155,9 +177,6 @@ impl Bundle {
                     });
                 }
             }
-        }
-        if source.policies.is_empty() {
-            return Err(unfit(shown, "the bundle has no Rego policy"));
         }
         Ok(source)
     }

@@ -140,7 +140,7 @@ fn a_directory_and_the_bundle_of_it_are_the_same_policies() {
         (".hidden/c.rego", "package elsewhere"),
         (".manifest", r#"{"revision": "from the directory", "metadata": {"serial": 3}}"#),
     ]);
-    let making = Making { name: "org", revision: None, serial: None, tests: false };
+    let making = Making { name: Some("org"), revision: None, serial: None, tests: false };
     let archive = build(found.path(), making).unwrap();
     assert_eq!(archive, build(found.path(), making).unwrap(), "the same input is the same bytes");
     let bundle = Bundle::open(&archive, None).unwrap();

@@ -206,13 +206,25 @@ pub fn resolve(
     tenants: &BTreeSet<Id<Tenant>>,
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<ResolvedTools, ToolsError> {
-    let revision = URL_SAFE_NO_PAD.encode(digest(&SHA256, &serde_json::to_vec(tools)?));
-    let mut resolved = Vec::new();
     let mut upstreams = BTreeMap::new();
     for (id, config) in tools {
         upstreams.insert(id.clone(), upstream(id, config, tenants, env)?);
-        resolved.push(tool(id, config)?);
     }
+    let (catalogue, observed) = describe(tools, tenants)?;
+    Ok(ResolvedTools { catalogue, upstreams, observed })
+}
+
+/// What the tools can do and which actions are only observed, without reaching for a secret. `tenants` are the
+/// sidecar's.
+///
+/// # Errors
+/// Names the tool and the key.
+pub fn describe(
+    tools: &BTreeMap<Id<Tool>, ToolConfig>,
+    tenants: &BTreeSet<Id<Tenant>>,
+) -> Result<(Catalogue, Observations), ToolsError> {
+    let revision = URL_SAFE_NO_PAD.encode(digest(&SHA256, &serde_json::to_vec(tools)?));
+    let resolved = tools.iter().map(|(id, config)| tool(id, config)).collect::<Result<Vec<_>, _>>()?;
     let mut observed = Observations::of(tools);
     let now = net::clock::now();
     for (id, config) in tools {
@@ -224,7 +236,7 @@ pub fn resolve(
     if let Some((_, unowned)) = observed.iter().find(|(_, observation)| observation.owner.trim().is_empty()) {
         return Err(ToolsError::Unowned { tool: unowned.tool.clone() });
     }
-    Ok(ResolvedTools { catalogue: Catalogue::new(resolved, revision)?, upstreams, observed })
+    Ok((Catalogue::new(resolved, revision)?, observed))
 }
 
 impl Base {

@@ -2,19 +2,21 @@
 //! configuration says beside `policy` and `tools` matters here, and its secrets need not be at hand.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use model::{Catalogue, Id, Tool};
-use policy::{PolicySource, Source};
+use policy::{PolicySource, Source, bundle::Origin, catalogue::CatalogueSource, config::SourceKind};
 use proxy::{config::CredentialConfig, resolve_tools};
 
+use super::bundles;
 use crate::{
     cli::config::{Plane, guess},
     config::{authority::AuthorityConfig, document::Document, sidecar::SidecarConfig},
     environment::Environment,
     failure::{Exit, Failure},
+    run::catalogue as described,
 };
 
 /// The configuration that is looked at when nothing is named.
@@ -94,7 +96,7 @@ pub(crate) fn configured(
             let document = sidecar(config, environment)?;
             let tools = match named {
                 Some(_) => None,
-                None => Some(tools(document.value.clone(), document.directory(), environment)?),
+                None => Some(tools(document.value.clone(), document.directory(), &Replaced::new(), environment)?),
             };
             (document.value.policy, tools)
         }
@@ -113,7 +115,28 @@ pub(crate) fn configured(
 pub(crate) fn catalogue(path: &Path, environment: &Environment) -> Result<Catalogue, Failure> {
     let document = sidecar(path, environment)?;
     let directory = document.directory().to_owned();
-    tools(document.value, &directory, environment)
+    tools(document.value, &directory, replaced, environment)
+}
+
+/// By the name of a source of the catalogue, the directory or bundle that is looked at instead.
+pub(crate) type Replaced = BTreeMap<String, PathBuf>;
+
+/// What a source of the catalogue holds, whose path is absolute, or what is looked at instead: that nobody need have signed.
+fn opened(source: &CatalogueSource, replaced: &Replaced) -> Result<(Source, Origin), Failure> {
+    let source = match replaced.get(&source.name) {
+        Some(path) => {
+            let path = std::path::absolute(path).map_err(Failure::configuration)?;
+            if path.is_file() {
+                let bundle = bundles::open(&path, None)?;
+                let (name, tools) = (source.name.as_str(), &source.tools);
+                let read = bundle.catalogue(name, Some(tools), &path).map_err(Failure::configuration)?;
+                return Ok((read, Origin { kind: SourceKind::Catalogue, ..Origin::default() }));
+            }
+            CatalogueSource { path, bundle: None, keys: None, ..source.clone() }
+        }
+        None => source.clone(),
+    };
+    source.source().open(Path::new("/")).map_err(Failure::configuration)
 }
 
 fn sidecar(path: &Path, environment: &Environment) -> Result<Document<SidecarConfig>, Failure> {
@@ -121,7 +144,21 @@ fn sidecar(path: &Path, environment: &Environment) -> Result<Document<SidecarCon
 }
 
 /// The catalogue of `config`, which lies in `directory`. Its secrets need not be at hand: policy does not see them.
-fn tools(mut config: SidecarConfig, directory: &Path, environment: &Environment) -> Result<Catalogue, Failure> {
+    catalogue_with(path, &Replaced::new(), environment)
+}
+
+/// The same, where what lies at other places stands in for what some of its sources hold.
+pub(crate) fn catalogue_with(
+    path: &Path,
+    replaced: &Replaced,
+    environment: &Environment,
+) -> Result<Catalogue, Failure> {
+fn tools(
+    mut config: SidecarConfig,
+    directory: &Path,
+    replaced: &Replaced,
+    environment: &Environment,
+) -> Result<Catalogue, Failure> {
     config.place(directory);
     let env = |name: &str| environment.value(name).map(str::to_owned);
     let tenants = config.sidecar.tenants.clone();
@@ -133,6 +170,16 @@ fn tools(mut config: SidecarConfig, directory: &Path, environment: &Environment)
             tool.tls = None;
         }
         resolve_tools(&config.tools, &tenants, &env)
+    if let Some(problem) = described::problems(&config).into_iter().next() {
+        return Err(Failure::new(Exit::Configuration, problem));
+    }
+    let known = |name: &&String| config.catalogue.iter().any(|source| source.name == **name);
+    if let Some(name) = replaced.keys().find(|name| !known(name)) {
+        let line = format!("`{name}`: the configuration has no such source of the catalogue");
+        return Err(Failure::new(Exit::Usage, line));
+    }
+    let opened = config.catalogue.iter().map(|source| opened(source, replaced)).collect::<Result<Vec<_>, _>>()?;
+    config.tools = described::tools(&config, &opened).map_err(|why| Failure::new(Exit::Configuration, why))?;
     });
     Ok(tools.map_err(Failure::configuration)?.catalogue)
 }

@@ -21,7 +21,7 @@ use super::{
     openapi::Document,
 };
 use crate::{
-    cli::policy::sources::catalogue,
+    cli::policy::sources::catalogue_with,
     environment::Environment,
     failure::{Exit, Failure},
     output::Output,
@@ -31,12 +31,17 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign tools check --config countersign.yaml\n  \
                         countersign tools check --openapi orders=orders.yaml --openapi crm=crm.json --accept link\n  \
-                        countersign tools check --openapi orders.yaml --accept effect:orders.search --json\n\n\
+                        countersign tools check --openapi orders.yaml --accept effect:orders.search --json\n  \
+                        countersign tools check --bundle orders=catalogue/orders --openapi orders=orders.yaml\n\n\
                         docs/tools.md says what each kind means.")]
 pub(super) struct Args {
     /// The sidecar's configuration. Without it, `countersign.yaml` here.
     #[arg(long, value_name = "FILE", default_value = "countersign.yaml")]
     config: PathBuf,
+    /// Look at this directory or bundle (`.tar.gz`, whoever signed it) in the place of what a source of the catalogue holds:
+    /// `NAME=PATH`.
+    #[arg(long, value_name = "NAME=PATH", value_parser = instead)]
+    bundle: Vec<(String, PathBuf)>,
     /// The OpenAPI document of a tool: `TOOL=FILE`, or `FILE` where its server or the one tool says whose it is.
     #[arg(long, value_name = "[TOOL=]FILE")]
     openapi: Vec<String>,
@@ -49,7 +54,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
-    let catalogue = catalogue(&args.config, environment)?;
+    let catalogue = catalogue_with(&args.config, &args.bundle.iter().cloned().collect(), environment)?;
     let mut found: Vec<Finding> = catalogue.tools().iter().flat_map(findings::of_tool).collect();
     let mut operations = 0;
     for named in &args.openapi {
@@ -75,6 +80,12 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         let _reader = output.line(&text)?;
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A source of the catalogue, and what is looked at in its place.
+fn instead(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text.split_once('=').ok_or("write NAME=PATH")?;
+    Ok((name.to_owned(), path.into()))
 }
 
 fn summary(found: usize, accepted: usize, actions: usize, (documents, operations): (usize, usize)) -> String {

@@ -14,6 +14,8 @@ use std::{
 };
 
 use model::{Catalogue, Id, Tool};
+use policy::bundle::is_catalogue_source;
+use serde_json::json;
 
 use super::{draft::DraftTool, openapi::Document, write::Writing};
 use crate::{
@@ -27,10 +29,13 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign tools import orders.yaml --tool orders -o orders.tools.yaml\n  \
                         countersign tools import https-saved.json --tool crm --upstream https://crm.example --at /crm\n  \
-                        countersign tools import orders.yaml --tool orders --existing countersign.yaml\n\n\
+                        countersign tools import orders.yaml --tool orders --existing countersign.yaml\n  \
+                        countersign tools import orders.yaml --tool orders --bundle catalogue/orders\n\n\
                         Reads OpenAPI 3.0 and 3.1, JSON or YAML; references within the document are followed, none out of \
                         it. What it writes loads, and is a proposal: lines with `review` say what a person has to look at. \
-                        With --existing only what the configuration has no action for is written.")]
+                        With --existing only what the configuration has no action for is written. With --bundle the actions \
+                        are written as a directory that a source of the catalogue holds, and what stands in the \
+                        configuration beside it.")]
 pub(super) struct Args {
     /// The OpenAPI document.
     #[arg(value_name = "OPENAPI")]
@@ -47,6 +52,9 @@ pub(super) struct Args {
     /// A sidecar's configuration: what it has an action for already is not written, and no name is used twice.
     #[arg(long, value_name = "FILE")]
     existing: Option<PathBuf>,
+    /// Write the actions as the catalogue's, into this directory: `data.yaml`, and the `.manifest` of a bundle.
+    #[arg(long, value_name = "DIR", conflicts_with = "json")]
+    bundle: Option<PathBuf>,
     /// The file to write, which may not exist. Without it, standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -69,7 +77,10 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
          has to look at. What is not here is refused.",
         document.name, document.digest
     );
-    let text = Writing::new(&head).tool(&tool);
+    let text = match &args.bundle {
+        None => Writing::new(&head).tool(&tool),
+        Some(directory) => bundle(&head, &tool, directory)?,
+    };
     match &args.output {
         None => {
             let _reader = Output::new().write(&text)?;
@@ -82,6 +93,35 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the actions of `tool` as a directory of the catalogue, and says what stands in the configuration beside it.
+fn bundle(head: &str, tool: &DraftTool, directory: &Path) -> Result<String, Failure> {
+    let documents = [
+        ("data.yaml", Writing::new(head).catalogue(tool)),
+        (".manifest", format!("{}\n", json!({ "roots": [format!("catalogue/{}", tool.name)] }))),
+    ];
+    let unwritable = |path: &Path, error| Failure::because(Exit::Unavailable, path.display(), error);
+    std::fs::create_dir_all(directory).map_err(|error| unwritable(directory, error))?;
+    for (name, text) in documents {
+        let path = directory.join(name);
+        let written = fresh(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| unwritable(&path, error))?;
+    }
+    let name = source_name(&tool.name);
+    let head = format!(
+        "What stands in the configuration: where the tool is, and that the catalogue says its actions. Those are in {} for \
+         review.",
+        directory.display()
+    );
+    Ok(Writing::new(&head).beside(tool, &name, &directory.display().to_string()))
+}
+
+/// What a source of the catalogue may be called that is about the tool `name`.
+fn source_name(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let named: String = name.chars().map(plain).take(50).collect();
+    if is_catalogue_source(&named) { named } else { format!("tool_{named}") }
 }
 
 /// Reads an OpenAPI document for a command.

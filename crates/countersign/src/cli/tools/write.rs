@@ -1,5 +1,5 @@
 //! Proposals as YAML. Whatever stands in a document, a comment stays a comment and a value a value: comments are one line,
-//! and values are quoted as JSON strings are, with their dollar signs doubled because a configuration expands them.
+//! and values are quoted as JSON strings are, with their dollar signs doubled where a configuration expands them.
 
 use serde_json::Value;
 
@@ -15,56 +15,99 @@ const LONGEST: usize = 1200;
 
 /// YAML, as it is written.
 #[derive(Debug)]
-pub(crate) struct Writing(String);
+pub(crate) struct Writing {
+    text: String,
+    /// Whose it will be, which says what a dollar sign is.
+    dollars: Dollars,
+}
+
+/// What a dollar sign in a value becomes.
+#[derive(Debug, Clone, Copy)]
+enum Dollars {
+    /// Two, which a configuration reads as one.
+    Doubled,
+    /// Itself.
+    Plain,
+}
 
 impl Writing {
     /// Begins with a comment.
     pub(crate) fn new(head: &str) -> Self {
-        let mut writing = Self(String::new());
+        let mut writing = Self { text: String::new(), dollars: Dollars::Doubled };
         writing.comment("", head);
         writing
     }
 
+    /// The actions of one tool, as a document of the catalogue that no configuration is.
+    pub(crate) fn catalogue(mut self, tool: &DraftTool) -> String {
+        self.dollars = Dollars::Plain;
+        self.text.push_str(&format!("catalogue:\n  {}:\n", key(&tool.name)));
+        self.actions(tool);
+        self.text
+    }
+
+    /// What stands in a configuration of a tool whose actions the source `name` of the catalogue says, which lies at `path`.
+    pub(crate) fn beside(mut self, tool: &DraftTool, name: &str, path: &str) -> String {
+        if tool.settings.is_some() {
+            self.text.push_str(&format!("tools:\n  {}:\n", key(&tool.name)));
+            self.settings(tool);
+        }
+        let (name, path) = (self.scalar(name), self.scalar(path));
+        self.text.push_str(&format!("catalogue:\n  - {{ name: {name}, for: [{}], path: {path} }}\n", key(&tool.name)));
+        self.text
+    }
+
     /// `tools:` with one tool.
     pub(crate) fn tool(mut self, tool: &DraftTool) -> String {
-        self.0.push_str("tools:\n");
+        self.text.push_str("tools:\n");
         self.one(tool);
-        self.0
+        self.text
     }
 
     /// `tools:` with several.
     pub(crate) fn tools(mut self, tools: &[DraftTool]) -> String {
-        self.0.push_str("tools:\n");
+        self.text.push_str("tools:\n");
         for tool in tools {
             self.one(tool);
         }
-        self.0
+        self.text
     }
 
     /// `tools:` with none.
     pub(crate) fn nothing(mut self) -> String {
-        self.0.push_str("tools: {}\n");
-        self.0
+        self.text.push_str("tools: {}\n");
+        self.text
     }
 
     fn one(&mut self, tool: &DraftTool) {
-        self.0.push_str(&format!("  {}:\n", key(&tool.name)));
+        self.text.push_str(&format!("  {}:\n", key(&tool.name)));
+        self.settings(tool);
+        self.actions(tool);
+    }
+
+    fn settings(&mut self, tool: &DraftTool) {
         if let Some(settings) = &tool.settings {
             for review in &settings.review {
                 self.comment("    ", &format!("review: {review}"));
             }
-            self.0.push_str(&format!("    at: {}\n", scalar(&settings.at)));
-            self.0.push_str(&format!("    upstream: {}\n", scalar(&settings.upstream)));
-            self.0.push_str("    identity: service_account\n");
-            self.0.push_str(&format!("    credential: {}\n", flow(&settings.credential)));
+            let line = format!("    at: {}\n", self.scalar(&settings.at));
+            self.text.push_str(&line);
+            let line = format!("    upstream: {}\n", self.scalar(&settings.upstream));
+            self.text.push_str(&line);
+            self.text.push_str("    identity: service_account\n");
+            let line = format!("    credential: {}\n", flow(&settings.credential, self.dollars));
+            self.text.push_str(&line);
         }
+    }
+
+    fn actions(&mut self, tool: &DraftTool) {
         for note in &tool.notes {
             self.comment("    ", &format!("review: {note}"));
         }
         if tool.actions.is_empty() {
-            self.0.push_str("    actions: {}\n");
+            self.text.push_str("    actions: {}\n");
         } else {
-            self.0.push_str("    actions:\n");
+            self.text.push_str("    actions:\n");
         }
         for draft in &tool.actions {
             self.action(draft);
@@ -79,28 +122,36 @@ impl Writing {
 
     fn action(&mut self, draft: &Draft) {
         let (name, line) = (key(&draft.name), format!("{} {}", draft.method, draft.template));
-        self.0.push_str(&format!("      {name}:\n"));
+        self.text.push_str(&format!("      {name}:\n"));
         if !draft.from.is_empty() && draft.from != line {
             self.comment("        ", &draft.from);
         }
         for review in &draft.review {
             self.comment("        ", &format!("review: {review}"));
         }
-        self.0.push_str(&format!("        match: {}\n", scalar(&line)));
-        self.0.push_str(&format!("        effect: {}\n", draft.effect.as_str()));
-        self.0.push_str(&format!("        resource: {}\n", scalar(&draft.resource)));
+        let line = format!("        match: {}\n", self.scalar(&line));
+        self.text.push_str(&line);
+        self.text.push_str(&format!("        effect: {}\n", draft.effect.as_str()));
+        let line = format!("        resource: {}\n", self.scalar(&draft.resource));
+        self.text.push_str(&line);
         if !draft.parameters.is_empty() {
-            self.0.push_str("        parameters:\n");
+            self.text.push_str("        parameters:\n");
             for (name, parameter) in &draft.parameters {
-                self.0.push_str(&format!("          {}: {}\n", key(name), parameter_line(parameter)));
+                let line = format!("          {}: {}\n", key(name), parameter_line(parameter, self.dollars));
+                self.text.push_str(&line);
             }
         }
         if let Some(idempotency) = &draft.idempotency {
-            self.0.push_str(&format!("        idempotency: {}\n", scalar(idempotency)));
+            let line = format!("        idempotency: {}\n", self.scalar(idempotency));
+            self.text.push_str(&line);
         }
         if draft.needs_additional {
-            self.0.push_str("        # additional: allow\n");
+            self.text.push_str("        # additional: allow\n");
         }
+    }
+
+    fn scalar(&self, text: &str) -> String {
+        scalar(text, self.dollars)
     }
 
     /// A comment of as many lines as it needs.
@@ -110,25 +161,25 @@ impl Writing {
         let mut line = format!("{indent}#{lead}");
         for word in text.split(' ') {
             if line.chars().count() + word.chars().count() >= WIDTH && line.trim_start() != "#" {
-                self.0.push_str(line.trim_end());
-                self.0.push('\n');
+                self.text.push_str(line.trim_end());
+                self.text.push('\n');
                 line = format!("{indent}#{lead}  ");
             }
             line.push(' ');
             line.push_str(word);
         }
-        self.0.push_str(line.trim_end());
-        self.0.push('\n');
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
     }
 }
 
 /// `{ type: money, value: "body:/amount", currency: "body:/currency" }`
-fn parameter_line(parameter: &DraftParameter) -> String {
-    flow(&parameter.to_json())
+fn parameter_line(parameter: &DraftParameter, dollars: Dollars) -> String {
+    flow(&parameter.to_json(), dollars)
 }
 
 /// A value in one line.
-fn flow(value: &Value) -> String {
+fn flow(value: &Value, dollars: Dollars) -> String {
     match value {
         Value::Object(members) => {
             // In the order in which people read it.
@@ -137,11 +188,11 @@ fn flow(value: &Value) -> String {
             names.sort_by_key(|name| order.iter().position(|known| known == name).unwrap_or(order.len()));
             let written: Vec<String> = names
                 .into_iter()
-                .filter_map(|name| Some(format!("{}: {}", key(name), flow(members.get(name)?))))
+                .filter_map(|name| Some(format!("{}: {}", key(name), flow(members.get(name)?, dollars))))
                 .collect();
             format!("{{ {} }}", written.join(", "))
         }
-        Value::String(text) => scalar(text),
+        Value::String(text) => scalar(text, dollars),
         other => other.to_string(),
     }
 }
@@ -151,9 +202,13 @@ fn key(text: &str) -> String {
     if is_bare(text) { text.to_owned() } else { quoted(text) }
 }
 
-/// A value that configuration expands variables in.
-fn scalar(text: &str) -> String {
-    if is_bare(text) { text.to_owned() } else { quoted(&text.replace('$', "$$")) }
+/// A value, which may be one that configuration expands variables in.
+fn scalar(text: &str, dollars: Dollars) -> String {
+    match dollars {
+        _ if is_bare(text) => text.to_owned(),
+        Dollars::Doubled => quoted(&text.replace('$', "$$")),
+        Dollars::Plain => quoted(text),
+    }
 }
 
 fn quoted(text: &str) -> String {
@@ -200,13 +255,15 @@ mod tests {
             ("12", "\"12\""),
             ("", "\"\""),
         ] {
-            assert_eq!(scalar(text), written);
-            let read: String = serde_saphyr::from_str(&scalar(text)).unwrap();
+            assert_eq!(scalar(text, Dollars::Doubled), written);
+            let read: String = serde_saphyr::from_str(&scalar(text, Dollars::Doubled)).unwrap();
             assert_eq!(read, text.replace('$', "$$"));
+            let read: String = serde_saphyr::from_str(&scalar(text, Dollars::Plain)).unwrap();
+            assert_eq!(read, text);
         }
-        let text = Writing::new("one\ntwo: three\u{2028}four\u{85}five").0;
+        let text = Writing::new("one\ntwo: three\u{2028}four\u{85}five").text;
         assert_eq!(text, "# one two: three four five\n");
-        let long = Writing::new(&"word ".repeat(60)).0;
+        let long = Writing::new(&"word ".repeat(60)).text;
         assert!(long.lines().all(|line| line.starts_with('#') && line.chars().count() <= WIDTH), "{long}");
     }
 }

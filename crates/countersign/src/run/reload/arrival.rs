@@ -9,9 +9,10 @@ use model::Catalogue;
 use policy::{
     Engine, Known, PolicySource, Source,
     bundle::Origin,
+    config::SourceKind,
     refresh::{Freshness, back, rising},
 };
-use proxy::Snapshot;
+use proxy::{Observations, Snapshot, describe_tools};
 use store::Pin;
 
 use super::{
@@ -21,7 +22,9 @@ use super::{
 use crate::{
     config::sidecar::SidecarConfig,
     run::{
+        catalogue::{self, Tools},
         kept::{self, Kept},
+        modes,
         sidecar::packages,
         trial,
     },
@@ -52,9 +55,17 @@ pub(super) struct Trying {
     known: Known,
 }
 
+/// What decides, and what it decides about.
+pub(super) struct Compiled {
+    engine: Engine,
+    catalogue: Catalogue,
+    observed: Observations,
+    tools: Tools,
+}
+
 /// A bundle that may decide.
 struct Tried {
-    engine: Engine,
+    compiled: Compiled,
     sources: Vec<(Source, Origin)>,
     taken: Taken,
     place: Place,
@@ -106,7 +117,7 @@ impl Reloader {
 
     /// `None` where it is the very one that decides.
     async fn tried(&self, name: &str, archive: Bytes) -> Result<Result<Option<Tried>, Untaken>, String> {
-        let source = self.parts.config.policy.iter().find(|source| source.name == name).cloned();
+        let source = self.parts.config.sources().into_iter().find(|source| source.name == name);
         let tenants = &self.parts.config.sidecar.tenants;
         let one = Try {
             source: source.ok_or("nobody asked for it")?,
@@ -128,18 +139,18 @@ impl Reloader {
         archive: Bytes,
         etag: Option<&str>,
     ) -> Result<Verdict, String> {
-        let Tried { engine, sources, taken, place, origin } = tried;
+        let Tried { compiled, sources, taken, place, origin } = tried;
         if place == Place::Waits {
             self.keep(name, archive, etag, taken).await?;
             self.waits(name, &origin);
             return Ok(Verdict::Decides);
         }
         let before = self.parts.sidecar.snapshot();
-        let changes = engine.revision() != before.policy().revision();
+        let changes = compiled.engine.revision() != before.policy().revision();
         // A way back is on record also where it changes no rule, and so is what a pin does.
         let told = origin.rolled_back.is_some() || origin.pinned.is_some();
         if changes || told {
-            self.record(engine.revision(), &sources, before.catalogue()).await?;
+            self.record(&sources, Some(&compiled)).await?;
         }
         if place == Place::Back {
             self.keep_back(name, archive, &origin).await?;
@@ -148,7 +159,7 @@ impl Reloader {
             self.keep(name, archive, etag, taken).await?;
         }
         if changes || told {
-            self.swap_in(engine, sources);
+            self.swap_in(compiled, sources);
         } else {
             self.parts.sources = sources;
             self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
@@ -173,13 +184,15 @@ impl Reloader {
         }
     }
 
-    /// Decides by `engine` from now on, which is made of `sources`.
-    pub(super) fn swap_in(&mut self, engine: Engine, sources: Vec<(Source, Origin)>) {
+    /// Decides as `compiled` from now on, which is made of `sources`: policy and what it is about change at one moment.
+    pub(super) fn swap_in(&mut self, compiled: Compiled, sources: Vec<(Source, Origin)>) {
+        let Compiled { engine, catalogue, observed, tools } = compiled;
         let before = self.parts.sidecar.snapshot();
         say_what_changed(before.policy(), &engine);
+        self.parts.tools = tools;
         let replaced = std::mem::replace(&mut self.parts.sources, sources);
         self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
-        self.parts.sidecar.swap(before.deciding_by(Arc::new(engine)));
+        self.parts.sidecar.swap(before.knowing(catalogue, observed, Arc::new(engine)));
         self.let_go(before, replaced);
     }
 
@@ -208,24 +221,31 @@ impl Reloader {
         }
     }
 
-    /// Puts on record that `sources` decide from now on.
-    pub(super) async fn record(
-        &self,
-        revision: &str,
-        sources: &[(Source, Origin)],
-        catalogue: &Catalogue,
-    ) -> Result<(), String> {
-        let Parts { config, ledger, tasks, .. } = &self.parts;
-        let texts = sources.iter().map(|(source, _)| source.clone()).collect();
-        let policies = Kept::new(revision, catalogue, &config.tools, &config.sidecar.tenants, texts);
+    /// Puts on record that `sources` decide from now on, by what was `compiled` of them; the same as before, where nothing
+    /// was.
+    pub(super) async fn record(&self, sources: &[(Source, Origin)], compiled: Option<&Compiled>) -> Result<(), String> {
+        let Parts { config, ledger, tasks, tools, sidecar, .. } = &self.parts;
+        let before = sidecar.snapshot();
+        let (revision, catalogue, tools) = match compiled {
+            Some(Compiled { engine, catalogue, tools, .. }) => (engine.revision(), catalogue, tools),
+            None => (before.policy().revision(), before.catalogue(), tools),
+        };
+        let tenants = &config.sidecar.tenants;
+        let policies = Kept::new(revision, catalogue, tools, tenants, catalogue::policies(sources));
         let kept = Some(kept::keep(&policies, &config.ledger.dir, tasks).await);
         let event = Event::PolicyActivated {
             revision: revision.to_owned(),
             packages: packages(&config.policy),
             kept,
             bundles: activated(sources),
+            catalogue: (!config.catalogue.is_empty()).then(|| catalogue.revision().to_owned()),
         };
-        ledger.event(event).await.map_err(|error| format!("the ledger cannot record it: {error}"))
+        let observed = compiled.map_or(before.observed(), |compiled| &compiled.observed);
+        let modes = modes::changes(before.observed(), observed, net::clock::now());
+        for event in [event].into_iter().chain(modes) {
+            ledger.event(event).await.map_err(|error| format!("the ledger cannot record it: {error}"))?;
+        }
+        Ok(())
     }
 
     /// What was replaced is freed where nobody waits: a large data document takes a while, and the last call that uses
@@ -263,8 +283,8 @@ impl Try {
         for one in sources.iter_mut().filter(|(before, _)| before.name == name) {
             *one = (source.clone(), origin.clone());
         }
-        let engine = self.trying.compile(&sources).map_err(refused)?;
-        Ok(Some(Tried { engine, sources, taken, place, origin }))
+        let compiled = self.trying.compile(&sources).map_err(refused)?;
+        Ok(Some(Tried { compiled, sources, taken, place, origin }))
     }
 
     /// What becomes of the bundle that `origin` describes, and the serial that it goes back from. What a pin names may go
@@ -308,14 +328,20 @@ impl Trying {
     }
 
     /// Tries `sources` in a process of their own, and compiles them here.
-    pub(super) fn compile(&self, sources: &[(Source, Origin)]) -> Result<Engine, String> {
-        let texts: Vec<Source> = sources.iter().map(|(source, _)| source.clone()).collect();
-        let report = trial::run(&self.config.tools, &self.config.sidecar.tenants, &texts);
+    pub(super) fn compile(&self, sources: &[(Source, Origin)]) -> Result<Compiled, String> {
+        let (tools, texts) = (catalogue::tools(&self.config, sources)?, catalogue::policies(sources));
+        let report = trial::run(&tools, &self.config.sidecar.tenants, &texts);
         for action in report.map_err(|error| error.to_string())?.slow {
             tracing::warn!(bundle = self.name, "a sample call of `{action}` spends the whole time budget");
         }
-        let engine = Engine::load_knowing(&self.known, &texts, &self.catalogue).map_err(|error| error.to_string())?;
-        Ok(engine.expiring(&self.freshness))
+        let (catalogue, observed) =
+            describe_tools(&tools, &self.config.sidecar.tenants).map_err(|error| error.to_string())?;
+        if catalogue.revision() != self.catalogue.revision() {
+            catalogue::held_against(&texts, &self.catalogue, &catalogue, &catalogue::owned(&self.config))?;
+        }
+        let engine = Engine::load_knowing(&self.known, &texts, &catalogue).map_err(|error| error.to_string())?;
+        let engine = catalogue::expiring(engine, sources, &self.freshness);
+        Ok(Compiled { engine, catalogue, observed, tools })
     }
 }
 
@@ -337,6 +363,7 @@ pub(crate) fn activated(sources: &[(Source, Origin)]) -> Vec<ActivatedBundle> {
             signed_by: origin.signer.as_ref().map(|signer| signer.key.clone()),
             rolled_back: origin.rolled_back,
             pin: origin.pinned.clone(),
+            catalogue: source.tools.clone().filter(|_| origin.kind == SourceKind::Catalogue),
         })
     };
     sources.iter().filter_map(bundle).collect()

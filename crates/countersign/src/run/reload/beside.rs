@@ -5,7 +5,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Parts, Reloader};
-use crate::run::candidate::{self, Basis};
+use crate::run::{
+    candidate::{self, Basis},
+    catalogue::Tools,
+};
 
 impl Reloader {
     /// Keeps the candidate beside whatever it is told that decides.
@@ -26,7 +29,7 @@ impl Reloader {
 
     /// Tells what decides now, where that is something else than before.
     pub(super) fn tell_candidate(&self, basis: &watch::Sender<Option<Arc<Basis>>>) {
-        let Parts { config, revision, sources, sidecar, .. } = &self.parts;
+        let Parts { config, revision, sources, tools, sidecar, .. } = &self.parts;
         let snapshot = sidecar.snapshot();
         let active = snapshot.policy().revision();
         let is_known = |basis: &Arc<Basis>| basis.revision == *revision && basis.active == active;
@@ -38,6 +41,7 @@ impl Reloader {
             config: config.clone(),
             revision: revision.clone(),
             sources: if any { sources.clone() } else { Vec::new() },
+            tools: if any { tools.clone() } else { Tools::new() },
             catalogue: snapshot.catalogue().clone(),
             active: active.to_owned(),
         })));

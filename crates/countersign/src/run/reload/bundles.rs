@@ -125,8 +125,9 @@ impl Bundles {
         let mut followed = BTreeMap::new();
         let mut given =
             Given { sources: Opened::new(), earlier: Opened::new(), came: BTreeMap::new(), files: BTreeSet::new() };
+        let sources = config.sources();
         let fetched: Vec<(&PolicySource, &BundleConfig)> =
-            config.policy.iter().filter_map(|source| Some((source, source.bundle.as_ref()?))).collect();
+            sources.iter().filter_map(|source| Some((source, source.bundle.as_ref()?))).collect();
         if !fetched.is_empty() {
             let client = client()?;
             for (source, bundle) in fetched {
@@ -227,7 +228,7 @@ impl Bundles {
 
     /// Holds each to the age that `config` gives it.
     pub(super) fn held_to(&self, config: &SidecarConfig) {
-        for source in &config.policy {
+        for source in &config.sources() {
             if let (Some(followed), Some(bundle)) = (self.followed.get(&source.name), &source.bundle) {
                 followed.freshness.hold_to(bundle.max_age.map(|age| age.0));
             }

@@ -58,10 +58,9 @@ impl Reloader {
 
     /// Keeps what decides where a pin finds it later.
     pub(super) async fn keep_earlier(&self) {
-        let now = net::clock::now();
+        let (now, all) = (net::clock::now(), self.parts.config.sources());
         for (source, origin) in &self.parts.sources {
-            let configured = self.parts.config.policy.iter().find(|one| one.name == source.name);
-            let Some(configured) = configured else { continue };
+            let Some(configured) = all.iter().find(|one| one.name == source.name) else { continue };
             let (pinning, origin, configured) = (Arc::clone(&self.parts.pinning), origin.clone(), configured.clone());
             let wanted = pinning.pins.wanted(&source.name, &self.parts.config.sidecar.tenants, now);
             let keeping = self.parts.tasks.spawn_blocking("policy bundle", move || {
@@ -203,7 +202,7 @@ impl Reloader {
         };
         let mut sources = self.parts.sources.clone();
         sources.iter_mut().filter(|(source, _)| source.name == name).for_each(|before| *before = one.clone());
-        let engine = if tries {
+        let compiled = if tries {
             let trying = Trying::new(name, &self.parts);
             let trial = sources.clone();
             let trying = self.parts.tasks.spawn_blocking("policy bundle", move || trying.compile(&trial));
@@ -211,11 +210,9 @@ impl Reloader {
         } else {
             None
         };
-        let before = self.parts.sidecar.snapshot();
-        let revision = engine.as_ref().map_or(before.policy().revision(), |engine| engine.revision());
-        self.record(revision, &sources, before.catalogue()).await?;
-        match engine {
-            Some(engine) => self.swap_in(engine, sources),
+        self.record(&sources, compiled.as_ref()).await?;
+        match compiled {
+            Some(compiled) => self.swap_in(compiled, sources),
             None => {
                 self.parts.sources = sources;
                 self.parts.standing.comes_from(&self.parts.config, &self.parts.sources);
@@ -229,7 +226,7 @@ impl Reloader {
 
     /// A source as it is configured, and what decides of it.
     fn one(&self, name: &str) -> Result<(PolicySource, (Source, Origin)), String> {
-        let configured = self.parts.config.policy.iter().find(|source| source.name == name).cloned();
+        let configured = self.parts.config.sources().into_iter().find(|source| source.name == name);
         let current = self.parts.sources.iter().find(|(source, _)| source.name == name).cloned();
         configured.zip(current).ok_or_else(|| "there is no such source".to_owned())
     }

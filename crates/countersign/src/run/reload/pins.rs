@@ -53,7 +53,10 @@ impl Pinning {
     /// Puts what pins name in the place of what there is at the start, as far as it is here; what was there decides where
     /// that cannot be loaded. Those that are fetched are asked for anew.
     pub(crate) fn start(&self, config: &SidecarConfig, bundles: &Bundles, given: &mut Given, now: Timestamp) {
-        for source in config.policy.iter().filter(|source| source.problems().is_empty()) {
+        for source in &config.sources() {
+            if !source.problems().is_empty() {
+                continue;
+            }
             let name = &source.name;
             let Some(pin) = self.pins.wanted(name, &config.sidecar.tenants, now) else { continue };
             let before = given.sources.get_mut(name);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use policy::{PolicySource, Source, bundle::Origin};
+use policy::{PolicySource, Source, bundle::Origin, config::SourceKind};
 use proxy::config::Bearer;
 
 use super::{bundles::Bundles, pins::Pins};
@@ -48,6 +48,8 @@ pub(crate) struct InForce {
     needed: BTreeSet<String>,
     /// Where its policies come from.
     pub(crate) bundles: Vec<Bundle>,
+    /// Where the actions of tools come from that do not stand in it.
+    pub(crate) catalogue: Vec<Bundle>,
     /// What a token may do that nothing binds to its sender.
     pub(crate) bearer: Bearer,
 }
@@ -59,15 +61,17 @@ impl InForce {
             revision: revision.to_owned(),
             since: now,
             needed: needed(config),
-            bundles: bundles(config, sources),
+            bundles: bundles(&config.sources(), SourceKind::Policy, sources),
+            catalogue: bundles(&config.sources(), SourceKind::Catalogue, sources),
             bearer: config.listen.agent.bearer,
         }
     }
 }
 
-fn bundles(config: &SidecarConfig, sources: &[(Source, Origin)]) -> Vec<Bundle> {
+fn bundles(configured: &[PolicySource], kind: SourceKind, sources: &[(Source, Origin)]) -> Vec<Bundle> {
     let origin = |name: &str| sources.iter().find(|(source, _)| source.name == name).map(|(_, origin)| origin);
-    config.policy.iter().map(|source| bundle(source, origin(&source.name))).collect()
+    let of_kind = configured.iter().filter(|source| source.kind == kind);
+    of_kind.map(|source| bundle(source, origin(&source.name))).collect()
 }
 
 /// What is told of one source of policy, and where it came from.
@@ -82,7 +86,7 @@ pub(crate) fn bundle(source: &PolicySource, origin: Option<&Origin>) -> Bundle {
         fetched: None,
         pin: None,
         name: source.name.clone(),
-        package: package(source),
+        package: (source.kind == SourceKind::Policy).then(|| package(source)),
         path: (!source.path.as_os_str().is_empty()).then(|| source.path.clone()),
         tools: source.tools.as_ref().map(|tools| tools.iter().map(ToString::to_string).collect()),
     }
@@ -107,9 +111,12 @@ impl Standing {
         self.inner().in_force = in_force;
     }
 
-    /// The policies of `config` are those of `sources` now.
+    /// What `config` names came as `sources` now.
     pub(super) fn comes_from(&self, config: &SidecarConfig, sources: &[(Source, Origin)]) {
-        self.inner().in_force.bundles = bundles(config, sources);
+        let configured = config.sources();
+        let mut inner = self.inner();
+        inner.in_force.bundles = bundles(&configured, SourceKind::Policy, sources);
+        inner.in_force.catalogue = bundles(&configured, SourceKind::Catalogue, sources);
     }
 
     /// What is on disk is in force.
@@ -122,6 +129,11 @@ impl Standing {
         let mut inner = self.inner();
         let since = inner.refused.as_ref().filter(|refused| refused.why == why).map_or(now, |refused| refused.since);
         inner.refused = Some(RefusedChange { since, why: why.to_owned() });
+    }
+
+    /// The names of the sources that say actions of tools.
+    pub(crate) fn catalogue(&self) -> Vec<String> {
+        self.inner().in_force.catalogue.iter().map(|bundle| bundle.name.clone()).collect()
     }
 
     /// What others are told of the candidate.
@@ -140,7 +152,7 @@ impl Standing {
             let inner = self.inner();
             (inner.in_force.clone(), inner.refused.clone())
         };
-        for bundle in &mut in_force.bundles {
+        for bundle in in_force.bundles.iter_mut().chain(&mut in_force.catalogue) {
             bundle.fetched = self.fetched.state(&bundle.name, now);
             bundle.pin = self.pins.state(&bundle.name);
         }

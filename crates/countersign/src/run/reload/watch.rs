@@ -55,7 +55,7 @@ impl Watched {
     pub(crate) fn of(path: &Path, config: &SidecarConfig) -> Self {
         Self {
             config: path.to_owned(),
-            policies: config.policy.iter().filter(|source| source.bundle.is_none()).flat_map(files).collect(),
+            policies: config.sources().iter().filter(|source| source.bundle.is_none()).flat_map(files).collect(),
             authorities: config.tls.authorities.clone(),
         }
     }

@@ -173,8 +173,9 @@ fn a_configured_source_takes_a_signed_bundle_with_keys_and_a_directory_without()
     let configured = |path: &str, with_keys: bool| {
         let config = KeyConfig { algorithm: Algorithm::ES256, file: "key.pem".into(), scope: None };
         let keys = with_keys.then(|| KeysConfig::from([("k".to_owned(), config)]));
-        PolicySource { name: "org".to_owned(), path: path.into(), bundle: None, keys, tools: None, candidate: None }
-            .open(found.path())
+        let name = "org".to_owned();
+        let (path, kind) = (path.into(), SourceKind::Policy);
+        PolicySource { name, path, bundle: None, keys, tools: None, candidate: None, kind }.open(found.path())
     };
     let (_, origin) = configured("signed.tar.gz", true).unwrap();
     assert_eq!((origin.manifest.serial, origin.signer.unwrap().key.as_str()), (Some(4), "k"));

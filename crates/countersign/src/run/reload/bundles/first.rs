@@ -69,8 +69,8 @@ pub(super) async fn first(
     client: &HttpClient,
     given: &mut Given,
 ) -> Result<Followed, Failure> {
-    let name = source.name.as_str();
-    let unusable = |error: String| Failure::new(Exit::Configuration, format!("policy.{name}: {error}"));
+    let (name, section) = (source.name.as_str(), source.kind.section());
+    let unusable = |error: String| Failure::new(Exit::Configuration, format!("{section}.{name}: {error}"));
     let keys = source.keys(Path::new("/")).map_err(|error| unusable(error.to_string()))?;
     let open = |archive: &[u8]| {
         source.opened(archive, keys.as_ref(), Path::new(&bundle.url)).map_err(|error| error.to_string())
@@ -115,7 +115,7 @@ pub(super) async fn first(
         (came, None) => {
             let why =
                 came.err().unwrap_or_else(|| "the server says that nothing changed, and nothing is here".to_owned());
-            let line = format!("policy.{name}: there is no bundle, neither on its server nor from before: {why}");
+            let line = format!("{section}.{name}: there is no bundle, neither on its server nor from before: {why}");
             return Err(Failure::new(Exit::Unavailable, line));
         }
     }
