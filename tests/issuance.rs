@@ -1,7 +1,12 @@
 //! Policy at the authority, in the real binary: what it says before a token is issued, that it is tried before it decides,
 //! and that whoever is to know of alerts is told.
 
-use std::{fs, io::Write, net::TcpListener, path::Path};
+use std::{
+    fs,
+    io::Write,
+    net::TcpListener,
+    path::{Path, PathBuf},
+};
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
@@ -56,6 +61,107 @@ fn a_token_is_issued_as_far_as_policy_says_and_the_record_says_by_which() {
     assert_eq!((&issued[0]["policy"], issued.len()), (&revision, 2));
     let refused = &records("token.refused")[0];
     assert_eq!((&refused["policy"], &refused["withheld"][0]["source"]), (&revision, &json!("countersign.org")));
+}
+
+/// The authority's configuration with a line for each of its sections, as a person writes it.
+fn written(authority: &Authority) -> PathBuf {
+    let text = fs::read_to_string(authority.directory().join("authority.yaml")).unwrap();
+    let sections: Value = serde_json::from_str(&text).unwrap();
+    let lines: Vec<String> =
+        sections.as_object().unwrap().iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+    let path = authority.directory().join("written.yaml");
+    fs::write(&path, lines.concat()).unwrap();
+    path
+}
+
+/// `countersign policy replay` of the authority's ledger: by the platform team's `body`, or by what its configuration names.
+fn replayed(authority: &Authority, body: Option<&str>, arguments: &[&str]) -> process::Ran {
+    let mut command = process::countersign();
+    command.args(["policy", "replay"]);
+    match body {
+        Some(body) => {
+            let folder = authority.directory().join("candidate");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("org.rego"), format!("package countersign.org\n\n{body}\n")).unwrap();
+            command.arg(format!("org={}", folder.display())).arg("--from").arg(authority.directory().join("ledger"));
+        }
+        None => drop(command.arg("--config").arg(written(authority))),
+    }
+    process::run(command.args(arguments))
+}
+
+#[test]
+fn tokens_are_asked_for_again_under_a_candidate_and_each_explains_itself() {
+    let Some(world) = world() else { return };
+    let (agent, other) = (Client::new("support-v9"), Client::new("helper-v1"));
+    let authority = Authority::start_with(&world.openid, &[&agent, &other], |directory, config| {
+        org(
+            directory,
+            config,
+            r#"delegate contains {"code": "by_the_user"} if input.exchange.from.kind == "user"
+            delegate contains {"code": "reads_only"} if {
+                every action in input.exchange.requested.scope { action == "orders.read" }
+            }"#,
+        );
+    });
+    let token = authority.first(&agent, &world.openid);
+    let hand_over = |more: &[(&str, &str)]| {
+        let fields = [&[("requested_actor", "helper-v1")], more].concat();
+        authority.exchange(&agent, &token, &fields)
+    };
+    assert_eq!(hand_over(&[]).status, 400);
+    hand_over(&[("scope", "orders.read")]).went(200);
+    // Refused before policy was asked.
+    assert_eq!(authority.exchange(&other, &token, &[]).status, 400);
+    let ledger = authority.directory().join("ledger");
+    let report = |ran: process::Ran| -> Value { serde_json::from_str(ran.stdout.trim()).unwrap() };
+
+    let same = replayed(&authority, None, &["--json", "--fail-on", "any-change", "--fail-on", "not-replayable"]);
+    assert_eq!(same.code, Some(0), "{same:?}");
+    let same = report(same);
+    assert_eq!((&same["about"], &same["compared"], &same["unchanged"]), (&json!("token"), &json!(3), &json!(3)));
+    assert_eq!(same["elsewhere"], json!({"exchange": 1}), "{same:#}");
+
+    // Whoever hands on may, and users may not.
+    let body = r#"delegate contains {"code": "agents_only", "message": "Agents among themselves."} if {
+        input.exchange.from.kind == "agent"
+    }"#;
+    let ran = replayed(&authority, Some(body), &["--json", "--fail-on", "new-denials:refunds.create"]);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let found = report(ran);
+    assert_eq!(found["failed_on"], json!(["new-denials:refunds.create: 1"]), "{found:#}");
+    let of = |change: &str| -> Vec<&Value> {
+        let changes = found["changes"].as_array().unwrap().iter();
+        changes.filter(|one| one["change"] == change && one["action"] == "refunds.create").collect()
+    };
+    let [denial] = &of("new_denial")[..] else { panic!("{found:#}") };
+    assert_eq!(denial["then"]["rules"][0]["code"], "by_the_user", "{denial:#}");
+    assert!(denial["people"]["counts"].as_object().unwrap().keys().all(|name| name.contains("alice")), "{denial:#}");
+    assert_eq!(denial["agents"]["counts"], json!({"agent:support-v9": 1}));
+    assert_eq!(denial["examples"][0]["decision_id"], claims(&token)["jti"]);
+    let [permit] = &of("new_permit")[..] else { panic!("{found:#}") };
+    assert_eq!(permit["agents"]["counts"], json!({"agent:helper-v1": 1}), "{permit:#}");
+    let refused = permit["examples"][0]["decision_id"].as_str().unwrap();
+    let misspelt = replayed(&authority, Some(body), &["--fail-on", "new-denials:refund.create"]);
+    assert_eq!(misspelt.code, Some(1), "a pipeline that could never fail: {misspelt:?}");
+    assert!(misspelt.stdout.contains("no token was asked for again for `refund.create`"), "{misspelt:?}");
+    assert!(misspelt.stdout.contains("NEW DENIAL  refunds.create at orders, 1 token"), "{misspelt:?}");
+
+    let config = written(&authority);
+    let explain = |id: &str, more: &[&str]| {
+        let mut command = process::countersign();
+        command.args(["explain", id, "--config"]).arg(&config).args(more);
+        process::run(&mut command).well()
+    };
+    let text = explain(claims(&token)["jti"].as_str().unwrap(), &[]);
+    assert!(text.contains("ISSUED") && text.contains("by the same policy: the same"), "{text}");
+    assert!(text.contains("true               countersign.org.delegate by_the_user"), "{text}");
+    assert!(text.contains("not true           countersign.org.delegate reads_only"), "{text}");
+    let text = explain(refused, &[]);
+    assert!(text.contains("REFUSED") && text.contains("access_denied") && text.contains("the same"), "{text}");
+    let told: Value = serde_json::from_str(explain(refused, &["--json"]).trim()).unwrap();
+    assert_eq!((&told["replay"]["again"]["same"], &told["kind"]), (&json!(true), &json!("token.refused")), "{told:#}");
+    audit(&ledger, "verify", &[]).well();
 }
 
 #[test]

@@ -137,6 +137,31 @@ fn a_pipeline_that_looks_at_nothing_does_not_pass() {
 }
 
 #[test]
+fn however_many_threads_make_decisions_again_the_same_comes_out() {
+    let Some(world) = world() else { return };
+    let mut sidecar = Setup::new(&world.openid, &world.tool).start();
+    let alice = world.openid.delegated("alice");
+    for number in 0..300 {
+        sidecar.get(&format!("/orders/v1/orders/{number}"), &alice).send();
+    }
+    sidecar.stop();
+    // Most calls change, by one rule or another; of a person and examples only some are kept.
+    let policy = format!(
+        "{POLICY}\ndeny contains {{\"code\": \"odd\"}} if endswith(input.action.resource, \"7\")\n\n\
+         approval contains {{\"code\": \"of_the_tens\", \"approvers\": [\"user\"]}} if endswith(input.action.resource, \"0\")\n"
+    );
+    let with = |threads: &str| candidate(&sidecar, &policy, &["--json", "--limit", "7", "--threads", threads]).well();
+    let one_thread = with("1");
+    let report = one(&one_thread);
+    assert_eq!(report["compared"], 300, "{report:#}");
+    assert_eq!(report["changed"], 60, "{report:#}");
+    for threads in ["2", "3", "16"] {
+        assert_eq!(with(threads), one_thread, "{threads} threads");
+    }
+    assert_eq!(candidate(&sidecar, &policy, &["--threads", "0"]).code, Some(2));
+}
+
+#[test]
 fn what_a_candidate_would_newly_permit_is_a_change_too() {
     let Some(world) = world() else { return };
     let (sidecar, _) = worked(world);

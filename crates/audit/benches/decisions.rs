@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use countersign_audit::{
     Ledger, LedgerSettings,
-    decisions::{Decisions, segments},
+    decisions::{Batches, segments},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -46,12 +46,12 @@ fn reading(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(DECISIONS)).sample_size(10);
     group.bench_function("read", |bencher| {
         bencher.iter(|| {
-            let open = |index| Decisions::open(&ledger, index).unwrap().expect("nothing retires it");
-            let read = all
-                .iter()
-                .flat_map(|segment| open(segment.index))
-                .filter(|decided| decided.as_ref().is_ok_and(|decided| decided.question.is_ok()));
-            assert_eq!(read.count() as u64, DECISIONS);
+            let mut batches = Batches::of(&ledger, &all);
+            let next = || batches.next_batch().expect("it can be read");
+            let read = std::iter::from_fn(next).map(|batch| {
+                batch.decided().filter(|decided| decided.as_ref().is_ok_and(|decided| decided.question.is_ok())).count()
+            });
+            assert_eq!(read.sum::<usize>() as u64, DECISIONS);
         });
     });
     group.finish();

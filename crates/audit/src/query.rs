@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     LedgerError,
     read::{Entry, SegmentReader},
+    rebuild::is_about_issuing,
     record::kind,
     segment::{self, Paths, Seal},
     ship::reading::locate,
@@ -295,6 +296,25 @@ pub fn find(dir: &Path, id: &str) -> Result<Option<Found>, LedgerError> {
                 settled => settled,
             };
             return Ok(Some(Found { decided, token_seen, settled }));
+        }
+    }
+    Ok(None)
+}
+
+/// The record of a token that an authority issued or refused: by the token's `jti`, by its digest, or by the number of the
+/// record, `seq:17`. `None` where the ledger holds none.
+///
+/// # Errors
+/// When a segment cannot be read.
+pub fn find_issued(dir: &Path, id: &str) -> Result<Option<Entry>, LedgerError> {
+    let number = id.strip_prefix("seq:").and_then(|number| number.parse::<u64>().ok());
+    for index in segment::list(dir).map_err(LedgerError::io(dir))?.into_iter().rev() {
+        let Some(mut reader) = SegmentReader::open_unless_retired(dir, index)? else { continue };
+        while let Some(entry) = reader.next()? {
+            let named = entry.text("jti") == Some(id) || entry.text("token") == Some(id) || number == Some(entry.seq);
+            if named && is_about_issuing(&entry) {
+                return Ok(Some(entry));
+            }
         }
     }
     Ok(None)

@@ -14,12 +14,16 @@ use crate::{
     LedgerError,
     chain::{Hash, Hashing},
     segment::{self, Paths},
+    ship::chunks::RawRows,
     stored::{self, Source},
     values::{self, Row},
 };
 
 /// The longest line that is read; a longer one is no record, and is not written.
 pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The most that is held for a line before it is read.
+const BUFFER: usize = 16 * 1024;
 
 /// One record, its companion values put back in their places.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,7 +92,9 @@ impl Lines {
         io::Read::take(&mut self.reader, limit as u64).read_until(b'\n', &mut self.partial)?;
         if self.partial.last() == Some(&b'\n') {
             self.partial.pop();
-            return Ok(Some(std::mem::take(&mut self.partial)));
+            // The next one is about as long.
+            let next = Vec::with_capacity(self.partial.len().min(BUFFER));
+            return Ok(Some(std::mem::replace(&mut self.partial, next)));
         }
         if self.partial.len() > MAX_LINE_BYTES {
             return Err(io::Error::new(ErrorKind::InvalidData, "a line is longer than any record"));
@@ -198,20 +204,43 @@ impl Rows {
     }
 }
 
-/// The entries of one segment, in order.
+/// The records of one segment, in order.
 pub(crate) struct SegmentReader {
     index: u64,
     paths: Paths,
     lines: Lines,
-    rows: Rows,
+    rows: RawRows,
     bytes: u64,
+}
+
+/// One record as it lies in its files: whoever needs it reads it, on whichever thread.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    pub(crate) seq: u64,
+    pub(crate) line: Vec<u8>,
+    row: Option<Vec<u8>>,
+}
+
+impl Unread {
+    /// What it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.line.len() + self.row.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The entry that it is.
+    pub(crate) fn read(&self, segment: u64, paths: &Paths) -> Result<Entry, LedgerError> {
+        let mut entry = entry(segment, &self.line, paths)?;
+        let row = self.row.as_deref().map(|row| read_row(row, paths)).transpose()?;
+        merge(&mut entry, row);
+        Ok(entry)
+    }
 }
 
 impl SegmentReader {
     pub(crate) fn open(dir: &Path, index: u64) -> Result<Self, LedgerError> {
         let paths = Paths::new(dir, index);
         let lines = Lines::open(&paths.lines).map_err(LedgerError::io(&paths.lines))?;
-        let rows = Rows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
+        let rows = RawRows::open(&paths.values).map_err(LedgerError::io(&paths.values))?;
         Ok(Self { index, paths, lines, rows, bytes: 0 })
     }
 
@@ -229,30 +258,59 @@ impl SegmentReader {
 
     /// The next entry; `None` at the end, where a later call may find more.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, LedgerError> {
-        self.next_like(|_| true)
+        let Some(line) = self.line(|_| true)? else { return Ok(None) };
+        let mut entry = entry(self.index, &line, &self.paths)?;
+        let row = self.row(entry.seq)?.map(|row| read_row(&row, &self.paths)).transpose()?;
+        merge(&mut entry, row);
+        Ok(Some(entry))
     }
 
-    /// The next entry whose line is `wanted`: the others are not looked into.
-    pub(crate) fn next_like(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Entry>, LedgerError> {
-        let line = loop {
+    /// The next record whose line is `wanted`: the others are not looked into.
+    pub(crate) fn next_unread(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Unread>, LedgerError> {
+        #[derive(Deserialize)]
+        struct Place {
+            seq: u64,
+        }
+        let Some(line) = self.line(wanted)? else { return Ok(None) };
+        let Place { seq } = serde_json::from_slice(&line)
+            .map_err(|error| LedgerError::damaged(&self.paths.lines, error.to_string()))?;
+        let row = self.row(seq)?;
+        Ok(Some(Unread { seq, line, row }))
+    }
+
+    fn line(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>, LedgerError> {
+        loop {
             let Some(line) = self.lines.next().map_err(LedgerError::io(&self.paths.lines))? else { return Ok(None) };
             self.bytes += line.len() as u64 + 1;
             if wanted(&line) {
-                break line;
+                return Ok(Some(line));
             }
-        };
-        let damaged = |why: String| LedgerError::damaged(&self.paths.lines, why);
-        let fields: Map<String, Value> = serde_json::from_slice(&line).map_err(|error| damaged(error.to_string()))?;
-        let mut entry = parse(self.index, fields).ok_or_else(|| damaged("a line is no record".to_owned()))?;
-        let row = self.rows.of(entry.seq).map_err(LedgerError::io(&self.paths.values))?;
-        merge(&mut entry, row);
-        Ok(Some(entry))
+        }
+    }
+
+    fn row(&mut self, seq: u64) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.rows.of(seq).map_err(LedgerError::io(&self.paths.values))
+    }
+
+    /// Where its files are.
+    pub(crate) const fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// How many bytes of lines were read.
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
+}
+
+fn entry(segment: u64, line: &[u8], paths: &Paths) -> Result<Entry, LedgerError> {
+    let damaged = |why: String| LedgerError::damaged(&paths.lines, why);
+    let fields: Map<String, Value> = serde_json::from_slice(line).map_err(|error| damaged(error.to_string()))?;
+    parse(segment, fields).ok_or_else(|| damaged("a line is no record".to_owned()))
+}
+
+fn read_row(row: &[u8], paths: &Paths) -> Result<Row, LedgerError> {
+    serde_json::from_slice(row).map_err(|error| LedgerError::io(&paths.values)(error.into()))
 }
 
 fn parse(segment: u64, mut fields: Map<String, Value>) -> Option<Entry> {

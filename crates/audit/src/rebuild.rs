@@ -1,8 +1,11 @@
 //! From records back to what was decided: the exact question and the exact decision, or which erased values stand
 //! in the way. Never a guess.
 
+mod issuing;
+
 use std::sync::Arc;
 
+pub use issuing::{Issued, is_about_issuing, issued, issuing};
 use model::{Agent, Decision, Delegation, Obligation, Question, Reason};
 use serde_json::Value;
 
@@ -23,6 +26,12 @@ pub enum NotReplayable {
     /// The call was refused before policy was asked, or passed through without it; there is no question.
     #[error("the call came to an end at `{0}`, before there was a question for policy")]
     Unasked(String),
+    /// The record is from before what was asked was recorded, and lacks these members.
+    #[error("not replayable, because the record is from before these were recorded: {}", paths.join(", "))]
+    Absent {
+        /// JSON pointers.
+        paths: Vec<String>,
+    },
     /// The second record is not of the token that the first cites.
     #[error("the record of the token is not of the token that the decision cites")]
     OtherToken,

@@ -9,6 +9,7 @@ mod candidate;
 mod change;
 mod charge;
 mod event;
+mod issuing;
 mod obligation;
 mod passed;
 mod ruling;
@@ -36,6 +37,7 @@ pub use candidate::{Compared, Differed, DifferedCall, PolicyCandidate, PolicyCom
 pub use change::AuthorityChange;
 pub use charge::{ChargeFate, Charged, ChargedLimit};
 pub use event::{ActivatedBundle, Event, ModeChanged, RefusalsFolded, TokenIssued, TokenRefused};
+pub use issuing::Issuing;
 pub use obligation::{Altered, Notice};
 pub use passed::{Asserted, Connection, OwnCredential, Passed};
 pub use ruling::PolicyRuling;
@@ -44,6 +46,7 @@ pub(crate) use {
     amend::{ErasedValues, KeptRows, RetiredSegment, WrittenHead, erased, retired},
     call::{Explanation, Words, WrittenObserved, WrittenReason, decided, question, settled, settled_unknown},
     event::{event, started, stopped, unavailable},
+    issuing::WrittenIssuing,
     obligation::{ObligationWords, WrittenObligation},
     token::{delegation, delegation_content, registration, token_seen},
 };
@@ -72,6 +75,10 @@ pub mod kind {
     pub const POLICY_DIFFERED: &str = "policy.differed";
     /// Of how many calls a policy candidate was asked.
     pub const POLICY_COMPARED: &str = "policy.compared";
+    /// An authority issued a token.
+    pub const TOKEN_ISSUED: &str = "token.issued";
+    /// An authority refused a token to a client that had proved who it is.
+    pub const TOKEN_REFUSED: &str = "token.refused";
 }
 
 /// A decision on one call: everything that it rests on, and everything that explains it.

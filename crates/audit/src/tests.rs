@@ -6,6 +6,7 @@ mod crash;
 mod decisions;
 mod erasure;
 mod export;
+mod issuing;
 mod large;
 mod long;
 mod lossless;

@@ -32,6 +32,7 @@ pub(crate) async fn issued(ledger: &Ledger, client: &Client, minted: Minted) -> 
         tenant: issuance.tenant.clone(),
         expires_at: issuance.expires_at,
         policy: issuance.policy.as_deref().cloned(),
+        asked: issuance.asked.clone(),
     };
     let recorded = ledger.event(Event::TokenIssued(Box::new(record))).await;
     recorded.map_err(|error| Refused::unavailable("the ledger", &error))?;
@@ -44,7 +45,8 @@ pub(crate) async fn refused(ledger: &Ledger, client: &Client, refused: &Refused)
         agent: principal(client.agent()),
         error: refused.error.as_str(),
         description: refused.sendable(),
-        policy: refused.ruling.as_deref().cloned(),
+        policy: refused.ruling.as_deref().map(|(ruling, _)| ruling.clone()),
+        asked: refused.ruling.as_deref().map(|(_, asked)| Box::new(asked.clone())),
     };
     if let Err(error) = ledger.event(Event::TokenRefused(Box::new(record))).await {
         tracing::error!(%error, client = client.id(), "a refusal could not be recorded");

@@ -1,6 +1,6 @@
 //! Refusals of the token endpoint, as RFC 6749 §5.2 and RFC 8693 §2.2.2 want them.
 
-use audit::record::PolicyRuling;
+use audit::record::{Issuing, PolicyRuling};
 use http::{HeaderValue, Response, StatusCode, header};
 use model::Code;
 use net::Body;
@@ -18,8 +18,8 @@ pub(crate) struct Refused {
     pub(crate) description: String,
     /// The denial code that it comes to where the client is a sidecar that asks for an agent.
     pub(crate) denial: Option<Code>,
-    /// What policy said, where it is policy that refuses.
-    pub(crate) ruling: Option<Box<PolicyRuling>>,
+    /// What policy said, where it is policy that refuses, and what it was asked.
+    pub(crate) ruling: Option<Box<(PolicyRuling, Issuing)>>,
 }
 
 /// The codes, with the status each has.
@@ -92,8 +92,8 @@ impl Refused {
 
     /// The same, by the word of policy.
     #[must_use]
-    pub(crate) fn ruled(self, ruling: PolicyRuling) -> Self {
-        Self { ruling: Some(Box::new(ruling)), ..self }.denied(Code::PolicyDenied)
+    pub(crate) fn ruled(self, ruling: PolicyRuling, asked: Issuing) -> Self {
+        Self { ruling: Some(Box::new((ruling, asked))), ..self }.denied(Code::PolicyDenied)
     }
 
     /// `invalid_request`.

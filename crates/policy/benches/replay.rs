@@ -38,7 +38,7 @@ fn again(engine: &Engine, recorded: &[(Question, model::Decision)]) -> Tally {
         let (question, then) = (question.clone(), then.clone());
         Recorded::Asked(Box::new(Asked { question, then, revision: None, observed: false }))
     });
-    replay(engine, asked, &mut tally);
+    replay(|question| engine.decide_again(question), asked, &mut tally);
     tally
 }
 

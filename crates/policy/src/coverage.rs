@@ -2,6 +2,7 @@
 //! tests; never for a call. Policies are parsed a second time with every expression on a line of its own (`spread`),
 //! and the engine that decides has nothing of it.
 
+mod issuing;
 mod order;
 mod spread;
 
@@ -16,12 +17,13 @@ use model::{Catalogue, Code, Decision, Id, Question, Tool};
 use regorus::{Value, utils::limits::PolicyLengthConfig};
 use serde::Serialize;
 
+pub use self::issuing::explained_issuing;
 pub(crate) use self::spread::{Body, Definition, Probe, Spot, Spread, Tells};
 use crate::{
     LoadError, Source,
     bundle::File,
     check::{self, Checked},
-    decide,
+    decide::{self, Answers, Failure},
     dispatch::{self, Package},
     engine,
     input::{self, InvalidInput},
@@ -143,37 +145,10 @@ impl Explainer {
     }
 
     fn ask(&self, tool: &Id<Tool>, input: &Value) -> (Decision, Vec<RuleTrace>) {
-        let mut engine = self.covered.engine.clone();
-        engine.set_input(input.clone());
         let packages = self.tools.get(tool).map(Vec::as_slice).unwrap_or_default();
-        // A package that fails has said so in its decision; here it shows how far it came.
-        let outcomes: Vec<_> = packages.iter().map(|package| engine::ask(&mut engine, package)).collect();
+        let (outcomes, traces) = self.covered.ask(packages, About::Calls, input);
         let names = packages.iter().map(|package| package.name.as_str());
-        let decision = decide::combine(names.zip(outcomes).collect());
-        let reached = Reached::of(&engine);
-        let mut asked = Asked { engine, input };
-        let mut traces = Vec::new();
-        for file in &self.covered.files {
-            if file.package == dispatch::MODULE {
-                continue;
-            }
-            let is_asked = packages.iter().any(|package| package.name == file.package);
-            for definition in &file.definitions {
-                let decides = is_asked && definition.answer.is_some_and(|answer| answer.about() == About::Calls);
-                if !decides && (definition.bodies.is_empty() || !reached.any(file, definition)) {
-                    continue;
-                }
-                traces.push(RuleTrace {
-                    rule: format!("{}.{}", file.package, definition.name),
-                    code: definition.code.clone(),
-                    decides,
-                    place: file.place(definition.line, definition.column),
-                    outcome: outcome(file, definition, &reached, &mut asked),
-                });
-            }
-        }
-        traces.sort_by_key(|trace| !trace.decides);
-        (decision, traces)
+        (decide::combine(names.zip(outcomes).collect()), traces)
     }
 }
 
@@ -264,6 +239,44 @@ impl Covered {
         let mut engine = loaded(texts, &documents)?;
         engine.set_enable_coverage(true);
         Ok(Self { engine, files, documents })
+    }
+
+    /// What `packages` answer to `input`, which is `about` what they are asked about, and what became of each of their rules
+    /// and of those that they used.
+    pub(crate) fn ask(
+        &self,
+        packages: &[Package],
+        about: About,
+        input: &Value,
+    ) -> (Vec<Result<Answers, Failure>>, Vec<RuleTrace>) {
+        let mut engine = self.engine.clone();
+        engine.set_input(input.clone());
+        // A package that fails has said so in its decision; here it shows how far it came.
+        let outcomes: Vec<_> = packages.iter().map(|package| engine::ask(&mut engine, package)).collect();
+        let reached = Reached::of(&engine);
+        let mut asked = Asked { engine, input };
+        let mut traces = Vec::new();
+        for file in &self.files {
+            if file.package == dispatch::MODULE {
+                continue;
+            }
+            let is_asked = packages.iter().any(|package| package.name == file.package);
+            for definition in &file.definitions {
+                let decides = is_asked && definition.answer.is_some_and(|answer| answer.about() == about);
+                if !decides && (definition.bodies.is_empty() || !reached.any(file, definition)) {
+                    continue;
+                }
+                traces.push(RuleTrace {
+                    rule: format!("{}.{}", file.package, definition.name),
+                    code: definition.code.clone(),
+                    decides,
+                    place: file.place(definition.line, definition.column),
+                    outcome: outcome(file, definition, &reached, &mut asked),
+                });
+            }
+        }
+        traces.sort_by_key(|trace| !trace.decides);
+        (outcomes, traces)
     }
 
     /// The same without coverage, the texts of some files replaced by those of `others`.

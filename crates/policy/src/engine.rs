@@ -181,6 +181,14 @@ impl Engine {
         self.recall(question, &written).unwrap_or_else(|| self.decide_written(question, &written))
     }
 
+    /// The same, without writing down what nobody asks for: where nothing is found by it, on a question that is on record.
+    pub fn decide_again(&self, question: &Question) -> Decision {
+        if self.bounds.remembered > 0 && self.tools.get(&question.call.tool).is_some_and(|asked| asked.recurs) {
+            return self.decide(question);
+        }
+        self.decide_written(question, &Written(Ok((Vec::new(), None))))
+    }
+
     /// Writes `question` down as it is recorded, which is half of the way to its decision.
     pub fn write(&self, question: &Question) -> Written {
         // What is stale is refused, also where it was decided before.

@@ -34,7 +34,7 @@ mod fixture;
 pub use bundle::Source;
 pub use check::check;
 pub use config::PolicySource;
-pub use coverage::{Explainer, RuleTrace, explained};
+pub use coverage::{Explainer, RuleTrace, explained, explained_issuing};
 pub use engine::{Bounds, Engine, Known, Written};
 pub use error::{End, LoadError, Problem, Severity};
 pub use steering::{Ruling, Steering};

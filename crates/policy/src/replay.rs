@@ -1,12 +1,12 @@
 //! Past decisions under other policies: what each question that was asked comes to now, and what would change, counted
 //! by rule and action with the people and agents it would meet. The records come as an iterator, whoever reads them.
 
+mod issuing;
 mod tally;
 
 use model::{Code, Decision, Question, Verdict, effect::StageAnswer};
 
-use crate::Engine;
-
+pub use issuing::{Issued, replay_issuing};
 pub use tally::{Answer, Bounds, Change, Example, Found, Group, Names, Rule, Tally};
 
 /// One decision as it is on record.
@@ -39,13 +39,13 @@ pub struct Asked {
     pub observed: bool,
 }
 
-/// Weighs every one of `recorded` under `engine`.
-pub fn replay(engine: &Engine, recorded: impl IntoIterator<Item = Recorded>, tally: &mut Tally) {
+/// Weighs every one of `recorded` by what `decide` says now: an [`Engine`](crate::Engine), within what its sidecar can meet.
+pub fn replay(decide: impl Fn(&Question) -> Decision, recorded: impl IntoIterator<Item = Recorded>, tally: &mut Tally) {
     for recorded in recorded {
         match recorded {
             Recorded::Asked(asked) => {
                 let by_stage = !asked.observed && asks_a_person(&asked.question);
-                let now = effective(engine.decide(&asked.question), by_stage);
+                let now = effective(decide(&asked.question), by_stage);
                 tally.compared(&asked, &now);
             }
             Recorded::Elsewhere { stage } => tally.elsewhere(stage),

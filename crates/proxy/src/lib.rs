@@ -50,6 +50,7 @@ mod testing;
 pub use candidate::{CandidateParts, CandidateState};
 pub use config::tools::{ResolvedTools, ToolsError, describe as describe_tools, resolve as resolve_tools};
 pub use exchanged::{ExchangeState, Identities, IdentitiesParts, Identity};
+pub use obligations::Reach;
 pub use observe::{Observation, Observations};
 pub use passthrough::Passthrough;
 pub use reserve::{Asking, Charging, Leasing, Limits};

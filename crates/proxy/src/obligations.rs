@@ -7,6 +7,7 @@
 pub(crate) mod events;
 pub(crate) mod form;
 pub(crate) mod notice;
+mod reach;
 pub(crate) mod redact;
 pub(crate) mod texts;
 
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
 use model::{Code, Decision, Duty, Effect, Obligation, Reason, Refusal, Retry, Verdict, obligation::RequiredHeader};
 
+pub use self::reach::Reach;
 use self::{
     form::{Form, Reader},
     notice::Notices,

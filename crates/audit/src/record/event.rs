@@ -11,9 +11,9 @@ use model::{
 use serde::Serialize;
 
 use super::{
-    AuthorityChange, Component, CopyChanged, CredentialOverdue, Mode, Notice, OtherHistory, PinUnmet, PolicyCandidate,
-    PolicyCompared, PolicyDiffered, PolicyRuling, ShownByAnother, SidecarUnrecorded, Started, Unshipped, UsedAfterEnd,
-    UsedByAnother, alert, amend, candidate, change, kind, obligation, ruling,
+    AuthorityChange, Component, CopyChanged, CredentialOverdue, Issuing, Mode, Notice, OtherHistory, PinUnmet,
+    PolicyCandidate, PolicyCompared, PolicyDiffered, PolicyRuling, ShownByAnother, SidecarUnrecorded, Started,
+    Unshipped, UsedAfterEnd, UsedByAnother, WrittenIssuing, alert, amend, candidate, change, kind, obligation, ruling,
 };
 use crate::{canonical::Unrecordable, recovery::Previous, values::Draft};
 
@@ -195,6 +195,8 @@ pub struct TokenIssued {
     pub expires_at: Timestamp,
     /// What policy said of it, where there is one.
     pub policy: Option<PolicyRuling>,
+    /// What policy was asked, or would have been.
+    pub asked: Option<Box<Issuing>>,
 }
 
 /// A token the authority did not issue. Who asked is verified; nothing else about the request need be.
@@ -208,6 +210,8 @@ pub struct TokenRefused {
     pub description: String,
     /// What policy said of it, where it was asked.
     pub policy: Option<PolicyRuling>,
+    /// What it was asked.
+    pub asked: Option<Box<Issuing>>,
 }
 
 impl Event {
@@ -225,11 +229,11 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
             draft.plain("packages", packages)?;
             draft.optional("kept", kept.as_ref())?;
             draft.optional("bundles", (!bundles.is_empty()).then_some(bundles))?;
+            draft.optional("catalogue", catalogue.as_ref())?;
             Ok(draft)
         }
         Event::PolicyCandidate(about) => candidate::candidate(about),
         Event::PolicyDiffered(about) => candidate::differed(about),
-            draft.optional("catalogue", catalogue.as_ref())?;
         Event::PolicyCompared(about) => candidate::compared(about),
         Event::ConfigActivated { revision, catalogue } => {
             let mut draft = Draft::new("config.activated")?;
@@ -257,15 +261,7 @@ pub(crate) fn event(event: &Event) -> Result<Draft, Unrecordable> {
         }
         Event::RefusalsFolded(folded) => refusals_folded(folded),
         Event::TokenIssued(issued) => token_issued(issued),
-        Event::TokenRefused(refused) => {
-            let mut draft = Draft::new("token.refused")?;
-            draft.plain("client_id", &refused.agent.id)?;
-            draft.plain("agent", &refused.agent)?;
-            draft.plain("error", &refused.error)?;
-            draft.personal("description", &refused.description)?;
-            ruling::members(&mut draft, refused.policy.as_ref())?;
-            Ok(draft)
-        }
+        Event::TokenRefused(refused) => token_refused(refused),
         Event::AuthorityChange(changed) => change::change(changed),
         Event::UsedAfterEnd(used) => alert::used_after_end(used),
         Event::UsedByAnother(used) => alert::used_by_another(used),
@@ -303,7 +299,7 @@ fn refusals_folded(folded: &RefusalsFolded) -> Result<Draft, Unrecordable> {
 }
 
 fn token_issued(issued: &TokenIssued) -> Result<Draft, Unrecordable> {
-    let mut draft = Draft::new("token.issued")?;
+    let mut draft = Draft::new(kind::TOKEN_ISSUED)?;
     draft.plain("token", &issued.digest)?;
     draft.plain("jti", &issued.jti)?;
     draft.plain("client_id", &issued.client_id)?;
@@ -320,7 +316,30 @@ fn token_issued(issued: &TokenIssued) -> Result<Draft, Unrecordable> {
     draft.plain("run_id", &issued.run)?;
     draft.plain("tenant", &issued.tenant)?;
     draft.plain("expires_at", &issued.expires_at)?;
+    if let Some(asked) = &issued.asked {
+        draft.personal("asked", &WrittenIssuing::from(&**asked))?;
+    }
     ruling::members(&mut draft, issued.policy.as_ref())?;
+    Ok(draft)
+}
+
+fn token_refused(refused: &TokenRefused) -> Result<Draft, Unrecordable> {
+    let mut draft = Draft::new(kind::TOKEN_REFUSED)?;
+    draft.plain("client_id", &refused.agent.id)?;
+    draft.plain("agent", &refused.agent)?;
+    draft.plain("error", &refused.error)?;
+    draft.personal("description", &refused.description)?;
+    if let Some(asked) = &refused.asked {
+        if let Some(user) = asked.chain.first() {
+            draft.personal("user", &user.principal)?;
+        }
+        draft.plain("tenant", &asked.tenant)?;
+        draft.plain("run_id", &asked.run)?;
+        draft.optional("task_id", asked.task.id.as_ref())?;
+        draft.plain("grant_id", &asked.grant.id)?;
+        draft.personal("asked", &WrittenIssuing::from(&**asked))?;
+    }
+    ruling::members(&mut draft, refused.policy.as_ref())?;
     Ok(draft)
 }
 

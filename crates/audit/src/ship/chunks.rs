@@ -186,7 +186,7 @@ impl RawRows {
     }
 
     /// The row of the record `seq`; rows of records before it are passed over.
-    fn of(&mut self, seq: u64) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn of(&mut self, seq: u64) -> io::Result<Option<Vec<u8>>> {
         while let Some((found, row)) = self.next()? {
             if found == seq {
                 return Ok(Some(row));

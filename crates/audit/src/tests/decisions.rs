@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    decisions::{self, Decisions},
+    decisions::{self, Batches},
     erasure::{Erasure, Person},
     rebuild::{self, NotReplayable},
 };
@@ -12,12 +12,15 @@ use crate::{
 fn all(dir: &Path) -> Vec<decisions::Decided> {
     let segments = decisions::segments(dir, None, None).unwrap();
     assert!(segments.len() > 2, "{segments:?}");
-    let mut found = Vec::new();
-    for segment in segments {
-        let mut decisions = Decisions::open(dir, segment.index).unwrap().unwrap();
-        found.extend(decisions.by_ref().map(Result::unwrap));
-        assert_eq!(decisions.bytes(), segment.bytes, "what progress is told by");
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    let mut batches = Batches::of(dir, &segments);
+    while let Some(batch) = batches.next_batch().unwrap() {
+        bytes += batch.bytes();
+        let decided: Vec<_> = batch.decided().map(Result::unwrap).collect();
+        assert_eq!(decided.len(), batch.len());
+        found.extend(decided);
     }
+    assert_eq!(bytes, segments.iter().map(|segment| segment.bytes).sum::<u64>(), "what progress is told by");
     found
 }
 

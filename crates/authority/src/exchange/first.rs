@@ -64,6 +64,7 @@ pub(crate) fn first(
         issued_at: asked.now,
         position: asked.position,
         policy: None,
+        asked: None,
         expires_at: registered.expires_at(asked, subject.expires_at)?,
     })
 }

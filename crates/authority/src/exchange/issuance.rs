@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use audit::record::PolicyRuling;
+use audit::record::{Issuing, PolicyRuling};
 use jiff::{SignedDuration, Timestamp};
 use model::{
     Action, Agent, AgentStatus, Authority, Chain, Code, Grant, Hop, Id, Principal, PrincipalKind, Stage, Task, Tenant,
@@ -76,6 +76,8 @@ pub(crate) struct Issuance {
     pub(crate) position: u64,
     /// What policy said of it, once it was asked.
     pub(crate) policy: Option<Box<PolicyRuling>>,
+    /// What policy was asked of it, or would have been.
+    pub(crate) asked: Option<Box<Issuing>>,
 }
 
 impl Issuance {

@@ -97,6 +97,7 @@ fn issue(
         issued_at: asked.now,
         position: asked.position,
         policy: None,
+        asked: None,
         expires_at: registered.expires_at(asked, parent_ends)?,
     })
 }

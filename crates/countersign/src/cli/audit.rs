@@ -5,6 +5,7 @@ mod copies;
 mod erase;
 mod export;
 pub(crate) mod remote;
+mod span;
 mod verify;
 
 use std::{process::ExitCode, time::Duration};
@@ -16,10 +17,10 @@ use audit::{
     tail::Tail,
 };
 use clap::Subcommand;
-use jiff::Timestamp;
-use model::{Verdict, duration::ConfigDuration};
+use model::Verdict;
 
 use self::remote::Remote;
+pub(crate) use self::span::SpanArgs;
 use super::ledger::{LedgerPlace, Whence, unreadable};
 use crate::{
     environment::Environment,
@@ -120,12 +121,8 @@ struct QueryArgs {
     /// Of this kind: `call.decided`, `token.issued`.
     #[arg(long, value_name = "KIND")]
     kind: Option<String>,
-    /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `15m` ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Moment>,
-    /// Before this time.
-    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
-    until: Option<Moment>,
+    #[command(flatten)]
+    span: SpanArgs,
     /// At most so many.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
@@ -134,22 +131,6 @@ struct QueryArgs {
     json: bool,
     #[command(flatten)]
     place: LedgerPlace,
-}
-
-/// A time on the command line.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Moment {
-    At(Timestamp),
-    Ago(Duration),
-}
-
-impl Moment {
-    pub(crate) fn timestamp(self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::At(timestamp) => Some(timestamp),
-            Self::Ago(duration) => now.checked_sub(duration).ok(),
-        }
-    }
 }
 
 pub(super) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Failure> {
@@ -222,8 +203,8 @@ fn search(args: QueryArgs, environment: &Environment) -> Result<ExitCode, Failur
         verdict: args.decision,
         kind: args.kind,
         tenants: None,
-        from: args.since.and_then(|moment| moment.timestamp(now)),
-        to: args.until.and_then(|moment| moment.timestamp(now)),
+        from: args.span.from(now),
+        to: args.span.to(now),
     };
     let mut output = Output::new();
     let mut left = args.limit.unwrap_or(usize::MAX);
@@ -262,37 +243,4 @@ fn verdict(text: &str) -> Result<Verdict, String> {
         .into_iter()
         .find(|verdict| verdict.as_str() == text)
         .ok_or_else(|| "write permit, deny or approval_required".to_owned())
-}
-
-pub(crate) fn moment(text: &str) -> Result<Moment, String> {
-    if let Ok(timestamp) = text.parse::<Timestamp>() {
-        return Ok(Moment::At(timestamp));
-    }
-    if let Ok(timestamp) = format!("{text}T00:00:00Z").parse::<Timestamp>() {
-        return Ok(Moment::At(timestamp));
-    }
-    text.parse::<ConfigDuration>()
-        .map(|duration| Moment::Ago(duration.0))
-        .map_err(|_| "write a time (2026-11-22T14:00:00Z), a day (2026-11-22, UTC) or how long ago (15m)".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_moments_days_or_how_long_ago() {
-        let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
-        for (text, expected) in [
-            ("2026-11-22T11:00:00Z", "2026-11-22T11:00:00Z"),
-            ("2026-11-22T12:00:00+01:00", "2026-11-22T11:00:00Z"),
-            ("2026-11-22", "2026-11-22T00:00:00Z"),
-            ("15m", "2026-11-22T11:45:00Z"),
-        ] {
-            assert_eq!(moment(text).unwrap().timestamp(now), Some(expected.parse().unwrap()), "{text}");
-        }
-        for text in ["", "yesterday", "15", "2026-13-01"] {
-            assert!(moment(text).is_err(), "{text}");
-        }
-    }
 }

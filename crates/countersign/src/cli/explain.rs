@@ -1,5 +1,6 @@
 //! `countersign explain ID`: everything that one decision rested on, from the ledger alone.
 
+mod issuing;
 mod replay;
 mod summary;
 mod text;
@@ -11,7 +12,7 @@ use std::{
 
 use audit::{
     Entry,
-    query::{Filter, Found, find},
+    query::{Filter, Found, find, find_issued},
     rebuild,
     record::kind,
 };
@@ -42,9 +43,11 @@ const NEAR: SignedDuration = SignedDuration::from_hours(2);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign explain 3f9c….0198… --from ./demo/ledger\n  \
                         countersign explain 3f9c….0198… --config countersign.yaml\n  \
-                        countersign explain 3f9c….0198… --from ./demo/ledger --policy policies --json")]
+                        countersign explain 3f9c….0198… --from ./demo/ledger --policy policies --json\n  \
+                        countersign explain seq:17 --config authority.yaml")]
 pub(crate) struct Args {
-    /// The decision's id: the response header `Countersign-Decision-Id`.
+    /// The decision's id: the response header `Countersign-Decision-Id`. In an authority's ledger, of a token that was
+    /// issued: its `jti` or the digest that records cite; of any that was asked for, `seq:` and the record's number.
     #[arg(value_name = "ID")]
     id: String,
     /// Decide again by the policies in this directory: one subdirectory a source, named `org` or as the team.
@@ -64,7 +67,10 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     let found = match &whence {
         Whence::Directory(directory) => {
             policies.ledger = Some(directory);
-            found(&args.id, directory)?
+            match find(directory, &args.id).map_err(unreadable)? {
+                Some(found) => found,
+                None => return token(args, directory, policies, environment),
+            }
         }
         Whence::Authority(remote) => remote.find(&args.id)?,
     };
@@ -73,6 +79,23 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     candidates(&whence, &args.id, found.decided.time, &mut explanation)?;
     let mut output = Output::new();
     let _reader = if args.json { output.json(&explanation)? } else { output.write(&text::for_person(&explanation))? };
+    Ok(ExitCode::SUCCESS)
+}
+
+/// No call has that id: a token may, in an authority's ledger.
+fn token(
+    args: &Args,
+    directory: &Path,
+    policies: Policies<'_>,
+    environment: &Environment,
+) -> Result<ExitCode, Failure> {
+    let Some(entry) = find_issued(directory, &args.id).map_err(unreadable)? else {
+        return Err(Failure::new(Exit::Failed, summary::absent(&args.id, directory)?));
+    };
+    let explanation = issuing::explanation(&entry, policies, environment)?;
+    let mut output = Output::new();
+    let _reader =
+        if args.json { output.json(&explanation)? } else { output.write(&issuing::for_person(&explanation))? };
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ mod diff;
 mod eval;
 mod inspect;
 mod pin;
-mod replay;
+pub(super) mod replay;
 mod schema;
 mod sign;
 pub(crate) mod sources;

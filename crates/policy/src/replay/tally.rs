@@ -207,28 +207,22 @@ impl Tally {
         grouped + others
     }
 
-    pub(super) fn elsewhere(&mut self, stage: String) {
+    /// A refusal that no policy could have changed.
+    pub fn elsewhere(&mut self, stage: String) {
         *self.elsewhere.entry(stage).or_default() += 1;
     }
 
-    pub(super) fn not_replayable(&mut self, mut paths: Vec<String>) {
+    /// A question that cannot be put again, because what is at `paths` is missing.
+    pub fn not_replayable(&mut self, mut paths: Vec<String>) {
         paths.sort();
         self.not_replayable.decisions += 1;
         *self.not_replayable.by_paths.entry(paths.join(", ")).or_default() += 1;
     }
 
     pub(super) fn compared(&mut self, asked: &Asked, now: &Decision) {
-        self.compared += 1;
-        if let Some(revision) = &asked.revision {
-            match self.revisions.get_mut(revision) {
-                Some(count) => *count += 1,
-                None => drop(self.revisions.insert(revision.clone(), 1)),
-            }
-        }
-        let Some(change) = Change::between(&asked.then, now) else {
-            self.unchanged += 1;
-            return;
-        };
+        let change = Change::between(&asked.then, now);
+        self.asked_again(asked.revision.as_deref(), change.is_none());
+        let Some(change) = change else { return };
         let (question, chain) = (&asked.question, &asked.question.delegation.chain);
         let group = Group {
             change,
@@ -245,6 +239,22 @@ impl Tally {
             found.examples.push(Example { time: question.now, decision_id: question.id.clone(), said });
         }
         self.add(group, found);
+    }
+
+    /// One more that was decided by `revision` and was asked again.
+    pub(super) fn asked_again(&mut self, revision: Option<&str>, unchanged: bool) {
+        self.compared += 1;
+        self.unchanged += u64::from(unchanged);
+        if let Some(revision) = revision {
+            match self.revisions.get_mut(revision) {
+                Some(count) => *count += 1,
+                None => drop(self.revisions.insert(revision.to_owned(), 1)),
+            }
+        }
+    }
+
+    pub(super) const fn bounds(&self) -> Bounds {
+        self.bounds
     }
 
     /// Calls that would change alike.
@@ -316,7 +326,7 @@ impl Found {
 }
 
 impl Names {
-    fn add(&mut self, name: String, count: u64, most: usize) {
+    pub(super) fn add(&mut self, name: String, count: u64, most: usize) {
         let room = self.counts.len() < most;
         match self.counts.get_mut(&name) {
             Some(known) => *known += count,

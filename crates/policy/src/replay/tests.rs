@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use model::{Reason, Stage};
 
 use super::*;
-use crate::{Source, engine, fixture};
+use crate::{Engine, Source, engine, fixture};
 
 const TEAM: &str = "package countersign.teams.support\nallow contains {\"code\": \"all\"}\n";
 
@@ -35,7 +35,7 @@ fn of_user(name: &str) -> Question {
 
 fn tally(engine: &Engine, recorded: Vec<Recorded>) -> Tally {
     let mut tally = Tally::new(Bounds::default());
-    replay(engine, recorded, &mut tally);
+    replay(|question| engine.decide_again(question), recorded, &mut tally);
     tally
 }
 
@@ -128,7 +128,7 @@ fn tallies_add_up_and_stay_within_their_bounds() {
     let part = |names: &[&str]| {
         let mut tally = Tally::new(bounds);
         let recorded = names.iter().map(|name| Recorded::Asked(Box::new(asked(&before, of_user(name)))));
-        replay(&after, recorded, &mut tally);
+        replay(|question| after.decide_again(question), recorded, &mut tally);
         tally
     };
     let mut whole = part(&["a", "b", "c"]);
@@ -148,7 +148,7 @@ fn tallies_add_up_and_stay_within_their_bounds() {
             vec![Reason { code: "old".to_owned(), message: None, internal: None, retry: None, source: "s".to_owned() }];
         Recorded::Asked(Box::new(asked))
     });
-    replay(&before, recorded, &mut named);
+    replay(|question| before.decide_again(question), recorded, &mut named);
     let groups = named.groups();
     assert_eq!((groups[0].1.people.counts.len(), groups[0].1.people.others), (2, 1));
 }

@@ -13,7 +13,7 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Moment, matching, moment};
+use super::{SpanArgs, matching};
 use crate::{
     cli::ledger::{LedgerPlace, Whence},
     environment::Environment,
@@ -26,12 +26,8 @@ pub(super) struct Args {
     /// What to write: `otlp` log events, `ocsf` API Activity (6003), or `opa`'s decision log.
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Written,
-    /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `15m` ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Moment>,
-    /// Before this time.
-    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
-    until: Option<Moment>,
+    #[command(flatten)]
+    span: SpanArgs,
     #[command(flatten)]
     place: LedgerPlace,
 }
@@ -56,8 +52,7 @@ impl From<Written> for Format {
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let whence = args.place.whence(environment)?;
     let now = net::clock::now();
-    let time = |moment: Option<Moment>| moment.and_then(|moment| moment.timestamp(now));
-    let (from, to) = (time(args.since), time(args.until));
+    let (from, to) = (args.span.from(now), args.span.to(now));
     let mut output = Output::new();
     // All of it: a token may have been seen before the time that is asked for. Each ledger has tokens of its own.
     let ledgers: Vec<Box<dyn Iterator<Item = Result<Entry, Failure>>>> = match &whence {

@@ -2,7 +2,7 @@
 //! a policy is at hand, asked once more.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,9 @@ use audit::{
     rebuild::{self, NotReplayable},
     record::Digest,
 };
-use model::{Action, CanonicalPath, Catalogue, Decision, Question, Tool, catalogue::IdentityMode, template::Template};
+use model::{
+    Action, CanonicalPath, Catalogue, Decision, Id, Question, Tool, catalogue::IdentityMode, template::Template,
+};
 use policy::{Engine, RuleTrace, Source};
 use serde_json::{Value, json};
 
@@ -132,7 +134,7 @@ pub(super) fn replay(found: &Found, policies: Policies<'_>, environment: &Enviro
     let question = match question {
         Ok(question) => question,
         Err(NotReplayable::Unasked(stage)) => return Ok(Replay::Unasked { stage }),
-        Err(NotReplayable::Erased { paths }) => {
+        Err(NotReplayable::Erased { paths } | NotReplayable::Absent { paths }) => {
             return Ok(Replay::NotReplayable { paths, why: "values were erased".to_owned() });
         }
         Err(error @ (NotReplayable::OtherToken | NotReplayable::Unreadable(_))) => {
@@ -213,6 +215,13 @@ fn from_config(path: &Path, environment: &Environment) -> Result<Loaded, Failure
 
 /// One source a subdirectory; every team's is bound to the tool that the question is about.
 fn from_directory(directory: &Path, question: &Question) -> Result<Loaded, Failure> {
+    let sources = sources_in(directory, &[question.call.tool.clone()].into())?;
+    let catalogue = catalogue_of(question).map_err(Failure::configuration)?;
+    Ok(Loaded { sources, catalogue, from: "the directory", binary: None })
+}
+
+/// One source a subdirectory, every team's bound to `tools`.
+pub(super) fn sources_in(directory: &Path, tools: &BTreeSet<Id<Tool>>) -> Result<Vec<Source>, Failure> {
     let unreadable =
         |error: std::io::Error| Failure::because(Exit::Usage, format!("cannot read {}", directory.display()), error);
     let mut sources = Vec::new();
@@ -221,11 +230,10 @@ fn from_directory(directory: &Path, question: &Question) -> Result<Loaded, Failu
     folders.sort();
     for folder in folders.into_iter().filter(|folder| folder.is_dir()) {
         let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
-        let tools = (name != "org").then(|| [question.call.tool.clone()].into());
+        let tools = (name != "org").then(|| tools.clone());
         sources.push(Source::read(name, &folder, tools).map_err(Failure::configuration)?);
     }
-    let catalogue = catalogue_of(question).map_err(Failure::configuration)?;
-    Ok(Loaded { sources, catalogue, from: "the directory", binary: None })
+    Ok(sources)
 }
 
 /// As much of a catalogue as the question names.

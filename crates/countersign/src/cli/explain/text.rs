@@ -339,6 +339,13 @@ fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), plain)
 }
 
+/// What became of each of `rules`.
+pub(super) fn rules_for_person(rules: &[Value]) -> String {
+    let mut page = Page { explanation: &Value::Null, text: String::new() };
+    page.rules(rules);
+    page.text
+}
+
 /// `text` as it is where it is harmless, else as a JSON string.
 pub(crate) fn plain(text: &str) -> String {
     let harmless = |c: char| c.is_ascii_graphic() || c == ' ' || (c.is_alphanumeric() && !c.is_ascii());

@@ -8,14 +8,17 @@ use std::{collections::BTreeSet, process::ExitCode};
 
 use audit::record::kind;
 use model::{Action, Id};
-use policy::replay::Bounds;
+use policy::replay::{Bounds, Tally};
 use serde_json::{Value, json};
 
 use self::read::{Diffs, OfCandidate};
-use super::replay::{ALL, fail_on::FailOn};
+use super::replay::{
+    ALL,
+    fail_on::{self, FailOn},
+};
 use crate::{
     cli::{
-        audit::{Moment, matching, moment},
+        audit::{SpanArgs, matching},
         ledger::LedgerPlace,
     },
     environment::Environment,
@@ -36,12 +39,8 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     place: LedgerPlace,
-    /// From this time on: `2026-11-22T14:00:00Z`, `2026-11-22`, or `7d` ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Moment>,
-    /// Before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<Moment>,
+    #[command(flatten)]
+    span: SpanArgs,
     /// Only these actions.
     #[arg(long, value_name = "ACTION", value_delimiter = ',')]
     action: Vec<Id<Action>>,
@@ -66,14 +65,13 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     }
     let whence = args.place.whence(environment)?;
     let now = net::clock::now();
-    let time = |wanted: Option<Moment>| wanted.and_then(|wanted| wanted.timestamp(now));
     let bounds = Bounds { examples: args.limit.max(1), ..Bounds::default() };
     let mut diffs = Diffs::new(bounds, args.action.iter().cloned().collect());
     for kind in [kind::POLICY_CANDIDATE, kind::POLICY_DIFFERED, kind::POLICY_COMPARED] {
         let filter = audit::query::Filter {
             kind: Some(kind.to_owned()),
-            from: time(args.since),
-            to: time(args.until),
+            from: args.span.from(now),
+            to: args.span.to(now),
             ..audit::query::Filter::default()
         };
         for entry in matching(&whence, filter)? {
@@ -85,16 +83,9 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
         return Err(Failure::new(Exit::Failed, format!("no candidate `{wanted}` is on record in that time")));
     }
     let known = found.as_ref().map(|found| found.actions.keys().collect::<BTreeSet<_>>()).unwrap_or_default();
-    let mut failed = Vec::new();
-    for wanted in &args.fail_on {
-        // A misspelt name must not let everything pass; one that was never called shows nothing either.
-        let missing = wanted.actions().filter(|action| !known.contains(action));
-        failed.extend(missing.map(|action| format!("no call of `{action}` was compared, so nothing is shown")));
-        failed.extend(found.as_ref().and_then(|found| wanted.met(&found.tally)));
-    }
-    if !args.fail_on.is_empty() && found.as_ref().is_none_or(|found| found.tally.compared == 0) {
-        failed.push("no call was compared, so nothing is shown".to_owned());
-    }
+    let none = Tally::new(bounds);
+    let tally = found.as_ref().map_or(&none, |found| &found.tally);
+    let failed = fail_on::failed(&args.fail_on, tally, Some(&known), "call was compared");
     let mut output = Output::new();
     let _reader = if args.json {
         output.json(&report(found.as_ref(), diffs.others(), &failed))?

@@ -1,6 +1,8 @@
 //! `countersign policy replay`: the decisions of a ledger made again by other policies, before those decide anything.
 
 pub(super) mod fail_on;
+mod in_order;
+pub(in crate::cli) mod issuing;
 mod read;
 mod text;
 
@@ -12,17 +14,21 @@ use std::{
 
 use model::{Action, Id};
 use policy::{
-    Engine,
+    Engine, Source, Steering,
     engine::Bounds,
     replay::{self, Change, Tally},
 };
+use proxy::Reach;
 use serde_json::{Value, json};
 
-use self::{fail_on::FailOn, read::Span};
+use self::{
+    fail_on::FailOn,
+    read::{Candidate, Span, Way},
+};
 use super::sources::{Policies, SourceArgs};
 use crate::{
     cli::{
-        audit::{Moment, moment},
+        audit::SpanArgs,
         ledger::{LedgerPlace, Whence},
     },
     environment::Environment,
@@ -38,14 +44,15 @@ const REMEMBERED: usize = 256 * 1024;
 /// Make the decisions of a ledger again by other policies, and say what would change.
 ///
 /// Each question is put together from its record and asked again; nothing is sent and nothing is written. What other
-/// stages refused stays refused, and questions of which values were erased are counted, never guessed. Tokens that an
-/// authority issued are not asked again: their records do not hold all that policy was asked with.
+/// stages refused stays refused, and questions of which values were erased are counted, never guessed. Of an authority's
+/// ledger it is the tokens that are asked for again (`delegate`): what each would hold.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  countersign policy replay --config countersign.yaml --since 7d\n  \
                         countersign policy replay org=policies/org support=policies/orders:orders \\\n    \
                         --catalogue countersign.yaml --from ./demo/ledger\n  \
                         countersign policy replay --fail-on new-denials:refunds.create,orders.read\n  \
-                        countersign policy replay --fail-on any-change --json\n\n\
+                        countersign policy replay --fail-on any-change --json\n  \
+                        countersign policy replay --config authority.yaml --fail-on new-denials\n\n\
                         Exits with 1 where --fail-on names something that was found, or nothing was compared.")]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -56,12 +63,8 @@ pub(crate) struct Args {
     from: Option<PathBuf>,
     #[command(flatten)]
     elsewhere: Elsewhere,
-    /// What was decided from this time on: `2026-11-22T14:00:00Z`, `2026-11-22`, or `7d` ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Moment>,
-    /// What was decided before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<Moment>,
+    #[command(flatten)]
+    span: SpanArgs,
     /// Only these actions.
     #[arg(long, value_name = "ACTION", value_delimiter = ',')]
     action: Vec<Id<Action>>,
@@ -72,6 +75,9 @@ pub(crate) struct Args {
     /// Examples of each change.
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     limit: usize,
+    /// How many threads decide. Without it, as many as there are cores; what comes out is the same.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=16))]
+    threads: Option<u8>,
     /// One JSON object.
     #[arg(long)]
     json: bool,
@@ -81,34 +87,76 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     let config = args.sources.config().map(PathBuf::from);
     let place = LedgerPlace::at(args.from.clone(), config, args.elsewhere.clone());
     let whence = place.whence(environment)?;
+    let policies = args.sources.read(environment)?;
+    let now = net::clock::now();
+    let span =
+        Span { from: args.span.from(now), to: args.span.to(now), actions: args.action.iter().cloned().collect() };
+    let bounds = replay::Bounds { examples: args.limit, ..replay::Bounds::default() };
+    if let Whence::Directory(directory) = &whence
+        && issuing::is_authoritys(directory)?
+    {
+        return tokens(args, directory, &policies.sources, &span, bounds);
+    }
     let ledger = match &whence {
         Whence::Directory(directory) => Some(directory.as_path()),
         Whence::Authority(_) => None,
     };
-    let engine = candidate(args.sources.read(environment)?, ledger, args)?;
-    let now = net::clock::now();
-    let span = Span {
-        from: args.since.and_then(|since| since.timestamp(now)),
-        to: args.until.and_then(|until| until.timestamp(now)),
-        actions: args.action.iter().cloned().collect(),
+    let candidate = Candidate {
+        engine: candidate(policies, ledger, args)?,
+        reach: args.sources.sidecar(environment)?.map(|config| {
+            let channels = config.notices.keys().cloned().collect();
+            Reach::new(config.listen.agent, channels)
+        }),
     };
-    let bounds = replay::Bounds { examples: args.limit, ..replay::Bounds::default() };
+    let way = Way { bounds, threads: args.threads.map(usize::from), quiet: args.json };
     let tally = match &whence {
-        Whence::Directory(directory) => read::directory(directory, &engine, &span, bounds, args.json)?,
-        Whence::Authority(remote) => read::authority(remote, &engine, &span, bounds, args.json)?,
+        Whence::Directory(directory) => read::directory(directory, &candidate, &span, way)?,
+        Whence::Authority(remote) => read::authority(remote, &candidate, &span, way)?,
     };
-    let mut failed: Vec<String> = args.fail_on.iter().filter_map(|wanted| wanted.met(&tally)).collect();
-    // What finds nothing because it looked at nothing would let everything pass.
-    if !args.fail_on.is_empty() && tally.compared == 0 {
-        failed.push("no decision was made again, so nothing is shown".to_owned());
+    let failed = fail_on::failed(&args.fail_on, &tally, None, "decision was made again");
+    let Candidate { engine, .. } = &candidate;
+    let policy = Asked { revision: engine.revision(), bundles: engine.bundles(), about: "call" };
+    told(args, &policy, &tally, &failed)
+}
+
+/// What an authority's ledger has: tokens that it issued or refused.
+fn tokens(
+    args: &Args,
+    directory: &Path,
+    sources: &[Source],
+    span: &Span,
+    bounds: replay::Bounds,
+) -> Result<ExitCode, Failure> {
+    let silent = |source: &&Source| source.tools.as_ref().is_some_and(BTreeSet::is_empty);
+    if let Some(Source { name, .. }) = sources.iter().find(silent) {
+        let line = format!("which tools does `{name}` speak for? Say {name}=DIR:TOOL,…, or --catalogue FILE");
+        return Err(Failure::new(Exit::Usage, line));
     }
+    let steering = Steering::load(sources).map_err(Failure::configuration)?;
+    let named: Vec<_> = args.fail_on.iter().flat_map(FailOn::actions).collect();
+    let mut seen = BTreeSet::new();
+    let tally = issuing::directory(directory, &steering, span, bounds, &named, &mut seen)?;
+    let failed = fail_on::failed(&args.fail_on, &tally, Some(&seen), "token was asked for again");
+    let policy = Asked { revision: steering.revision(), bundles: steering.bundles(), about: "token" };
+    told(args, &policy, &tally, &failed)
+}
+
+fn told(args: &Args, policy: &Asked<'_>, tally: &Tally, failed: &[String]) -> Result<ExitCode, Failure> {
     let mut output = Output::new();
     let _reader = if args.json {
-        output.json(&report(&engine, &tally, &failed))?
+        output.json(&report(policy, tally, failed))?
     } else {
-        output.write(&text::for_person(&engine, &tally, &failed))?
+        output.write(&text::for_person(policy, tally, failed))?
     };
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Which policies were asked again, and about what.
+struct Asked<'a> {
+    revision: &'a str,
+    bundles: &'a [String],
+    /// `call` or `token`.
+    about: &'static str,
 }
 
 /// The policies that are asked now. Where nobody says which tools and actions there are, and which of them a team
@@ -158,7 +206,7 @@ fn changed(tally: &Tally) -> u64 {
     tally.changed(&ALL, &BTreeSet::new())
 }
 
-fn report(engine: &Engine, tally: &Tally, failed: &[String]) -> Value {
+fn report(policy: &Asked<'_>, tally: &Tally, failed: &[String]) -> Value {
     let changes: Vec<Value> = tally
         .groups()
         .into_iter()
@@ -171,7 +219,8 @@ fn report(engine: &Engine, tally: &Tally, failed: &[String]) -> Value {
         })
         .collect();
     let mut report = json!({
-        "policy": { "revision": engine.revision(), "bundles": engine.bundles() },
+        "policy": { "revision": policy.revision, "bundles": policy.bundles },
+        "about": policy.about,
         "changed": changed(tally),
         "changes": changes,
         "failed_on": failed,

@@ -55,6 +55,16 @@ impl SourceArgs {
         named.filter(|_| self.paths.is_empty())
     }
 
+    /// The configuration of the sidecar that decides by these policies, where one is named.
+    ///
+    /// # Errors
+    /// 78 where it cannot be read.
+    pub(crate) fn sidecar(&self, environment: &Environment) -> Result<Option<SidecarConfig>, Failure> {
+        let own = self.config().filter(|config| guess(config) == Plane::Sidecar);
+        let Some(config) = self.catalogue.as_deref().or(own) else { return Ok(None) };
+        sidecar(config, environment).map(|document| Some(document.value))
+    }
+
     /// Reads what was named.
     ///
     /// # Errors
@@ -113,6 +123,15 @@ pub(crate) fn configured(
 
 /// The tools and actions of the sidecar's configuration at `path`.
 pub(crate) fn catalogue(path: &Path, environment: &Environment) -> Result<Catalogue, Failure> {
+    catalogue_with(path, &Replaced::new(), environment)
+}
+
+/// The same, where what lies at other places stands in for what some of its sources hold.
+pub(crate) fn catalogue_with(
+    path: &Path,
+    replaced: &Replaced,
+    environment: &Environment,
+) -> Result<Catalogue, Failure> {
     let document = sidecar(path, environment)?;
     let directory = document.directory().to_owned();
     tools(document.value, &directory, replaced, environment)
@@ -144,15 +163,6 @@ fn sidecar(path: &Path, environment: &Environment) -> Result<Document<SidecarCon
 }
 
 /// The catalogue of `config`, which lies in `directory`. Its secrets need not be at hand: policy does not see them.
-    catalogue_with(path, &Replaced::new(), environment)
-}
-
-/// The same, where what lies at other places stands in for what some of its sources hold.
-pub(crate) fn catalogue_with(
-    path: &Path,
-    replaced: &Replaced,
-    environment: &Environment,
-) -> Result<Catalogue, Failure> {
 fn tools(
     mut config: SidecarConfig,
     directory: &Path,
@@ -160,16 +170,6 @@ fn tools(
     environment: &Environment,
 ) -> Result<Catalogue, Failure> {
     config.place(directory);
-    let env = |name: &str| environment.value(name).map(str::to_owned);
-    let tenants = config.sidecar.tenants.clone();
-    // With them the catalogue has the revision that records of a sidecar cite.
-    let tools = resolve_tools(&config.tools, &tenants, &env).or_else(|_| {
-        for tool in config.tools.values_mut() {
-            tool.credential = Some(CredentialConfig::None);
-            tool.credentials.clear();
-            tool.tls = None;
-        }
-        resolve_tools(&config.tools, &tenants, &env)
     if let Some(problem) = described::problems(&config).into_iter().next() {
         return Err(Failure::new(Exit::Configuration, problem));
     }
@@ -180,6 +180,16 @@ fn tools(
     }
     let opened = config.catalogue.iter().map(|source| opened(source, replaced)).collect::<Result<Vec<_>, _>>()?;
     config.tools = described::tools(&config, &opened).map_err(|why| Failure::new(Exit::Configuration, why))?;
+    let env = |name: &str| environment.value(name).map(str::to_owned);
+    let tenants = config.sidecar.tenants.clone();
+    // With them the catalogue has the revision that records of a sidecar cite.
+    let tools = resolve_tools(&config.tools, &tenants, &env).or_else(|_| {
+        for tool in config.tools.values_mut() {
+            tool.credential = Some(CredentialConfig::None);
+            tool.credentials.clear();
+            tool.tls = None;
+        }
+        resolve_tools(&config.tools, &tenants, &env)
     });
     Ok(tools.map_err(Failure::configuration)?.catalogue)
 }

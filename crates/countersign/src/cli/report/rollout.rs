@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{
-        audit::{Moment, matching, moment},
+        audit::{SpanArgs, matching},
         ledger::LedgerPlace,
     },
     environment::Environment,
@@ -24,12 +24,8 @@ use crate::{
 /// Which actions are passed through or only observed, and what enforcing them would refuse
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `7d` ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Moment>,
-    /// Before this time.
-    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
-    until: Option<Moment>,
+    #[command(flatten)]
+    span: SpanArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -125,11 +121,10 @@ impl Calls {
 pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Failure> {
     let whence = args.place.whence(environment)?;
     let now = net::clock::now();
-    let time = |wanted: Option<Moment>| wanted.and_then(|wanted| wanted.timestamp(now));
     let filter = Filter {
         kind: Some(kind::CALL_DECIDED.to_owned()),
-        from: time(args.since),
-        to: time(args.until),
+        from: args.span.from(now),
+        to: args.span.to(now),
         ..Filter::default()
     };
     let mut actions: BTreeMap<(String, Option<String>), Calls> = BTreeMap::new();

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::paths::{Paths, Seen};
 use crate::{
     cli::{
-        audit::{Moment, matching, moment},
+        audit::{SpanArgs, matching},
         ledger::LedgerPlace,
         policy::sources::catalogue,
         tools::{
@@ -40,12 +40,8 @@ use crate::{
                         What looks like the name of one thing in a path is shown as a variable. With --config, what its \
                         tools have an action for meanwhile is left out.")]
 pub(super) struct Args {
-    /// Not before this time: `2026-11-22T14:00:00Z`, `2026-11-22`, or `7d` ago.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<Moment>,
-    /// Before this time.
-    #[arg(long, visible_alias = "to", value_name = "TIME", value_parser = moment)]
-    until: Option<Moment>,
+    #[command(flatten)]
+    span: SpanArgs,
     /// Print actions to review, as a configuration has them.
     #[arg(long, conflicts_with = "json")]
     yaml: bool,
@@ -92,7 +88,12 @@ impl Report {
         let seen = Seen {
             calls: 1,
             // Of what was passed through, the agent that it is said to be.
-            agents: entry.text_at("/agent/id").or(entry.text_at("/asserted/agent")).map(str::to_owned).into_iter().collect(),
+            agents: entry
+                .text_at("/agent/id")
+                .or(entry.text_at("/asserted/agent"))
+                .map(str::to_owned)
+                .into_iter()
+                .collect(),
             last: Some(entry.time),
             like: entry.text("decision_id").unwrap_or_default().to_owned(),
         };
@@ -139,11 +140,10 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
     let whence = args.place.whence(environment)?;
     let known = args.place.config.as_deref().map(|path| catalogue(path, environment)).transpose()?;
     let now = net::clock::now();
-    let time = |wanted: Option<Moment>| wanted.and_then(|wanted| wanted.timestamp(now));
     let filter = Filter {
         kind: Some(kind::CALL_DECIDED.to_owned()),
-        from: time(args.since),
-        to: time(args.until),
+        from: args.span.from(now),
+        to: args.span.to(now),
         ..Filter::default()
     };
     let codes = [Code::UnmappedAction.as_str(), Code::UnknownTool.as_str()];
@@ -163,8 +163,7 @@ pub(super) fn run(args: &Args, environment: &Environment) -> Result<ExitCode, Fa
             }
         }
     } else if args.yaml {
-        let _reader =
-            output.write(&suggested(&rows, known.as_ref(), args.since.and_then(|since| since.timestamp(now))))?;
+        let _reader = output.write(&suggested(&rows, known.as_ref(), args.span.from(now)))?;
     } else {
         let _reader = output.write(&text(&rows, &report, known.is_some()))?;
     }

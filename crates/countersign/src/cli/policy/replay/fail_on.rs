@@ -32,13 +32,34 @@ impl FailOn {
     }
 
     /// What of it `tally` has, said for a person.
-    pub(crate) fn met(&self, tally: &Tally) -> Option<String> {
+    fn met(&self, tally: &Tally) -> Option<String> {
         let count = match self.what {
             What::Changes(changes) => tally.changed(changes, &self.actions),
             What::NotReplayable => tally.not_replayable.decisions,
         };
         (count > 0).then(|| format!("{}: {count}", self.named))
     }
+}
+
+/// What `tally` has of what is `wanted`, said for a person. What finds nothing because it looked at nothing would let
+/// everything pass: then it is said that no `what`. Where only some actions can have been found, they are `known`: one that
+/// is not among them is misspelt or did not come by, and shows nothing either.
+pub(crate) fn failed(
+    wanted: &[FailOn],
+    tally: &Tally,
+    known: Option<&BTreeSet<&Id<Action>>>,
+    what: &str,
+) -> Vec<String> {
+    let mut failed = Vec::new();
+    for wanted in wanted {
+        let missing = wanted.actions.iter().filter(|action| known.is_some_and(|known| !known.contains(action)));
+        failed.extend(missing.map(|action| format!("no {what} for `{action}`, so nothing is shown")));
+        failed.extend(wanted.met(tally));
+    }
+    if !wanted.is_empty() && tally.compared == 0 {
+        failed.push(format!("no {what}, so nothing is shown"));
+    }
+    failed
 }
 
 impl FromStr for FailOn {

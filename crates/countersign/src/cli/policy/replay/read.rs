@@ -1,26 +1,31 @@
-//! Where recorded decisions come from, and how they are handed to those who make them again: segments of a ledger on
+//! Where recorded decisions come from, and how they are handed to those who make them again: the lines of a ledger on
 //! every core at once, or the pages of an authority.
 
 use std::{
     collections::BTreeSet,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use audit::{
     LedgerError,
-    decisions::{self, Decided, Decisions, Segment, Tokens},
+    decisions::{self, Batches, Decided, Tokens},
     query::Filter,
     rebuild::{self, NotReplayable},
 };
 use jiff::Timestamp;
-use model::{Action, Code, Id, Verdict};
+use model::{Action, Code, Decision, Id, Question, Verdict};
 use policy::{
     Engine,
     replay::{Asked, Bounds, Recorded, Tally, replay},
 };
+use proxy::Reach;
 
+use super::in_order::InOrder;
 use crate::{
     cli::{audit::remote::Remote, ledger::unreadable, progress::Bar},
     failure::{Exit, Failure},
@@ -52,108 +57,121 @@ impl Span {
     }
 }
 
-/// The segments that nobody has taken yet, and how far those are that somebody has.
-struct Shared<'a> {
-    directory: &'a Path,
-    segments: &'a [Segment],
-    taken: AtomicUsize,
+/// The policies that are asked now.
+pub(super) struct Candidate {
+    pub(super) engine: Engine,
+    /// What their sidecar can be held to, where its configuration is at hand.
+    pub(super) reach: Option<Reach>,
+}
+
+impl Candidate {
+    fn decide(&self, question: &Question) -> Decision {
+        let decision = self.engine.decide_again(question);
+        match &self.reach {
+            Some(reach) => reach.hold(decision),
+            None => decision,
+        }
+    }
+}
+
+/// How a ledger is read.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) bounds: Bounds,
+    /// How many threads decide; as many as there are cores where it is not said.
+    pub(super) threads: Option<usize>,
+    /// No progress is shown.
+    pub(super) quiet: bool,
+}
+
+/// What the threads share: the lines that nobody has taken yet, and what was found.
+struct Shared {
+    /// Whoever wants something to do reads it.
+    batches: Mutex<(u64, Batches)>,
+    found: InOrder,
     read: AtomicU64,
     decided: AtomicU64,
-    stop: AtomicBool,
 }
 
 /// Makes the decisions of the ledger in `directory` again.
-pub(super) fn directory(
-    directory: &Path,
-    engine: &Engine,
-    span: &Span,
-    bounds: Bounds,
-    quiet: bool,
-) -> Result<Tally, Failure> {
+pub(super) fn directory(directory: &Path, candidate: &Candidate, span: &Span, way: Way) -> Result<Tally, Failure> {
     let segments = decisions::segments(directory, span.from, span.to).map_err(unreadable)?;
     let all: u64 = segments.iter().map(|segment| segment.bytes).sum();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(segments.len()).min(MOST_THREADS);
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = way.threads.unwrap_or_else(cores).clamp(1, MOST_THREADS);
     let shared = Shared {
-        directory,
-        segments: &segments,
-        taken: AtomicUsize::new(0),
+        batches: Mutex::new((0, Batches::of(directory, &segments))),
+        found: InOrder::of(Tally::new(way.bounds)),
         read: AtomicU64::new(0),
         decided: AtomicU64::new(0),
-        stop: AtomicBool::new(false),
     };
-    let mut bar = Bar::new("replaying", quiet);
+    let mut bar = Bar::new("replaying", way.quiet);
+    let waiting = std::thread::current();
     let parts = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| work(&shared, engine, span, bounds))).collect();
+        let work = || {
+            let worked = work(&shared, candidate, span, way.bounds);
+            waiting.unpark();
+            worked
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         while workers.iter().any(|worker| !worker.is_finished()) {
             let decided = shared.decided.load(Ordering::Relaxed);
             bar.show(shared.read.load(Ordering::Relaxed), all, format_args!("{decided} decisions"));
-            std::thread::sleep(LOOK);
+            std::thread::park_timeout(LOOK);
         }
         workers.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
     });
     bar.clear();
-    let mut tally = Tally::new(bounds);
     for part in parts {
         let part = part.map_err(|_| Failure::new(Exit::Failed, "a thread of the replay panicked; this is a defect"))?;
-        tally.merge(part.map_err(unreadable)?);
+        part.map_err(unreadable)?;
     }
-    Ok(tally)
+    Ok(shared.found.into_sum())
 }
 
-/// Takes segments until there is none left.
-fn work(shared: &Shared<'_>, engine: &Engine, span: &Span, bounds: Bounds) -> Result<Tally, LedgerError> {
-    let mut tally = Tally::new(bounds);
-    while let Some(segment) = shared.segments.get(shared.taken.fetch_add(1, Ordering::Relaxed)) {
-        if let Err(error) = segment_of(shared, segment.index, engine, span, &mut tally) {
-            shared.stop.store(true, Ordering::Relaxed);
-            return Err(error);
+/// Nobody waits for what a thread had that is not there any more.
+struct StopsAll<'a>(&'a InOrder, bool);
+
+impl Drop for StopsAll<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            self.0.stop();
         }
     }
-    Ok(tally)
 }
 
-fn segment_of(
-    shared: &Shared<'_>,
-    index: u64,
-    engine: &Engine,
-    span: &Span,
-    tally: &mut Tally,
-) -> Result<(), LedgerError> {
-    let Some(mut decisions) = Decisions::open(shared.directory, index)? else { return Ok(()) };
-    let (mut failed, mut read) = (None, 0);
-    let recorded = std::iter::from_fn(|| {
-        while !shared.stop.load(Ordering::Relaxed) {
-            let next = decisions.next()?;
-            shared.read.fetch_add(decisions.bytes() - read, Ordering::Relaxed);
-            read = decisions.bytes();
-            match next {
-                Ok(decided) if span.holds(&decided) => {
-                    shared.decided.fetch_add(1, Ordering::Relaxed);
-                    return Some(recorded(decided));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    failed = Some(error);
-                    return None;
-                }
-            }
+/// Takes lines until there are none left.
+fn work(shared: &Shared, candidate: &Candidate, span: &Span, bounds: Bounds) -> Result<(), LedgerError> {
+    let mut ended = StopsAll(&shared.found, false);
+    while !shared.found.is_stopped() {
+        let next = {
+            let mut batches = shared.batches.lock().unwrap_or_else(PoisonError::into_inner);
+            let (number, batches) = &mut *batches;
+            batches.next_batch()?.map(|batch| {
+                *number += 1;
+                (*number - 1, batch)
+            })
+        };
+        let Some((number, batch)) = next else { break };
+        let (mut tally, mut failed) = (Tally::new(bounds), None);
+        let decided = batch.decided().map_while(|decided| decided.map_err(|error| failed = Some(error)).ok());
+        let recorded = decided.filter(|decided| span.holds(decided)).map(recorded);
+        replay(|question| candidate.decide(question), recorded, &mut tally);
+        if let Some(failed) = failed {
+            return Err(failed);
         }
-        None
-    });
-    replay(engine, recorded, tally);
-    failed.map_or(Ok(()), Err)
+        shared.read.fetch_add(batch.bytes(), Ordering::Relaxed);
+        shared.decided.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        shared.found.add(number, tally);
+    }
+    ended.1 = true;
+    Ok(())
 }
 
 /// Makes the decisions again that sidecars shipped to an authority.
-pub(super) fn authority(
-    remote: &Remote,
-    engine: &Engine,
-    span: &Span,
-    bounds: Bounds,
-    quiet: bool,
-) -> Result<Tally, Failure> {
-    let mut tally = Tally::new(bounds);
-    let mut bar = Bar::new("replaying", quiet);
+pub(super) fn authority(remote: &Remote, candidate: &Candidate, span: &Span, way: Way) -> Result<Tally, Failure> {
+    let mut tally = Tally::new(way.bounds);
+    let mut bar = Bar::new("replaying", way.quiet);
     let ledgers = remote.ledgers()?;
     // From the beginning of each: what a decision says of its token was said before it.
     let filter = Filter { to: span.to, ..Filter::default() };
@@ -161,7 +179,7 @@ pub(super) fn authority(
         let (mut tokens, mut failed) = (Tokens::default(), None);
         let entries = remote.of(ledger, &filter, 0).map_while(|entry| entry.map_err(|error| failed = Some(error)).ok());
         let decided = entries.filter_map(|entry| tokens.take(entry)).filter(|decided| span.holds(decided));
-        replay(engine, decided.map(recorded), &mut tally);
+        replay(|question| candidate.decide(question), decided.map(recorded), &mut tally);
         if let Some(failed) = failed {
             bar.clear();
             return Err(failed);
@@ -179,7 +197,9 @@ fn recorded(decided: Decided) -> Recorded {
     let question = match question {
         Ok(question) => question,
         Err(NotReplayable::Unasked(stage)) => return Recorded::Elsewhere { stage },
-        Err(NotReplayable::Erased { paths }) => return Recorded::NotReplayable { paths },
+        Err(NotReplayable::Erased { paths } | NotReplayable::Absent { paths }) => {
+            return Recorded::NotReplayable { paths };
+        }
         Err(NotReplayable::OtherToken) => return Recorded::NotReplayable { paths: vec!["token.seen".to_owned()] },
         Err(NotReplayable::Unreadable(_)) => return Recorded::NotReplayable { paths: Vec::new() },
     };

@@ -2,43 +2,52 @@
 
 use std::fmt::Write;
 
-use policy::{
-    Engine,
-    replay::{Change, Found, Group, Tally},
-};
+use policy::replay::{Change, Found, Group, Tally};
 
+use super::Asked;
 use crate::cli::explain::plain;
 
 /// Names that are shown of a group.
 const SHOWN: usize = 5;
 
-pub(super) fn for_person(engine: &Engine, tally: &Tally, failed: &[String]) -> String {
+/// In the place of a stage, for calls that were not decided at all.
+const PASSED: &str = "passthrough";
+
+pub(super) fn for_person(policy: &Asked<'_>, tally: &Tally, failed: &[String]) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    writeln!(text, "policy {}", engine.revision()).ok();
+    writeln!(text, "policy {}", policy.revision).ok();
     for (revision, count) in &tally.revisions {
-        let same = if revision == engine.revision() { "the same policy" } else { "policy" };
-        let named = if revision == engine.revision() { "" } else { revision };
+        let same = if revision == policy.revision { "the same policy" } else { "policy" };
+        let named = if revision == policy.revision { "" } else { revision };
         writeln!(text, "  {count} decisions were made by {same} {}", plain(named)).ok();
     }
-    let changed = super::changed(tally);
+    let changed = tally.compared.saturating_sub(tally.unchanged);
     writeln!(text, "{} decisions made again: {} as they were, {changed} otherwise", tally.compared, tally.unchanged)
         .ok();
     for (stage, count) in &tally.elsewhere {
+        if stage == PASSED {
+            writeln!(text, "{count} were passed through, and nothing was decided").ok();
+            continue;
+        }
         writeln!(text, "{count} were refused at {}, whatever policy says", plain(stage)).ok();
     }
     if tally.not_replayable.decisions > 0 {
         writeln!(text, "{} are not replayable:", tally.not_replayable.decisions).ok();
     }
     for (paths, count) in &tally.not_replayable.by_paths {
-        let why = if paths.is_empty() { "cannot be read".to_owned() } else { format!("erased: {}", plain(paths)) };
+        let why = match policy.about {
+            _ if paths.is_empty() => "cannot be read".to_owned(),
+            "token" => format!("erased, or from before it was recorded: {}", plain(paths)),
+            _ => format!("erased: {}", plain(paths)),
+        };
         writeln!(text, "  {count} {why}").ok();
     }
     for (group, found) in tally.groups() {
-        text.push_str(&change(group, found));
+        text.push_str(&change(group, found, policy.about));
     }
     for (kind, count) in &tally.ungrouped {
-        writeln!(text, "\n{} of further rules, {count} calls", title(*kind)).ok();
+        writeln!(text, "\n{} of further rules, {count} {}s", title(*kind), policy.about).ok();
     }
     for met in failed {
         writeln!(text, "\nFAILED on {}", plain(met)).ok();
@@ -57,9 +66,9 @@ const fn title(change: Change) -> &'static str {
     }
 }
 
-fn change(group: &Group, found: &Found) -> String {
+fn change(group: &Group, found: &Found, about: &str) -> String {
     let mut text = String::new();
-    let calls = if found.calls == 1 { "1 call".to_owned() } else { format!("{} calls", found.calls) };
+    let calls = if found.calls == 1 { format!("1 {about}") } else { format!("{} {about}s", found.calls) };
     writeln!(text, "\n{}  {} at {}, {calls}", title(group.change), group.action, group.tool).ok();
     for (label, answer) in [("then", &group.then), ("now", &group.now)] {
         let code = answer.code.map(|code| format!(" {code}")).unwrap_or_default();
