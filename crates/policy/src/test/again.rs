@@ -7,7 +7,7 @@ use std::{
     fmt::Display,
 };
 
-use model::{Action, Catalogue};
+use model::{Action, Catalogue, Obligation, obligation::holds_as_much};
 use regorus::Value;
 use serde_json::Value as Json;
 
@@ -17,6 +17,7 @@ use crate::{
     coverage::{Covered, Definition, Place, Reached, Spread},
     dispatch::Package,
     engine,
+    obligation::Obliged,
     roots::Owner,
 };
 
@@ -102,9 +103,10 @@ impl<'a> Again<'a> {
             let with = self.decide(&input);
             for (part, other) in self.removals(&input) {
                 let without = self.decide(&other);
-                if without > with && !acknowledged.contains(part.as_str()) {
-                    let one = Without { part: part.clone(), with: with.word(), without: without.word() };
-                    found.insert(part, one);
+                if without.is_looser_than(&with) && !acknowledged.contains(part.as_str()) {
+                    let less = without.freedom == with.freedom;
+                    let said = if less { without.freedom.held_to_less() } else { without.freedom.word() };
+                    found.insert(part.clone(), Without { part, with: with.freedom.word(), without: said });
                 }
             }
         }
@@ -137,27 +139,30 @@ impl<'a> Again<'a> {
         Some(Untried { place: file.place(definition.line, definition.column), why })
     }
 
-    fn decide(&self, input: &Json) -> Freedom {
-        let Ok(input) = Value::from_json_str(&input.to_string()) else { return Freedom::Denied };
+    fn decide(&self, input: &Json) -> Outcome {
+        let Ok(input) = Value::from_json_str(&input.to_string()) else { return Outcome::DENIED };
         let mut engine = self.engine.clone();
         engine.set_input(input);
-        let (mut allowed, mut approval) = (false, false);
+        let (mut allowed, mut approval, mut obliged) = (false, false, Obliged::default());
         for package in &self.packages {
             // The platform team never allows; what it does not deny it lets through.
             allowed |= package.owner == Owner::Org;
             match engine::ask(&mut engine, package) {
-                Ok(answers) if answers.deny.is_empty() && answers.obligations.unknown.is_empty() => {
+                Ok(answers) if answers.deny.is_empty() => {
                     allowed |= !answers.allow.is_empty();
                     approval |= !answers.approval.is_empty();
+                    obliged.extend(answers.obligations);
                 }
-                _ => return Freedom::Denied,
+                _ => return Outcome::DENIED,
             }
         }
-        match (allowed, approval) {
-            (false, _) => Freedom::Denied,
+        let freedom = match (allowed, approval) {
+            (false, _) => return Outcome::DENIED,
             (true, true) => Freedom::Approval,
             (true, false) => Freedom::Permitted,
-        }
+        };
+        // What nobody can be held to is a denial.
+        obliged.bounded().map_or(Outcome::DENIED, |obligations| Outcome { freedom, obligations })
     }
 
     fn removals(&self, input: &Json) -> Vec<(String, Json)> {
@@ -249,6 +254,23 @@ fn find_unprinted<'a>(
     find_unprinted(covered, other, found);
 }
 
+/// What packages let a call do, and what it is held to then.
+#[derive(Debug)]
+struct Outcome {
+    freedom: Freedom,
+    obligations: Vec<Obligation>,
+}
+
+impl Outcome {
+    const DENIED: Self = Self { freedom: Freedom::Denied, obligations: Vec::new() };
+
+    /// Whether a call goes further than by `other`, or with less that it is held to.
+    fn is_looser_than(&self, other: &Self) -> bool {
+        let same = self.freedom == other.freedom && self.freedom != Freedom::Denied;
+        self.freedom > other.freedom || (same && !holds_as_much(&self.obligations, &other.obligations))
+    }
+}
+
 /// How far packages let a call go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Freedom {
@@ -263,6 +285,15 @@ impl Freedom {
             Self::Denied => "denied",
             Self::Approval => "approval required",
             Self::Permitted => "permitted",
+        }
+    }
+
+    /// The same where less is asked of the call.
+    const fn held_to_less(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Approval => "approval required, held to less",
+            Self::Permitted => "permitted, held to less",
         }
     }
 }

@@ -138,6 +138,20 @@ fn a_whole_input_is_decided_on_again_without_its_optional_parts() {
 }
 
 #[test]
+fn a_call_that_is_held_to_less_without_a_part_is_more_permissive_too() {
+    let rules = "package countersign.teams.support\n\nallow contains {\"code\": \"all\"}\n\n\
+                 obligations contains {\"max_response_bytes\": 1000} if input.facts.order.status == \"closed\"\n";
+    let test = "test_it if {\n\tgiven := testing.call(\"refunds.create\", {\"facts\": {\"order\": {\"status\": \"closed\"}}})\n\
+                \tcount(support.obligations) == 1 with input as given\n}\n";
+    let found = |rules: &str| run(&team(rules, test), None, &|_| true).unwrap().tests[0].result.clone();
+    let Passed::Careless(careless) = found(rules) else { panic!("{:?}", found(rules)) };
+    assert_eq!((careless.len(), careless[0].part.as_str()), (1, "facts.order.status"));
+    assert_eq!((careless[0].with, careless[0].without), ("permitted", "permitted, held to less"));
+    let guarded = rules.replace("== \"closed\"", "!= \"open\"");
+    assert_eq!(found(&guarded), Passed::Yes, "an order that was not read is held to as much");
+}
+
+#[test]
 fn calls_are_those_of_the_catalogue() {
     let source = team(
         RULES,
