@@ -204,3 +204,6 @@ pub(super) fn gauge(sidecar: &Arc<Sidecar>, standing: &Arc<Standing>) {
         })
         .build();
 }
+
+#[cfg(test)]
+mod tests;
