@@ -162,6 +162,26 @@ fn however_many_threads_make_decisions_again_the_same_comes_out() {
 }
 
 #[test]
+fn an_obligation_that_the_sidecar_could_not_meet_is_the_denial_that_it_would_be() {
+    let Some(world) = world() else { return };
+    let (sidecar, _) = worked(world);
+    let telling = |duty: &str| {
+        let policy = format!(
+            "{POLICY}\nobligations contains {{\"code\": \"watched\", {duty}}} if input.action.effect == \"read\"\n"
+        );
+        let report = one(&candidate(&sidecar, &policy, &["--json", "--action", "orders.read"]).well());
+        let changes = report["changes"].as_array().unwrap().clone();
+        assert_eq!(changes.len(), 1, "{report:#}");
+        (changes[0]["change"].clone(), changes[0]["now"]["code"].clone())
+    };
+    let notify = |channel: &str| format!(r#""notify": {{"channel": "{channel}", "message": "a read"}}"#);
+    assert_eq!(telling(&notify("alerts")), ("other_obligations".into(), Value::Null));
+    let denied = ("new_denial".into(), Value::from("obligation_unknown"));
+    assert_eq!(telling(&notify("nobody")), denied);
+    assert_eq!(telling(r#""require_header": {"name": "x-ticket"}"#), denied);
+}
+
+#[test]
 fn what_a_candidate_would_newly_permit_is_a_change_too() {
     let Some(world) = world() else { return };
     let (sidecar, _) = worked(world);
