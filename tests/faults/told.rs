@@ -117,3 +117,27 @@ fn the_authority_knows_which_sidecar_cannot_write_its_ledger_and_when_it_can_aga
     told.sidecar.restart();
     eventually("that to be over", || (told.alerts() == [false, true, false, true]).then_some(()));
 }
+
+#[test]
+fn the_authority_knows_which_sidecar_cannot_open_its_ledger_however_often_it_tries() {
+    let Some(world) = world() else { return };
+    let (url, told_of) = webhook();
+    let mut told = Told::start(world, &url);
+    read(&told.sidecar, &told.token).went(200);
+    told.sidecar.stop();
+    let about = told.sidecar.ledger().join("ledger.json");
+    let was = fs::read(&about).unwrap();
+    fs::write(&about, "{}").unwrap();
+    for _ in 0..3 {
+        told.sidecar.restart_unready();
+        assert_eq!(told.sidecar.daemon.wait().code(), Some(69), "{}", told.sidecar.daemon.output());
+    }
+    let alert = told_of.recv().unwrap().body;
+    assert!(alert["why"].as_str().unwrap().contains("ledger.json"), "{alert}");
+    assert_eq!(told.listed(world)["ledger_unavailable_since"], alert["since"]);
+    assert_eq!(told.alerts(), [false], "three starts are one outage");
+    fs::write(&about, was).unwrap();
+    told.sidecar.restart();
+    eventually("it to be over", || (told.alerts() == [false, true]).then_some(()));
+    assert_eq!(told_of.recv().unwrap().body["over"], true);
+}

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use audit::{
-    Ledger, LedgerConfig,
+    Ledger, LedgerConfig, LedgerError,
     record::{Component, Started},
 };
 use net::Tasks;
@@ -24,6 +24,16 @@ pub(super) async fn open(
     name: &str,
     tasks: &Tasks,
 ) -> Result<Ledger, Failure> {
+    attempt(config, component, name, tasks).await.map_err(failure)
+}
+
+/// The same, for whoever does something about it where it cannot be opened, before that is a [`failure`].
+pub(super) async fn attempt(
+    config: LedgerConfig,
+    component: Component,
+    name: &str,
+    tasks: &Tasks,
+) -> Result<Ledger, LedgerError> {
     let started = Started { component, name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() };
     let mut settings = config.resolve(started);
     let seconds = global::meter("countersign")
@@ -33,15 +43,18 @@ pub(super) async fn open(
         .with_boundaries(FSYNC_SECONDS.to_vec())
         .build();
     settings.fsync_observer = Some(Arc::new(move |took: Duration| seconds.record(took.as_secs_f64(), &[])));
-    let ledger = Ledger::open(settings, tasks).await.map_err(|error| {
-        let exit = match error {
-            audit::LedgerError::Permissions { .. } | audit::LedgerError::Key { .. } => Exit::Configuration,
-            _ => Exit::Unavailable,
-        };
-        Failure::because(exit, "ledger", error)
-    })?;
+    let ledger = Ledger::open(settings, tasks).await?;
     watch(&ledger);
     Ok(ledger)
+}
+
+/// A ledger that could not be opened, as the end of the process.
+pub(super) fn failure(error: LedgerError) -> Failure {
+    let exit = match error {
+        LedgerError::Permissions { .. } | LedgerError::Key { .. } => Exit::Configuration,
+        _ => Exit::Unavailable,
+    };
+    Failure::because(exit, "ledger", error)
 }
 
 /// Closes it. A disk that does not answer keeps no process alive: the next start mends what it finds.

@@ -1,9 +1,12 @@
 //! A sidecar that cannot write its ledger tells its authority, which puts it on record: its own ledger has it only once
 //! it is over. Told is how things stand, again and again while they do, so that nothing depends on one answer.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use audit::Ledger;
+use audit::{Ledger, LedgerError};
 use http::{HeaderValue, Method, Request, Uri, header};
 use jiff::Timestamp;
 use net::{Body, HttpClient, Plaintext, Tasks};
@@ -22,6 +25,11 @@ const AGAIN: Duration = Duration::from_secs(60);
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// For an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// For an answer, where the sidecar cannot start: whoever starts it again waits for its end.
+const AT_START: Duration = Duration::from_secs(3);
+/// A ledger that does not say which it is.
+const UNKNOWN: &str = "unknown";
 
 /// The authority, as it is told.
 pub(super) struct Authority {
@@ -81,6 +89,17 @@ impl Authority {
                 watch.told(told.is_ok(), net::clock::monotonic());
             }
         });
+    }
+
+    /// Tells that the ledger in `dir` could not be opened because of `error`. Nobody waits long for it.
+    pub(super) async fn not_opened(&self, dir: &Path, error: &LedgerError) -> Result<(), String> {
+        // Without one it is at least said that there is none.
+        let ledger = audit::ledger_id(dir).unwrap_or_else(|_| UNKNOWN.to_owned());
+        let (since, why) = (net::clock::now(), error.to_string());
+        let said = json!({
+            "alert": "ledger_unavailable", "ledger": ledger, "since": since, "why": why, "starting": true,
+        });
+        tokio::time::timeout(AT_START, self.tell(said)).await.map_err(|_| "it does not answer".to_owned())?
     }
 
     async fn tell(&self, said: Value) -> Result<(), String> {

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use audit::{
-    Ledger,
+    Ledger, LedgerError,
     ship::{Anchoring, Backlog, Shipping, Standing, Uplink},
 };
-use net::{HttpClient, Tasks};
+use net::{HttpClient, Tasks, UrlTrust};
 use opentelemetry::global;
 use token::SigningKey;
 
-use super::{follow, outages};
+use super::{follow, outages, prepare::Prepared, sidecar::client};
 use crate::{
     admin::status::{AnchoredStatus, ShippedStatus},
     config::sidecar::SidecarConfig,
@@ -76,6 +76,26 @@ pub(super) fn begin(
     let stop = tasks.shutdown_token();
     tasks.spawn("anchor the ledger's heads", anchoring.run(async move { stop.cancelled().await }));
     Ok(told)
+}
+
+/// Tells that the ledger could not be opened, once: who starts the sidecar again has it told again.
+pub(super) async fn not_opened(config: &SidecarConfig, prepared: &Prepared, error: &LedgerError) {
+    let (Some(authority), Some(key)) = (&config.authority, &prepared.enrolled) else { return };
+    // One that another process writes can be written.
+    if matches!(error, LedgerError::Locked(_)) {
+        return;
+    }
+    let base = authority.url.trim_end_matches('/');
+    let authorise = follow::assertions(base.to_owned(), authority, Arc::clone(key));
+    let told = match client(&prepared.roots, UrlTrust::Operator)
+        .and_then(|client| outages::Authority::new(&client, base, authorise))
+    {
+        Ok(authority) => authority.not_opened(&config.ledger.dir, error).await,
+        Err(failure) => Err(failure.to_string()),
+    };
+    if let Err(why) = told {
+        tracing::warn!(why, "the authority was not told that the ledger cannot be opened");
+    }
 }
 
 fn observe_backlog(backlog: &Arc<Backlog>) {
