@@ -371,6 +371,30 @@ fn an_action_that_is_taken_for_less_than_its_method_says_is_found_without_a_docu
 }
 
 #[test]
+fn however_many_actions_overlap_a_check_names_a_few_for_each_and_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut text = "tools:\n  shop:\n    at: /shop\n    upstream: \"https://shop.example\"\n    identity: service_account\n    \
+                    credential: { bearer: { file: secrets/shop } }\n    actions:\n"
+        .to_owned();
+    for number in 0..300 {
+        for (name, path) in [("one", format!("a{number}/{{x}}")), ("other", format!("{{x}}/a{number}"))] {
+            text.push_str(&format!(
+                "      {name}.n{number}: {{ match: \"GET /{path}\", effect: read, resource: \"{path}\" }}\n"
+            ));
+        }
+    }
+    configure(directory.path(), &text);
+    let said = tools(directory.path(), &["check", "--json"]);
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    let report: Value = serde_json::from_str(&said.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    // Of the 90,000 pairs, three for each action and that there are more.
+    assert!((300..=4 * 600).contains(&findings.len()), "{}", findings.len());
+    let more = findings.iter().filter(|finding| finding["message"].as_str().unwrap().contains("and more actions"));
+    assert!(more.count() >= 290);
+}
+
+#[test]
 fn calls_without_an_action_become_suggestions() {
     let Some(world) = world() else { return };
     let sidecar = Setup::new(&world.openid, &world.tool).start();

@@ -104,14 +104,13 @@ impl Template {
 
     /// Whether both match the same requests, variables' names aside.
     pub(crate) fn same_requests(&self, other: &Self) -> bool {
-        let shape = |template: &Self| -> Vec<Option<String>> {
-            let literal = |segment: &TemplateSegment| match segment {
-                TemplateSegment::Literal(literal) => Some(literal.clone()),
-                TemplateSegment::Variable(_) => None,
-            };
-            template.segments.iter().map(literal).collect()
+        let alike = |pair: (&TemplateSegment, &TemplateSegment)| match pair {
+            (TemplateSegment::Literal(one), TemplateSegment::Literal(other)) => one == other,
+            (TemplateSegment::Variable(_), TemplateSegment::Variable(_)) => true,
+            (TemplateSegment::Literal(_), TemplateSegment::Variable(_))
+            | (TemplateSegment::Variable(_), TemplateSegment::Literal(_)) => false,
         };
-        shape(self) == shape(other)
+        self.segments.len() == other.segments.len() && self.segments.iter().zip(&other.segments).all(alike)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a check finds, and what of it can be seen in the catalogue alone.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use model::{Action, Effect, Tool, nearest::nearest};
 use serde::Serialize;
@@ -146,18 +146,37 @@ pub(super) fn of_tool(tool: &Tool) -> Vec<Finding> {
             );
         }
     }
-    let shaped: Vec<(&Action, Shape)> =
-        tool.actions.iter().map(|action| (action, shape(&action.template.to_string()))).collect();
-    for (place, (action, own)) in shaped.iter().enumerate() {
-        let others = shaped.iter().skip(place + 1).filter(|(other, _)| other.method == action.method);
-        for (other, _) in others.filter(|(_, other)| cross(own, other)) {
-            let message = format!(
-                "`{}` and `{}` of `{}` match some of the same requests, and neither says more: the tool may take one for \
-                 the other",
-                action.template, other.template, other.id
-            );
-            found.push(Finding::of(tool, Kind::Overlap, message).action(action));
+    overlaps(tool, &mut found);
+    found
+}
+
+/// The most actions that are named as overlapping with one.
+const MOST_NAMED: usize = 3;
+
+fn overlaps(tool: &Tool, found: &mut Vec<Finding>) {
+    // Two overlap only where each has a variable, and both as many segments.
+    let mut alike: BTreeMap<(&str, usize), Vec<(&Action, Shape)>> = BTreeMap::new();
+    for action in &tool.actions {
+        let shape = shape(&action.template.to_string());
+        if shape.iter().any(Option::is_none) {
+            alike.entry((action.method.as_str(), shape.len())).or_default().push((action, shape));
         }
     }
-    found
+    for all in alike.values() {
+        for (place, (action, own)) in all.iter().enumerate() {
+            let mut others = all.iter().skip(place + 1).filter(|(_, other)| cross(own, other));
+            let named = others.by_ref().take(MOST_NAMED).map(|(other, _)| {
+                format!(
+                    "`{}` and `{}` of `{}` match some of the same requests, and neither says more: the tool may take \
+                     one for the other",
+                    action.template, other.template, other.id
+                )
+            });
+            let mut messages: Vec<String> = named.collect();
+            if others.next().is_some() {
+                messages.push(format!("`{}` and more actions match some of the same requests", action.template));
+            }
+            found.extend(messages.into_iter().map(|message| Finding::of(tool, Kind::Overlap, message).action(action)));
+        }
+    }
 }
