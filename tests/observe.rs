@@ -149,3 +149,24 @@ fn a_change_of_mode_is_on_record_and_in_the_status_and_the_report_says_what_enfo
     assert_eq!(refunds["refused"][0]["code"], "policy_denied");
     assert_eq!(refunds["refused"][0]["agents"], json!(["support-v1"]));
 }
+
+#[test]
+fn an_obligation_that_is_out_of_reach_takes_no_other_one_off_the_record() {
+    let Some(world) = world() else { return };
+    let mut setup = Setup::new(&world.openid, &world.tool).with(|config| {
+        config["tools"]["orders"]["observe"] = json!({"owner": OWNER, "until": in_days(30)});
+    });
+    setup.policy.push_str(
+        r#"
+obligations contains {"code": "hidden", "redact": ["/customer/id"]}
+obligations contains {"code": "told", "notify": {"channel": "nobodys", "message": "An order was read."}}
+"#,
+    );
+    let sidecar = setup.start();
+    let answer = sidecar.get("/orders/v1/orders/17", &world.openid.delegated("alice")).send();
+    answer.went(200);
+    let record = sidecar.decided(&answer);
+    assert_eq!(record["observed"]["waived"][0]["code"], "obligation_unknown", "{record}");
+    let codes: Vec<&Value> = record["obligations"].as_array().unwrap().iter().map(|one| &one["code"]).collect();
+    assert_eq!(codes, ["hidden", "told"], "{record}");
+}

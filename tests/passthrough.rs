@@ -517,6 +517,7 @@ fn the_rung_is_in_the_status_in_the_change_of_mode_and_in_the_report() {
             config["listen"]["admin"] = json!({"unix": "admin.sock"});
         })
         .start();
+    assert!(sidecar.daemon.output().contains("passes calls without a delegated token through"), "said at each start");
     let [changed] = &sidecar.query(&["--kind", "mode.changed"])[..] else { panic!("one change") };
     assert_eq!(
         (&changed["tool"], &changed["action"], &changed["mode"]),
