@@ -44,8 +44,7 @@ fn what_says_the_same_has_one_digest_and_nothing_else_does() {
         assert!(!others.contains(&other), "{from} {to}");
         others.push(other);
     }
-    let long = "x".repeat(3 * GATHERED);
-    let texts = [&long, &long[1..], &long[..GATHERED], &long[..GATHERED - 1]];
+    let texts = [3 * GATHERED, 3 * GATHERED - 1, GATHERED, GATHERED - 1].map(|length| "x".repeat(length));
     for (place, text) in texts.iter().enumerate() {
         let digests = texts.iter().map(|other| {
             digest("data.json", "", &format!(r#"{{"a": "{other}"}}"#))
@@ -80,7 +79,7 @@ fn names_that_come_again_share_their_text() {
     let items = data.at(&["items".to_owned()]).unwrap().as_array().unwrap().to_vec();
     let names = |item: &Value| item.as_object().unwrap().keys_sorted().cloned().collect::<Vec<_>>();
     let (first, last) = (names(&items[0]), names(&items[2 * MAX_NAMES - 1]));
-    assert!(std::ptr::eq(&*first[0].as_string().unwrap().as_ref(), &*last[0].as_string().unwrap().as_ref()));
+    assert!(std::ptr::eq(first[0].as_string().unwrap().as_ref(), last[0].as_string().unwrap().as_ref()));
     assert_eq!((first.len(), last.len()), (2, 2));
     assert_eq!(last[1], Value::from(format!("only{}", 2 * MAX_NAMES - 1).as_str()));
 }
