@@ -1,3 +1,5 @@
+//! What a catalogue may hold, whose it is, and everything that makes one none.
+
 use std::fs;
 
 use super::*;
