@@ -373,9 +373,10 @@ fn an_action_that_is_taken_for_less_than_its_method_says_is_found_without_a_docu
 #[test]
 fn however_many_actions_overlap_a_check_names_a_few_for_each_and_ends() {
     let directory = tempfile::tempdir().unwrap();
-    let mut text = "tools:\n  shop:\n    at: /shop\n    upstream: \"https://shop.example\"\n    identity: service_account\n    \
+    let mut text =
+        "tools:\n  shop:\n    at: /shop\n    upstream: \"https://shop.example\"\n    identity: service_account\n    \
                     credential: { bearer: { file: secrets/shop } }\n    actions:\n"
-        .to_owned();
+            .to_owned();
     for number in 0..300 {
         for (name, path) in [("one", format!("a{number}/{{x}}")), ("other", format!("{{x}}/a{number}"))] {
             text.push_str(&format!(
