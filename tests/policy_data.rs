@@ -24,7 +24,7 @@ allow contains {\"code\": \"known_tier\"} if data.countersign.teams.support.tier
 deny contains {\"code\": \"silver_reads_nothing\"} if data.countersign.teams.support.tiers[input.user.id] == \"silver\"
 ";
 
-fn document(tiers: Value) -> String {
+fn document(tiers: &Value) -> String {
     json!({ "countersign": { "teams": { "support": { "tiers": tiers } } } }).to_string()
 }
 
@@ -32,7 +32,7 @@ fn start(world: &World) -> Sidecar {
     let mut setup = Setup::new(&world.openid, &world.tool);
     setup.policy = TEAM.to_owned();
     setup.write();
-    fs::write(setup.directory().join(DATA), document(json!({ "alice": "gold" }))).unwrap();
+    fs::write(setup.directory().join(DATA), document(&json!({ "alice": "gold" }))).unwrap();
     setup.start()
 }
 
@@ -44,14 +44,14 @@ fn other_data_decides_the_next_call_also_one_that_was_decided_before_and_is_on_r
     let before = sidecar.get(ORDER, &token).send();
     before.went(200);
     sidecar.get(ORDER, &token).send().went(200);
-    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(json!({ "alice": "silver" }))));
+    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(&json!({ "alice": "silver" }))));
     let after = sidecar.get(ORDER, &token).send();
     after.refused(403, "policy_denied");
     assert_eq!(after.json()["reasons"][0]["code"], "silver_reads_nothing", "{}", after.text());
-    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(json!({ "bob": "gold" }))));
+    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(&json!({ "bob": "gold" }))));
     sidecar.get(ORDER, &token).send().refused(403, "policy_no_allow");
     // And back, to a revision that was there before.
-    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(json!({ "alice": "gold" }))));
+    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(&json!({ "alice": "gold" }))));
     sidecar.get(ORDER, &token).send().went(200);
     let revision = |record: &Value| record["revisions"]["policy"].as_str().unwrap().to_owned();
     let (old, new) = (revision(&sidecar.decided(&before)), revision(&sidecar.decided(&after)));
@@ -98,7 +98,7 @@ fn data_that_does_not_fit_its_policy_changes_nothing() {
     let many = format!("[{}1]", "1,".repeat(1_000_000));
     let large = format!("{{\"a\": \"{}\"}}", "x".repeat(33 * 1024 * 1024));
     for (text, why) in [
-        (document(serde_json::from_str(&deep).unwrap()), "nested too deep"),
+        (document(&serde_json::from_str(&deep).unwrap()), "nested too deep"),
         (many, "names and values"),
         (large, "larger than"),
         (
@@ -119,7 +119,7 @@ fn data_that_does_not_fit_its_policy_changes_nothing() {
         assert!(said.contains(why), "no {why:?} in {said}");
         sidecar.get(ORDER, &token).send().went(200);
     }
-    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(json!({}))));
+    reload(&sidecar, "taken", |sidecar| put(sidecar, DATA, &document(&json!({}))));
     sidecar.get(ORDER, &token).send().refused(403, "policy_no_allow");
     assert_eq!(on_disk(&sidecar), "in_force");
 }
