@@ -147,13 +147,19 @@ fn tokens_are_asked_for_again_under_a_candidate_and_each_explains_itself() {
     assert!(misspelt.stdout.contains("no token was asked for again for `refund.create`"), "{misspelt:?}");
     assert!(misspelt.stdout.contains("NEW DENIAL  refunds.create at orders, 1 token"), "{misspelt:?}");
 
-    let config = written(&authority);
+    explain_themselves(&authority, claims(&token)["jti"].as_str().unwrap(), refused);
+    audit(&ledger, "verify", &[]).well();
+}
+
+/// Each of the two is explained by the authority's ledger and its configuration alone.
+fn explain_themselves(authority: &Authority, issued: &str, refused: &str) {
+    let config = written(authority);
     let explain = |id: &str, more: &[&str]| {
         let mut command = process::countersign();
         command.args(["explain", id, "--config"]).arg(&config).args(more);
         process::run(&mut command).well()
     };
-    let text = explain(claims(&token)["jti"].as_str().unwrap(), &[]);
+    let text = explain(issued, &[]);
     assert!(text.contains("ISSUED") && text.contains("by the same policy: the same"), "{text}");
     assert!(text.contains("true               countersign.org.delegate by_the_user"), "{text}");
     assert!(text.contains("not true           countersign.org.delegate reads_only"), "{text}");
@@ -161,7 +167,6 @@ fn tokens_are_asked_for_again_under_a_candidate_and_each_explains_itself() {
     assert!(text.contains("REFUSED") && text.contains("access_denied") && text.contains("the same"), "{text}");
     let told: Value = serde_json::from_str(explain(refused, &["--json"]).trim()).unwrap();
     assert_eq!((&told["replay"]["again"]["same"], &told["kind"]), (&json!(true), &json!("token.refused")), "{told:#}");
-    audit(&ledger, "verify", &[]).well();
 }
 
 #[test]

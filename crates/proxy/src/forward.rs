@@ -368,8 +368,7 @@ fn for_agent(
     let events = head.headers.get(header::CONTENT_TYPE).is_some_and(is_event_stream);
     let pause = (!events).then_some(pause);
     let altering = duties.map(|duties| duties.altering(&head.headers));
-    let mut answer =
-        Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch, altering)));
+    let mut answer = Response::new(Body::new(Download::new(body, settlement, trailers, pause, watch, altering)));
     *answer.status_mut() = head.status;
     *answer.headers_mut() = fields;
     Ok(answer)

@@ -40,7 +40,8 @@ pub(crate) fn text(status: &Value) -> String {
     for passed in list(status, "/catalogue/passthrough") {
         let [tool, owner, until] = ["tool", "owner", "until"].map(|name| word(passed.get(name)));
         let is = |name: &str| passed.get(name) == Some(&Value::Bool(true));
-        let word = if is("ended") { "has passed no call through since" } else { "PASSES CALLS WITHOUT A TOKEN THROUGH until" };
+        let word =
+            if is("ended") { "has passed no call through since" } else { "PASSES CALLS WITHOUT A TOKEN THROUGH until" };
         let unmapped = if is("unmapped") && !is("ended") { ", those of no action too" } else { "" };
         text.push_str(&format!("  {tool} {word} {until}, by {owner}{unmapped}\n"));
     }

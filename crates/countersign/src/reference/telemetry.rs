@@ -146,7 +146,11 @@ pub(crate) const METRICS: &[(&str, &str, &str)] = &[
         "bundle",
         "1 while what a bundle's server has was refused and an earlier one decides; `/status` says why.",
     ),
-    ("countersign_policy_bundle_serial", "bundle", "The serial of the fetched bundle that was taken last: the one that decides, unless a pin holds."),
+    (
+        "countersign_policy_bundle_serial",
+        "bundle",
+        "The serial of the fetched bundle that was taken last: the one that decides, unless a pin holds.",
+    ),
     (
         "countersign_policy_bundle_age_seconds",
         "bundle",
@@ -234,7 +238,11 @@ const EVENTS: &[(&str, &str, &str)] = &[
     ("countersign.task.id", "decided", "The task."),
     ("countersign.decision", "decided", "`permit`, `deny` or `approval_required`."),
     ("countersign.denial.code", "decided", "Why not, by its code; of what is only observed, why it would not."),
-    ("countersign.mode", "decided", "`enforce`; `observe` where refusals are written down and not followed; `passthrough` where nothing was evaluated."),
+    (
+        "countersign.mode",
+        "decided",
+        "`enforce`; `observe` where refusals are written down and not followed; `passthrough` where nothing was evaluated.",
+    ),
     ("countersign.stage", "decided", "The stage that the call reached."),
     ("countersign.tool", "decided", "The tool; `none` for what was not recognised."),
     ("gen_ai.tool.name", "decided", "The action; `none` likewise."),

@@ -49,8 +49,9 @@ impl World {
 
     /// The activations on record, after the end.
     async fn activations(self) -> Vec<String> {
-        self.running.stop_within(PATIENCE).await;
-        let kinds = query(&self.folder.path("ledger"), Filter::default()).unwrap().map(|entry| entry.unwrap().kind);
+        let Self { running, folder, .. } = self;
+        running.stop_within(PATIENCE).await;
+        let kinds = query(&folder.path("ledger"), Filter::default()).unwrap().map(|entry| entry.unwrap().kind);
         kinds.filter(|kind| kind.ends_with(".activated")).collect()
     }
 }
@@ -67,7 +68,7 @@ async fn a_changed_policy_is_taken_and_recorded_once() {
     assert_ne!(after, before);
     world.reloader.look_again().await;
     assert_eq!((world.policy(), world.on_disk()), (after, "in_force".to_owned()));
-    assert_eq!(world.activations().await, ["config.activated", "policy.activated", "policy.activated"]);
+    assert_eq!(Box::pin(world.activations()).await, ["config.activated", "policy.activated", "policy.activated"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +89,7 @@ async fn what_is_wrong_leaves_everything_as_it_was_until_it_is_right() {
     assert!(!Arc::ptr_eq(&before, &world.reloader.parts.sidecar.snapshot()));
     assert_eq!((world.on_disk().as_str(), &world.reloader.said), ("in_force", &None));
     let expected = ["config.activated", "policy.activated", "config.activated", "policy.activated"];
-    assert_eq!(world.activations().await, expected);
+    assert_eq!(Box::pin(world.activations()).await, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +104,7 @@ async fn what_was_wrong_and_is_again_as_it_was_is_nothing_new() {
     world.reloader.look_again().await;
     assert_eq!(world.on_disk(), "in_force");
     assert!(Arc::ptr_eq(&before, &world.reloader.parts.sidecar.snapshot()));
-    assert_eq!(world.activations().await, ["config.activated", "policy.activated"]);
+    assert_eq!(Box::pin(world.activations()).await, ["config.activated", "policy.activated"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,5 +180,5 @@ async fn what_was_refused_for_a_file_that_nobody_watches_is_taken_once_that_is_r
     world.reloader.look_again().await;
     assert_eq!(world.on_disk(), "in_force");
     assert_ne!(world.reloader.parts.revision, before);
-    assert_eq!(world.activations().await, ["config.activated", "policy.activated", "config.activated"]);
+    assert_eq!(Box::pin(world.activations()).await, ["config.activated", "policy.activated", "config.activated"]);
 }
