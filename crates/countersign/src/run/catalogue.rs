@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use model::{Action, Catalogue, Id, Tool};
+use model::{Action, CanonicalPath, Catalogue, Id, Tool};
 use opentelemetry::{KeyValue, global};
 use policy::{
     Engine, Problem, Severity, Source,
@@ -135,8 +135,9 @@ pub(super) fn expiring(
 }
 
 /// Why `after` may not take the place of `before`, of which the tools `owned` come from sources of their own: what it makes
-/// of `policies` says something else than what they say. An action that is there no more is no reason; a rule about it
-/// only never comes true.
+/// of `policies` says something else than what they say. An action that is there no more is no reason, as a rule about it
+/// only never comes true; but where rules name one whose requests are now another's, that was there before, they would be
+/// let through as that.
 ///
 /// # Errors
 /// Says the rules.
@@ -174,18 +175,36 @@ fn earlier(before: &Catalogue, after: &Catalogue, owned: &BTreeSet<Id<Tool>>) ->
     after.tools().iter().map(|tool| of(tool).unwrap_or_else(|| tool.clone())).collect()
 }
 
-/// The tools of `after`, with the actions that those `owned` had `before` and have no more.
+/// The tools of `after`, with the actions that those `owned` had `before` and have no more. Those whose requests became
+/// another's are not kept.
 fn with_removed(before: &Catalogue, after: &Catalogue, owned: &BTreeSet<Id<Tool>>) -> Vec<Tool> {
     let there: BTreeSet<&Id<Action>> =
         after.tools().iter().flat_map(|tool| tool.actions.iter().map(|action| &action.id)).collect();
     let with = |tool: &Tool| {
         let mut tool = tool.clone();
         let known = before.tool(&tool.id).filter(|_| owned.contains(&tool.id));
-        let gone = known.into_iter().flat_map(|known| &known.actions).filter(|action| !there.contains(&action.id));
-        tool.actions.extend(gone.map(|action| Action { method: REMOVED.to_owned(), ..action.clone() }));
+        let Some(known) = known else { return tool };
+        let gone = known.actions.iter().filter(|action| !there.contains(&action.id));
+        let gone: Vec<Action> = gone
+            .filter(|action| !is_taken_over(action, known, &tool))
+            .map(|action| Action { method: REMOVED.to_owned(), ..action.clone() })
+            .collect();
+        tool.actions.extend(gone);
         tool
     };
     after.tools().iter().map(with).collect()
+}
+
+/// A segment that no action names.
+const ANY: &str = "-any-";
+
+/// Whether a request that was the action `gone` of the tool `before` is now another action that was there before: whoever
+/// may do that has a grant for it, and needs no new one. What is new is in nobody's grant.
+fn is_taken_over(gone: &Action, before: &Tool, after: &Tool) -> bool {
+    let any = gone.template.variables().map(|name| (name.to_owned(), ANY.to_owned())).collect();
+    let path = gone.template.fill_path(&any).and_then(|path| CanonicalPath::parse(&path).ok());
+    let taker = path.and_then(|path| after.action_for(&gone.method, &path).map(|(action, _)| &action.id));
+    taker.is_some_and(|taker| before.actions.iter().any(|action| action.id == *taker))
 }
 
 /// What the metrics show of the catalogue in force.

@@ -97,6 +97,30 @@ fn what_a_rule_reads_may_not_become_something_else_under_it_and_what_it_is_about
 }
 
 #[test]
+fn requests_of_an_action_that_rules_name_may_not_become_another_one_that_everybody_may_do() {
+    let rules = "package countersign.teams.support\n\nallow contains {\"code\": \"all\"}\n\n\
+                 deny contains {\"code\": \"export\"} if input.action.name == \"orders.export\"\n";
+    let file = |text: &str| File { path: "support.rego".to_owned(), text: text.to_owned() };
+    let tools = Some([Id::new("orders").unwrap()].into());
+    let team = |text: &str| {
+        let policies = vec![file(text)];
+        vec![Source { name: "support".to_owned(), tools: tools.clone(), policies, tests: Vec::new(), data: Vec::new() }]
+    };
+    let export = || json!({"match": "GET /v1/orders/export", "effect": "read", "resource": "orders"});
+    let before = catalogue(|tools| tools["orders"]["actions"]["orders.export"] = export());
+    let owned = [Id::new("orders").unwrap()].into();
+    let held = |text: &str, after: &Catalogue| held_against(&team(text), &before, after, &owned);
+    // Without it, its requests are those of `orders.read`.
+    let gone = catalogue(|_| ());
+    let why = held(rules, &gone).unwrap_err();
+    assert!(why.contains("orders.export") && why.contains(":5:"), "{why}");
+    held("package countersign.teams.support\n\nallow contains {\"code\": \"all\"}\n", &gone).unwrap();
+    // What is new is in nobody's grant, and what no action matches is refused.
+    held(rules, &catalogue(|tools| tools["orders"]["actions"]["orders.dump"] = export())).unwrap();
+    held(rules, &catalogue(|tools| tools["orders"]["actions"] = json!({}))).unwrap();
+}
+
+#[test]
 fn a_tools_actions_stand_in_one_place_and_a_name_is_ones() {
     let folder = Folder::new(|config| {
         let catalogue = "catalogue:\n  - { name: support, path: catalogue, for: [orders, crm] }\n\
