@@ -244,7 +244,12 @@ impl Page<'_> {
         let code = again.get("code").and_then(Value::as_str).map(|code| format!(" {code}")).unwrap_or_default();
         self.line("decided", &format!("{verdict}{code} by {policy}: {same}"));
         let text = |name: &str| again.get(name).and_then(Value::as_str).map(plain);
-        self.line("policy from", &text("policy_from").unwrap_or_default());
+        let from = text("policy_from").unwrap_or_default();
+        self.line("policy from", &from);
+        if from == "the ledger" && !flag("same_policy") {
+            // It was found by the revision that decided.
+            self.line("revision", "kept as the one that decided, and another now: of another build, or changed since");
+        }
         if let Some(binary) = text("binary") {
             let now = env!("CARGO_PKG_VERSION");
             self.line("program", &format!("{binary} decided; the engine and the library are those of {now}"));
@@ -374,5 +379,20 @@ mod tests {
         );
         assert!(!text.contains('\u{202E}'), "{text}");
         assert!(text.contains("DENY policy_denied") && text.contains("refused at guard"), "{text}");
+    }
+
+    #[test]
+    fn what_was_kept_as_the_policy_that_decided_and_has_another_revision_now_is_said_to() {
+        let decided = |same_policy: bool, from: &str| {
+            let again = json!({ "decision": "permit", "same": true, "same_policy": same_policy, "policy_from": from });
+            let replay = json!({ "rebuilt": true, "same_input": true, "again": again });
+            for_person(&json!({ "decision": "permit", "replay": replay }))
+        };
+        let why = "of another build, or changed since";
+        let other = decided(false, "the ledger");
+        assert!(other.contains("by another policy revision: the same") && other.contains(why), "{other}");
+        for text in [decided(true, "the ledger"), decided(false, "the directory")] {
+            assert!(!text.contains(why), "{text}");
+        }
     }
 }
