@@ -166,3 +166,14 @@ fn what_nobody_verified_is_read_and_verified() {
     let after = signed.open(&archive, &known(before.clone())).unwrap();
     assert!(!same(&after.data[0], &before.data[0]) && after.data[0].hash().is_some());
 }
+
+#[test]
+fn what_is_kept_and_read_again_has_the_revision_that_decided_to_the_last_digit() {
+    let whole = ["0", "-1", "1e3", "9007199254740993", "18446744073709551615", "123456789012345678901234567890"];
+    let parts = ["1.0", "4.50", "0.1", "-0.0", "1e-7", "0.1234567890123456789012345"];
+    for number in whole.iter().chain(&parts) {
+        let data = read("data.json", "", &format!(r#"{{"limit": {number}, "{number}": ["\u0000", "ö"]}}"#)).unwrap();
+        let kept: Data = serde_json::from_str(&serde_json::to_string(&data).unwrap()).unwrap();
+        assert_eq!(kept.digest(), data.digest(), "{number}");
+    }
+}
