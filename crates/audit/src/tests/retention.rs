@@ -258,3 +258,62 @@ async fn verifying_while_segments_are_retired_says_so_or_succeeds() {
     kept.close().await;
     verified(dir.path());
 }
+
+/// The files of a ledger whose first segment is sealed while it is read: its heads and its seal are not there at first.
+struct SealedMeanwhile<'a> {
+    dir: &'a Path,
+    not_yet: std::sync::Mutex<Vec<&'static str>>,
+}
+
+impl verify::Files for SealedMeanwhile<'_> {
+    fn place(&self) -> &Path {
+        self.dir
+    }
+
+    fn segments(&self) -> std::io::Result<Vec<u64>> {
+        segment::list(self.dir)
+    }
+
+    fn open(&self, name: &str) -> std::io::Result<Box<dyn std::io::BufRead + Send>> {
+        let mut not_yet = self.not_yet.lock().unwrap();
+        if let Some(at) = not_yet.iter().position(|late| *late == name) {
+            not_yet.remove(at);
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        crate::stored::open(&self.dir.join(name))
+    }
+
+    fn exists(&self, name: &str) -> std::io::Result<bool> {
+        crate::stored::exists(&self.dir.join(name))
+    }
+
+    fn length(&self, name: &str) -> std::io::Result<Option<u64>> {
+        let late = self.not_yet.lock().unwrap().contains(&name);
+        Ok(fs::metadata(self.dir.join(name)).ok().filter(|_| !late).map(|metadata| metadata.len()))
+    }
+}
+
+#[tokio::test]
+async fn heads_that_are_signed_while_a_segment_is_read_and_sealed_are_compared_with_the_lines_that_went_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = try_open(settings(dir.path())).await.unwrap();
+    for _ in 0..3 {
+        calls(&kept, 2).await;
+        let pen = kept.ledger.pen();
+        blocking(move || pen.sign().unwrap()).await;
+    }
+    kept.close().await;
+    let ledger = dir.path().join("ledger");
+    let verified = || {
+        let not_yet = std::sync::Mutex::new(vec!["00000001.seal", "00000001.heads"]);
+        verify::verify_files(&SealedMeanwhile { dir: &ledger, not_yet }, &Options::default(), |_| {})
+    };
+    assert_eq!(verified().unwrap(), verify::verify(&ledger, &Options::default(), |_| {}).unwrap());
+    let heads = ledger.join("00000001.heads");
+    let whole = fs::read_to_string(&heads).unwrap();
+    let mut lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    // The second head in the place of the first.
+    lines.rotate_left(crate::heads::NOTE_LINES);
+    fs::write(&heads, lines.concat()).unwrap();
+    assert!(matches!(verified(), Err(VerifyError::Broken(_))));
+}

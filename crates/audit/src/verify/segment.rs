@@ -17,7 +17,7 @@ use crate::{
     read::{Lines, Rows},
     record::{Component, kind},
     recovery::Previous,
-    segment::{Complete, Extent, Paths, Seal},
+    segment::{Complete, Extent, Paths, Position, Seal},
     values::{self, Row, VERSION},
 };
 
@@ -63,7 +63,7 @@ pub(super) fn check(
         // Retired between the opening of one file and the next.
         return Err(Broken::new("its lines are missing").of(index, &paths.lines).into());
     }
-    let extent = Extent::default();
+    let (extent, start) = (Extent::default(), state.position.clone());
     let mut reading = Reading { index, paths, sealed, lines, rows, heads, extent, gap: None, amendment };
     reading.lines(state, progress)?;
     if seal.is_none() {
@@ -74,6 +74,7 @@ pub(super) fn check(
             // Sealed while it was read: what was written until then is read too.
             reading.sealed = true;
             reading.heads.sealed(from, &reading.paths.heads).map_err(LedgerError::io(&reading.paths.heads))?;
+            reading.heads_since(state, from, start)?;
             reading.lines(state, progress)?;
         } else if followed {
             let seal = &reading.paths.seal;
@@ -142,6 +143,28 @@ impl Reading<'_> {
             };
             return Err(wrong(why));
         }
+    }
+
+    /// Compares the heads that were signed since it was opened, over lines that had gone by: those are read again from
+    /// `start` for them.
+    fn heads_since(&mut self, state: &mut State<'_>, from: &Reader<'_>, start: Position) -> Result<(), VerifyError> {
+        let path = self.paths.lines.clone();
+        let mut lines = from.open(&path).map(Lines::of).map_err(LedgerError::io(&path))?;
+        let read = std::mem::take(&mut self.extent.records);
+        let now = std::mem::replace(&mut state.position, start);
+        loop {
+            self.compare_heads(state)?;
+            if self.extent.records == read {
+                break;
+            }
+            let Some(line) = lines.next().map_err(LedgerError::io(&path))? else { break };
+            state.position.push(&line);
+            self.extent.records += 1;
+        }
+        if state.position != now {
+            return Err(Broken::new("its lines changed while they were read").of(self.index, &path).into());
+        }
+        Ok(())
     }
 
     /// What may stand after the last whole line, row and head.
