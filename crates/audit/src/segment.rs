@@ -20,6 +20,7 @@ use crate::{
     chain::{self, Frontier, Hash, WrittenFrontier, sha256},
     files,
     heads::{self, Head, VerifyingKey},
+    stored,
     values::VERSION,
 };
 
@@ -52,7 +53,26 @@ impl Paths {
 
 /// The indexes of the segments in `dir`, in order.
 pub(crate) fn list(dir: &Path) -> io::Result<Vec<u64>> {
-    list_with(dir, &[".jsonl", ".jsonl.gz"])
+    let listed = list_with(dir, &[".jsonl", ".jsonl.gz"])?;
+    completed(listed, |index| stored::exists(&Paths::new(dir, index).lines))
+}
+
+/// `listed` with those that `exists` and that a listing passed over: a directory is read piece by piece, and a segment
+/// that is begun or compressed meanwhile may be in none of them.
+fn completed(listed: Vec<u64>, exists: impl Fn(u64) -> io::Result<bool>) -> io::Result<Vec<u64>> {
+    let mut indexes: Vec<u64> = Vec::with_capacity(listed.len());
+    for index in listed {
+        // Backwards, until one is missing for good: nobody's file name has it looked for without end.
+        let (after, mut passed_over) = (indexes.last().copied().unwrap_or(0), Vec::new());
+        let mut before = index.saturating_sub(1);
+        while before > after && exists(before)? {
+            passed_over.push(before);
+            before -= 1;
+        }
+        indexes.extend(passed_over.into_iter().rev());
+        indexes.push(index);
+    }
+    Ok(indexes)
 }
 
 /// The indexes of which `dir` has a file with one of these endings, in order.
@@ -252,6 +272,19 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_segment_that_a_listing_passed_over_is_found() {
+        let there = |index: u64| Ok((3..=9).contains(&index));
+        let found = |listed: &[u64]| completed(listed.to_vec(), there).unwrap();
+        let all: Vec<u64> = (3..=9).collect();
+        for listed in [&[3, 4, 5, 6, 7, 8, 9][..], &[3, 5, 6, 9], &[4, 9], &[9]] {
+            assert_eq!(found(listed), all);
+        }
+        assert_eq!(found(&[1, 4]), [1, 3, 4], "one that is not there stays missing");
+        assert_eq!(found(&[u64::MAX]), [u64::MAX], "and is not looked for without end");
+        assert_eq!(found(&[]), [] as [u64; 0]);
+    }
 
     #[test]
     fn a_segment_is_a_file_whose_name_is_written_as_ours() {

@@ -177,7 +177,9 @@ pub fn verify_files(
     let newest = newest_head(from, &key)?;
     let indexes = from.segments().map_err(LedgerError::io(files.place()))?;
     if let Some((before, _)) = indexes.iter().zip(indexes.iter().skip(1)).find(|(one, next)| **one + 1 != **next) {
-        return Err(broken(format!("segment {} is missing", before + 1)).into());
+        // One before it may be listed that was retired since, as this one was.
+        let (missing, error) = (before + 1, broken(format!("segment {} is missing", before + 1)));
+        return unless_retired(from, missing, error.into());
     }
     let mut index = indexes.first().copied().unwrap_or(1);
     let beginning = Beginning::find(from, index, &key).or_else(|error| unless_retired(from, index, error))?;
