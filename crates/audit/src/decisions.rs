@@ -154,10 +154,15 @@ impl Reading {
         while batch.decided.len() < MOST && held < MOST_BYTES {
             let Some(unread) = self.reader.next_unread(wanted)? else { break };
             held += unread.bytes();
-            if memmem::find(&unread.line, SEEN).is_some() {
-                self.seen.note(unread).map_err(|error| LedgerError::damaged(&batch.paths.lines, error.to_string()))?;
-            } else {
-                batch.decided.push(unread);
+            // By its own kind: what is within a record may have a member of that name, too.
+            match unread.kind.as_str() {
+                kind::CALL_DECIDED => batch.decided.push(unread),
+                kind::TOKEN_SEEN => {
+                    let damaged =
+                        |error: serde_json::Error| LedgerError::damaged(&batch.paths.lines, error.to_string());
+                    self.seen.note(unread).map_err(damaged)?;
+                }
+                _ => {}
             }
         }
         batch.bytes = self.reader.bytes() - before;

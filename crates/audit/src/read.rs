@@ -217,6 +217,7 @@ pub(crate) struct SegmentReader {
 #[derive(Debug)]
 pub(crate) struct Unread {
     pub(crate) seq: u64,
+    pub(crate) kind: String,
     pub(crate) line: Vec<u8>,
     row: Option<Vec<u8>>,
 }
@@ -270,12 +271,13 @@ impl SegmentReader {
         #[derive(Deserialize)]
         struct Place {
             seq: u64,
+            kind: String,
         }
         let Some(line) = self.line(wanted)? else { return Ok(None) };
-        let Place { seq } = serde_json::from_slice(&line)
+        let Place { seq, kind } = serde_json::from_slice(&line)
             .map_err(|error| LedgerError::damaged(&self.paths.lines, error.to_string()))?;
         let row = self.row(seq)?;
-        Ok(Some(Unread { seq, line, row }))
+        Ok(Some(Unread { seq, kind, line, row }))
     }
 
     fn line(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Vec<u8>>, LedgerError> {

@@ -83,3 +83,19 @@ async fn an_erased_decision_says_which_values_are_gone() {
     }
     assert_eq!((whole, erased), (5, 5));
 }
+
+#[test]
+fn a_record_is_what_it_says_itself_not_what_something_within_it_is_called() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |seq: u64, kind: &str, within: &str| {
+        let time = "2026-03-14T14:30:00Z";
+        serde_json::json!({ "v": 1, "seq": seq, "time": time, "kind": kind, "in": { "kind": within } }).to_string()
+            + "\n"
+    };
+    let lines = [line(0, "call.decided", "token.seen"), line(1, "policy.compared", "call.decided")];
+    std::fs::write(dir.path().join("00000001.jsonl"), lines.concat()).unwrap();
+    let mut batches = Batches::of(dir.path(), &decisions::segments(dir.path(), None, None).unwrap());
+    let batch = batches.next_batch().unwrap().unwrap();
+    let decided: Vec<u64> = batch.decided().map(|decided| decided.unwrap().entry.seq).collect();
+    assert_eq!(decided, [0]);
+}
