@@ -31,7 +31,7 @@ pub use peer::{Peer, PeerAddress, PeerCertificate, PeerCredentials, PeerIdentity
 pub use secret::{SecretError, SecretSource};
 pub use serve::{Census, ServeLimits, serve};
 pub use share::{Full, Place, Sharer, Shares};
-pub use tasks::{Task, TaskEnd, Tasks};
+pub use tasks::{Desk, Task, TaskEnd, Tasks};
 pub use tls::files::TlsFileError;
 pub use tls::server::{ClientCertificates, Expiry, ServerTls, ServerTlsConfig, ServerTlsError};
 pub use tls::{Roots, TlsError, client_config, install_crypto};

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +92,27 @@ impl Tasks {
         }))
     }
 
+    /// A thread for work that is done piece after piece, until shutdown begins.
+    #[must_use]
+    pub fn desk(&self, name: &'static str) -> Desk {
+        let (pieces, mut next) = mpsc::channel::<Piece>(PIECES);
+        let (stop, runtime) = (self.shutdown_token(), Handle::current());
+        drop(self.spawn_blocking(name, move || {
+            let mut next = || {
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = stop.cancelled() => None,
+                        piece = next.recv() => piece,
+                    }
+                })
+            };
+            while let Some(piece) = next() {
+                piece();
+            }
+        }));
+        Desk { tasks: self.clone(), pieces }
+    }
+
     /// Cancelled when shutdown begins: finish what is in hand, begin nothing new.
     #[must_use]
     pub fn shutdown_token(&self) -> CancellationToken {
@@ -133,6 +156,38 @@ impl Tasks {
             tracing::error!(running = self.running(), "tasks that do not yield were left behind");
         }
         false
+    }
+}
+
+/// Blocking work that is done piece after piece on one thread. For what takes much memory again and again: the next piece
+/// takes it where the one before left it, which the allocator does not give to another thread.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    tasks: Tasks,
+    pieces: mpsc::Sender<Piece>,
+}
+
+type Piece = Box<dyn FnOnce() + Send>;
+
+/// How many pieces wait at a desk before whoever brings another waits too.
+const PIECES: usize = 16;
+
+impl Desk {
+    /// Does `work` after what was brought before; cut where shutdown begins before its turn. Else as
+    /// [`Tasks::spawn_blocking`].
+    pub fn run<F, T>(&self, name: &'static str, work: F) -> Task<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, done) = oneshot::channel();
+        let piece: Piece = Box::new(move || drop(reply.send(catch_unwind(AssertUnwindSafe(work)))));
+        let (pieces, panics) = (self.pieces.clone(), Arc::clone(&self.tasks.panics));
+        Task(self.tasks.tracker.spawn(async move {
+            pieces.send(piece).await.ok()?;
+            let outcome = done.await.ok()?;
+            Some(outcome.unwrap_or_else(|panic| log_and_unwind(name, panic, &panics)))
+        }))
     }
 }
 
@@ -245,6 +300,22 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert!(tasks.drain(Duration::from_secs(30)).await);
+        assert_eq!(tasks.running(), 0);
+    }
+
+    #[tokio::test]
+    async fn pieces_are_done_one_after_the_other_on_one_thread_until_shutdown() {
+        let tasks = Tasks::new();
+        let desk = tasks.desk("desk");
+        let here = || std::thread::current().id();
+        let (one, bad, two) = (desk.run("one", here), desk.run("bad", || panic!("on purpose")), desk.run("two", here));
+        let (one, two) = (one.join().await.unwrap(), two.join().await.unwrap());
+        assert_eq!(one, two);
+        assert_ne!(one, here());
+        assert_eq!((bad.join().await, tasks.panics()), (Err::<(), _>(TaskEnd::Panicked), 1));
+        // Though somebody still holds it.
+        assert!(tasks.drain(Duration::from_secs(30)).await);
+        assert_eq!(desk.run("late", here).join().await, Err(TaskEnd::Cut));
         assert_eq!(tasks.running(), 0);
     }
 

@@ -14,7 +14,7 @@ use audit::query::Filter;
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use jiff::Timestamp;
 use model::{Catalogue, Id, Tenant, Tool};
-use net::Tasks;
+use net::Desk;
 use policy::Source;
 use proxy::{config::ToolConfig, resolve_tools};
 use serde::{Deserialize, Serialize};
@@ -45,9 +45,9 @@ pub(crate) struct Kept {
 
 /// Keeps the policies that decide from now on with the ledger at `ledger`, before the first decision by them; whether
 /// they are kept. They decide all the same where they are not: the record of their coming into force says so.
-pub(super) async fn keep(kept: &Kept, ledger: &Path, tasks: &Tasks) -> bool {
+pub(super) async fn keep(kept: &Kept, ledger: &Path, desk: &Desk) -> bool {
     let (kept, ledger) = (kept.clone(), ledger.to_owned());
-    let keeping = tasks.spawn_blocking("keep policies", move || {
+    let keeping = desk.run("keep policies", move || {
         let first = audit::query::query(&ledger, Filter::default()).ok().and_then(|mut entries| entries.next()?.ok());
         kept.keep(&ledger, net::clock::now(), first.map(|entry| entry.time))
     });

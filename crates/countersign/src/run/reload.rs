@@ -19,7 +19,7 @@ use std::{
 };
 
 use audit::{Event, Ledger};
-use net::{HttpClient, LocalAddress, Roots, Tasks};
+use net::{Desk, HttpClient, LocalAddress, Roots, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
 use policy::{
     Known, PolicySource, Source,
@@ -104,6 +104,8 @@ pub(super) struct Parts {
     pub(super) ledger: Ledger,
     /// What runs beside calls.
     pub(super) tasks: Tasks,
+    /// Where changes are read, compiled and kept.
+    pub(super) desk: Desk,
     /// Where agents reach the sidecar.
     pub(super) agent: LocalAddress,
     /// What others are told of reloads.
@@ -202,9 +204,10 @@ impl Reloader {
         // What is wrong may lie in a file that is not looked at: a secret, a key, a certificate half put in place.
         let due = self.again.is_some_and(|again| net::clock::monotonic() >= again);
         let untried = due || self.tried.is_none();
-        let looking = self.parts.tasks.spawn_blocking("watch", move || {
-            watched.changes(&stamps).or_else(|| untried.then(|| (stamps, watched.contents())))
-        });
+        let looking = self
+            .parts
+            .desk
+            .run("watch", move || watched.changes(&stamps).or_else(|| untried.then(|| (stamps, watched.contents()))));
         let Ok(Some((stamps, contents))) = looking.join().await else { return };
         self.stamps = stamps;
         if !due && self.tried.as_ref() == Some(&contents) {
@@ -257,8 +260,7 @@ impl Reloader {
     async fn attempt(&mut self) -> Result<Outcome, Refused> {
         let (path, environment) = (self.parts.path.clone(), self.parts.environment.clone());
         let (fetched, known) = (self.fetched(), self.parts.sidecar.snapshot().policy().known());
-        let reading =
-            self.parts.tasks.spawn_blocking("reload", move || candidate(&path, &environment, &fetched, &known));
+        let reading = self.parts.desk.run("reload", move || candidate(&path, &environment, &fetched, &known));
         let candidate = reading.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
         if let Some(watched) = candidate.watched {
             self.watched = watched;
@@ -291,9 +293,10 @@ impl Reloader {
             return Ok(());
         }
         let policies = catalogue::policies(&prepared.sources);
-        let holding = self.parts.tasks.spawn_blocking("catalogue", move || {
-            catalogue::held_against(&policies, before.catalogue(), &after, &owned)
-        });
+        let holding = self
+            .parts
+            .desk
+            .run("catalogue", move || catalogue::held_against(&policies, before.catalogue(), &after, &owned));
         let held = holding.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
         held.map_err(|why| Refused::Content(format!("catalogue: {why}")))
     }
@@ -328,7 +331,7 @@ impl Reloader {
             events.push(Event::ConfigActivated { revision: revision.clone(), catalogue: Some(revision_of_tools) });
         }
         if policy != before.policy().revision() {
-            let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &self.parts.tasks).await);
+            let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &self.parts.desk).await);
             let bundles = activated(&prepared.sources);
             events.push(Event::PolicyActivated {
                 revision: policy.clone(),

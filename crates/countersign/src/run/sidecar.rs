@@ -16,7 +16,7 @@ use std::{
 };
 
 use audit::{Event, Ledger, record::Component};
-use net::{ClientOptions, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits, Tasks, UnixListener, UrlTrust};
+use net::{ClientOptions, Desk, Endpoint, HttpClient, LocalAddress, Roots, ServeLimits, Tasks, UnixListener, UrlTrust};
 use policy::{Known, PolicySource};
 use proxy::{Observations, Parts, Sidecar, Snapshot, SnapshotParts};
 use token::{Issuer, KeyClients, SigningKey, TransactionSigner, Verifier, VerifierSettings, config::Role};
@@ -241,11 +241,11 @@ async fn activated(
     revision: &str,
     prepared: &Prepared,
     ledger: &Ledger,
-    tasks: &Tasks,
+    desk: &Desk,
 ) -> Result<(), Failure> {
     let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
     let with_sources = (!config.catalogue.is_empty()).then(|| catalogue.clone());
-    let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, tasks).await);
+    let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, desk).await);
     let activated = [
         Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
         Event::PolicyActivated {
@@ -269,7 +269,8 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
-    activated(&config, &revision, &prepared, ledger, &background).await?;
+    let desk = background.desk("changes");
+    activated(&config, &revision, &prepared, ledger, &desk).await?;
     // No serial counts before it is on record.
     bundles.keep_first(&beginning.given, net::clock::now());
     let roots = prepared.roots.clone();
@@ -316,6 +317,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
         roots,
         ledger: ledger.clone(),
         tasks: background.clone(),
+        desk,
         agent: agent_address.clone(),
         standing,
         sources,

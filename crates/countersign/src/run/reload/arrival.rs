@@ -127,7 +127,7 @@ impl Reloader {
             pin: self.parts.pinning.pins.wanted(name, tenants, net::clock::now()),
             trying: Trying::new(name, &self.parts),
         };
-        self.parts.tasks.spawn_blocking("policy bundle", move || one.run()).join().await.map_err(|e| e.to_string())
+        self.parts.desk.run("policy bundle", move || one.run()).join().await.map_err(|e| e.to_string())
     }
 
     /// The activation is on record before the first call is decided by it, and before its serial counts: what could not
@@ -200,7 +200,7 @@ impl Reloader {
     async fn keep_back(&self, name: &str, archive: Bytes, origin: &Origin) -> Result<(), String> {
         let (pinning, name, origin) = (Arc::clone(&self.parts.pinning), name.to_owned(), origin.clone());
         let now = net::clock::now();
-        let keeping = self.parts.tasks.spawn_blocking("policy bundle", move || {
+        let keeping = self.parts.desk.run("policy bundle", move || {
             let spare = Some(origin.manifest.revision.as_str());
             pinning.earlier.keep(&name, &archive, &origin, spare, now)
         });
@@ -210,10 +210,9 @@ impl Reloader {
 
     /// Keeps the newest, and its serial.
     async fn keep(&self, name: &str, archive: Bytes, etag: Option<&str>, taken: Taken) -> Result<(), String> {
-        let (bundles, tasks) = (Arc::clone(&self.parts.bundles), self.parts.tasks.clone());
+        let (bundles, desk) = (Arc::clone(&self.parts.bundles), self.parts.desk.clone());
         let (named, etag, now) = (name.to_owned(), etag.map(str::to_owned), net::clock::now());
-        let keeping =
-            tasks.spawn_blocking("policy bundle", move || bundles.keep(&named, &archive, etag.as_deref(), taken, now));
+        let keeping = desk.run("policy bundle", move || bundles.keep(&named, &archive, etag.as_deref(), taken, now));
         match keeping.join().await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(format!("it cannot be kept: {error}")),
@@ -224,7 +223,7 @@ impl Reloader {
     /// Puts on record that `sources` decide from now on, by what was `compiled` of them; the same as before, where nothing
     /// was.
     pub(super) async fn record(&self, sources: &[(Source, Origin)], compiled: Option<&Compiled>) -> Result<(), String> {
-        let Parts { config, ledger, tasks, tools, sidecar, .. } = &self.parts;
+        let Parts { config, ledger, desk, tools, sidecar, .. } = &self.parts;
         let before = sidecar.snapshot();
         let (revision, catalogue, tools) = match compiled {
             Some(Compiled { engine, catalogue, tools, .. }) => (engine.revision(), catalogue, tools),
@@ -232,7 +231,7 @@ impl Reloader {
         };
         let tenants = &config.sidecar.tenants;
         let policies = Kept::new(revision, catalogue, tools, tenants, catalogue::policies(sources));
-        let kept = Some(kept::keep(&policies, &config.ledger.dir, tasks).await);
+        let kept = Some(kept::keep(&policies, &config.ledger.dir, desk).await);
         let event = Event::PolicyActivated {
             revision: revision.to_owned(),
             packages: packages(&config.policy),

@@ -63,7 +63,7 @@ impl Reloader {
             let Some(configured) = all.iter().find(|one| one.name == source.name) else { continue };
             let (pinning, origin, configured) = (Arc::clone(&self.parts.pinning), origin.clone(), configured.clone());
             let wanted = pinning.pins.wanted(&source.name, &self.parts.config.sidecar.tenants, now);
-            let keeping = self.parts.tasks.spawn_blocking("policy bundle", move || {
+            let keeping = self.parts.desk.run("policy bundle", move || {
                 let name = configured.name.as_str();
                 if origin.digest.is_none() || configured.path.is_dir() || pinning.earlier.has(name, &origin) {
                     return Ok(());
@@ -152,7 +152,7 @@ impl Reloader {
         }
         let before = self.parts.bundles.taken(&pin.bundle).serial.max(current.1.manifest.serial);
         let (pinning, revision) = (Arc::clone(&self.parts.pinning), pin.revision.clone());
-        let opening = self.parts.tasks.spawn_blocking("policy bundle", move || {
+        let opening = self.parts.desk.run("policy bundle", move || {
             let (opened, origin) = pinning.earlier.open(&source, &revision)?;
             let rolled_back = back(&origin.manifest, before);
             Ok(Step::Other(Box::new((opened, Origin { rolled_back, ..origin }))))
@@ -167,7 +167,7 @@ impl Reloader {
             return Ok(Step::Disk);
         }
         let pinning = Arc::clone(&self.parts.pinning);
-        let opening = self.parts.tasks.spawn_blocking("policy bundle", move || {
+        let opening = self.parts.desk.run("policy bundle", move || {
             let Some(archive) = pinning.last_good.archive(&source.name) else {
                 return Ok(Step::Same(Box::new(current)));
             };
@@ -205,7 +205,7 @@ impl Reloader {
         let compiled = if tries {
             let trying = Trying::new(name, &self.parts);
             let trial = sources.clone();
-            let trying = self.parts.tasks.spawn_blocking("policy bundle", move || trying.compile(&trial));
+            let trying = self.parts.desk.run("policy bundle", move || trying.compile(&trial));
             Some(trying.join().await.map_err(|error| error.to_string())??)
         } else {
             None
