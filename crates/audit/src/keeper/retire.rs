@@ -33,10 +33,11 @@ pub(super) fn retire_due(keeper: &Keeper, now: Timestamp) -> Result<(), LedgerEr
         return Ok(());
     }
     let (sealed, unsealed_bytes) = sealed_segments(&keeper.dir)?;
-    let needed = keeper.shared.needed.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied();
+    // Asked before each: whoever begins to need one meanwhile still gets it.
+    let needed = || keeper.shared.needed.lock().unwrap_or_else(PoisonError::into_inner).values().min().copied();
     for (index, because) in due(&sealed, unsealed_bytes, &keeper.retention, now) {
         let end = sealed.iter().find(|segment| segment.index == index).map_or(u64::MAX, |segment| segment.end);
-        if needed.is_some_and(|needed| needed < end) {
+        if needed().is_some_and(|needed| needed < end) {
             // The next look finds it again: those after it are needed too.
             break;
         }
