@@ -12,12 +12,12 @@ use std::{
 };
 
 use audit::LedgerConfig;
-use model::{Action, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
+use model::{Action, Agent, Catalogue, Id, Tool, catalogue::IdentityMode, duration::ConfigDuration};
 use net::{Roots, ServerTls, ServerTlsConfig};
 use policy::{Known, Source, bundle::Origin, catalogue::CatalogueSource};
 use proxy::{
     Agents, Identities, ResolvedTools,
-    config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig},
+    config::{AgentListenerConfig, Bearer, CredentialConfig, ToolConfig, UnmappedConfig},
     resolve_tools,
 };
 use token::{
@@ -440,6 +440,26 @@ fn warnings(config: &SidecarConfig, described: &Described, findings: &mut Findin
     let unseen = if described.whole { BTreeSet::new() } else { catalogue::owned(config) };
     for (id, tool) in &described.tools {
         tool_warnings(id, tool, unseen.contains(id), findings);
+        passthrough_warnings(id, tool, &config.agents, findings);
+    }
+}
+
+/// What passing calls through gives up, and whom nobody can stop by name.
+fn passthrough_warnings(id: &Id<Tool>, tool: &ToolConfig, agents: &[Agent], findings: &mut Findings) {
+    let Some(passthrough) = tool.passthrough.as_ref().filter(|passthrough| net::clock::now() < passthrough.until)
+    else {
+        return;
+    };
+    findings.warning(format!(
+        "tools.{id}: passes calls without a delegated token through until {}, by {}: nobody is verified and nothing \
+         is decided about them",
+        passthrough.until, passthrough.owner
+    ));
+    if let Some(agent) = passthrough.agent.as_ref().filter(|named| !agents.iter().any(|agent| agent.id == **named)) {
+        findings.warning(format!(
+            "tools.{id}.passthrough.agent: `{agent}` is not in `agents`, so suspending or withdrawing it stops none of \
+             these calls"
+        ));
     }
 }
 
@@ -463,14 +483,8 @@ fn tool_warnings(id: &Id<Tool>, tool: &ToolConfig, unseen: bool, findings: &mut 
         findings
             .warning(format!("tools.{id}: is called without a credential, so anybody who reaches it can do the same"));
     }
-    if let Some(passthrough) = tool.passthrough.as_ref().filter(|passthrough| net::clock::now() < passthrough.until) {
-        findings.warning(format!(
-            "tools.{id}: passes calls without a delegated token through until {}, by {}: nobody is verified and nothing \
-             is decided about them",
-            passthrough.until, passthrough.owner
-        ));
-    }
-    if tool.actions.is_empty() && !unseen {
+    let passes = tool.passthrough.as_ref().is_some_and(|passthrough| passthrough.unmapped == UnmappedConfig::Pass);
+    if tool.actions.is_empty() && !unseen && !passes {
         findings.warning(format!("tools.{id}: has no actions, so every call is refused `unmapped_action`"));
     }
     for (name, action) in &tool.actions {

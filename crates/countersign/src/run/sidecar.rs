@@ -235,17 +235,17 @@ fn outboxes(
     })
 }
 
-/// Puts on record what decides from now on.
+/// Puts on record what decides from now on, and what of it is kept; at the desk where changes of it are kept later.
 async fn activated(
     config: &SidecarConfig,
     revision: &str,
     prepared: &Prepared,
     ledger: &Ledger,
-    desk: &Desk,
-) -> Result<(), Failure> {
+    desk: Desk,
+) -> Result<Desk, Failure> {
     let (catalogue, policy) = (prepared.tools.catalogue.revision().to_owned(), prepared.policy.revision().to_owned());
     let with_sources = (!config.catalogue.is_empty()).then(|| catalogue.clone());
-    let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, desk).await);
+    let kept = Some(kept::keep(&prepared.kept, &config.ledger.dir, &desk).await);
     let activated = [
         Event::ConfigActivated { revision: revision.to_owned(), catalogue: Some(catalogue) },
         Event::PolicyActivated {
@@ -260,7 +260,7 @@ async fn activated(
     for event in activated.into_iter().chain(modes) {
         ledger.event(event).await.map_err(|error| Failure::because(Exit::Unavailable, "ledger", error))?;
     }
-    Ok(())
+    Ok(desk)
 }
 
 async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure> {
@@ -269,8 +269,7 @@ async fn begin(beginning: Beginning, ledger: &Ledger) -> Result<Running, Failure
     let (clients, client) = (key_clients(&prepared.roots)?, client(&prepared.roots, UrlTrust::Operator)?);
     let settings = verifier_settings(&config, prepared.issuers.clone(), &agent.local());
     let verifier = Verifier::new(settings, &clients, &background).map_err(Failure::configuration)?;
-    let desk = background.desk("changes");
-    activated(&config, &revision, &prepared, ledger, &desk).await?;
+    let desk = activated(&config, &revision, &prepared, ledger, background.desk("changes")).await?;
     // No serial counts before it is on record.
     bundles.keep_first(&beginning.given, net::clock::now());
     let roots = prepared.roots.clone();

@@ -25,8 +25,8 @@ pub struct PassthroughConfig {
     /// `no_credential`, without a restart.
     #[schemars(with = "String")]
     pub until: Timestamp,
-    /// The agent whose calls they are said to be. It is on record as asserted; where that agent is suspended or
-    /// withdrawn, they are refused.
+    /// The agent whose calls they are said to be. It is on record as asserted; where that agent is registered here and
+    /// is suspended or withdrawn, they are refused.
     pub agent: Option<Id<Principal>>,
     /// The header field in which a call says who its user is: `X-Acting-User`. It is on record as asserted.
     pub user_header: Option<String>,
@@ -114,7 +114,8 @@ impl PassthroughConfig {
 fn user_header(name: &str) -> Result<HeaderName, PassthroughError> {
     let unusable = || PassthroughError::Header(name.to_owned());
     let known = HeaderName::try_from(name).map_err(|_| unusable())?;
-    let secret = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE].contains(&known);
+    let words = ["authorization", "cookie", "token", "secret", "password", "dpop", "key"];
+    let secret = words.iter().any(|word| known.as_str().contains(word));
     let framing = headers::is_hop_by_hop(&known) || known == header::HOST || known.as_str().contains('_');
     if secret || framing { Err(unusable()) } else { Ok(known) }
 }

@@ -10,7 +10,7 @@ use base64::{
 };
 use http::header;
 use model::{Refusal, json::Json};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode, percent_decode_str};
 use token::Verifier;
 
 use crate::{
@@ -66,7 +66,10 @@ pub(super) fn carried<'a>(incoming: &'a Incoming, verifier: &Verifier) -> Option
         return Some("the query".into());
     }
     let mut fields = incoming.headers().iter().filter(|(name, _)| !headers::is_kept_from_tool(name));
-    let found = fields.find(|(_, value)| ours(&String::from_utf8_lossy(value.as_bytes())));
+    let found = fields.find(|(_, value)| {
+        let value = value.as_bytes();
+        ours(&String::from_utf8_lossy(value)) || ours(&percent_decode(value).decode_utf8_lossy())
+    });
     found.map(|(name, _)| format!("the header field `{name}`").into())
 }
 

@@ -117,3 +117,17 @@ fn names_that_nothing_answers_to_are_warned_of() {
     let findings = check(&folder.config(), &environment());
     assert!(findings.problems.is_empty() && says(&findings.warnings, &["orders.raed"]), "{findings:?}");
 }
+
+#[test]
+fn calls_that_pass_through_are_warned_of_and_so_is_an_agent_that_nobody_could_stop() {
+    let until = net::clock::now() + jiff::SignedDuration::from_hours(24);
+    for (agent, registered) in [("support-v2", true), ("support-v3", false)] {
+        let folder = Folder::new(|config| {
+            let passthrough = format!("passthrough: {{ owner: dana, until: {until}, agent: {agent} }}");
+            config.replacen("identity: service_account", &format!("identity: service_account\n    {passthrough}"), 1)
+        });
+        let findings = check(&folder.config(), &environment());
+        assert!(findings.problems.is_empty() && says(&findings.warnings, &["passes calls"]), "{findings:?}");
+        assert_eq!(!says(&findings.warnings, &["passthrough.agent", agent]), registered, "{findings:?}");
+    }
+}

@@ -32,6 +32,8 @@ fn what_does_not_bound_the_exception_is_refused() {
         (json!({ "except": ["refunds.create"], "unmapped": "pass" }), "by another name"),
         (json!({ "user_header": "Authorization" }), "names a user"),
         (json!({ "user_header": "Cookie" }), "names a user"),
+        (json!({ "user_header": "X-Api-Key" }), "names a user"),
+        (json!({ "user_header": "Txn-Token" }), "names a user"),
         (json!({ "user_header": "Connection" }), "names a user"),
         (json!({ "user_header": "x user" }), "names a user"),
         (json!({ "tenants": ["acme", "globex"] }), "`tenant`"),
