@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::support::{
     authority::{Authority, Client},
     eventually, free_port, http,
-    openid::{AUDIENCE, claims},
+    openid::{AUDIENCE, OpenId, claims},
     process,
     sidecar::{Setup, audit},
     webhook::taken,
@@ -29,11 +29,9 @@ fn org(directory: &Path, config: &mut Value, body: &str) {
     config["authority"]["policy"] = json!([{ "name": "org", "path": "policies" }]);
 }
 
-#[test]
-fn a_token_is_issued_as_far_as_policy_says_and_the_record_says_by_which() {
-    let Some(world) = world() else { return };
-    let (agent, other) = (Client::new("support-v9"), Client::new("helper-v1"));
-    let authority = Authority::start_with(&world.openid, &[&agent, &other], |directory, config| {
+/// An authority at which users hand on everything, and agents what reads orders.
+fn users_give_all_and_agents_reading(openid: &OpenId, agent: &Client, other: &Client) -> Authority {
+    Authority::start_with(openid, &[agent, other], |directory, config| {
         org(
             directory,
             config,
@@ -42,7 +40,14 @@ fn a_token_is_issued_as_far_as_policy_says_and_the_record_says_by_which() {
                 every action in input.exchange.requested.scope { action == "orders.read" }
             }"#,
         );
-    });
+    })
+}
+
+#[test]
+fn a_token_is_issued_as_far_as_policy_says_and_the_record_says_by_which() {
+    let Some(world) = world() else { return };
+    let (agent, other) = (Client::new("support-v9"), Client::new("helper-v1"));
+    let authority = users_give_all_and_agents_reading(&world.openid, &agent, &other);
     let token = authority.first(&agent, &world.openid);
     assert!(claims(&token)["scope"].as_str().unwrap().contains("refunds.create"));
     let hand_over = |more: &[(&str, &str)]| {
@@ -94,16 +99,7 @@ fn replayed(authority: &Authority, body: Option<&str>, arguments: &[&str]) -> pr
 fn tokens_are_asked_for_again_under_a_candidate_and_each_explains_itself() {
     let Some(world) = world() else { return };
     let (agent, other) = (Client::new("support-v9"), Client::new("helper-v1"));
-    let authority = Authority::start_with(&world.openid, &[&agent, &other], |directory, config| {
-        org(
-            directory,
-            config,
-            r#"delegate contains {"code": "by_the_user"} if input.exchange.from.kind == "user"
-            delegate contains {"code": "reads_only"} if {
-                every action in input.exchange.requested.scope { action == "orders.read" }
-            }"#,
-        );
-    });
+    let authority = users_give_all_and_agents_reading(&world.openid, &agent, &other);
     let token = authority.first(&agent, &world.openid);
     let hand_over = |more: &[(&str, &str)]| {
         let fields = [&[("requested_actor", "helper-v1")], more].concat();

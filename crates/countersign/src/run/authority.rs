@@ -358,6 +358,7 @@ pub(crate) async fn start(
         standing,
         tried: Some(found),
         tasks: background.clone(),
+        desk: background.desk("changes"),
     });
     let hosts = hosts(address, &section.issuer);
     let serving = net::serve(listener, limits, requests.clone(), move |peer, request| {

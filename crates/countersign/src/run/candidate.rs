@@ -12,7 +12,7 @@ use std::{
 
 use audit::{Event, Ledger, record::PolicyCandidate};
 use model::Catalogue;
-use net::{HttpClient, Tasks};
+use net::{Desk, HttpClient, Tasks};
 use policy::{Engine, Known, PolicySource, Source, bundle::Origin, config::SourceKind};
 use proxy::{CandidateParts, Sidecar};
 use tokio::sync::watch;
@@ -71,6 +71,8 @@ pub(super) struct Parts {
     pub(super) sidecar: Arc<Sidecar>,
     pub(super) ledger: Ledger,
     pub(super) tasks: Tasks,
+    /// Its own: what decides does not wait for it.
+    pub(super) desk: Desk,
     pub(super) told: Arc<Told>,
 }
 
@@ -143,8 +145,8 @@ impl Keeper {
         let (source, taken) = (self.fetching.source(&name).cloned(), bundles.taken(&name));
         let opening = self
             .parts
-            .tasks
-            .spawn_blocking("policy candidate", move || source.map(|source| fetching::open(&source, &archive, &taken)));
+            .desk
+            .run("policy candidate", move || source.map(|source| fetching::open(&source, &archive, &taken)));
         let now = net::clock::now();
         let outcome = match opening.join().await {
             Ok(Some(Ok(Some((source, origin))))) => {
@@ -182,7 +184,7 @@ impl Keeper {
         self.fetching.follow(&wanted, &self.parts);
         self.parts.told.follows(&basis, &self.fetching.bundles);
         let (watched, stamps) = (Watched::of_candidates(&wanted), self.stamps.clone());
-        let looking = self.parts.tasks.spawn_blocking("policy candidate", move || watched.changes(&stamps));
+        let looking = self.parts.desk.run("policy candidate", move || watched.changes(&stamps));
         let Ok(changed) = looking.join().await else { return };
         if let Some((stamps, contents)) = changed {
             (self.stamps, self.contents) = (stamps, contents.policies);
@@ -209,7 +211,7 @@ impl Keeper {
     async fn attempt(&mut self, basis: Arc<Basis>, wanted: Vec<PolicySource>) {
         let (of, fetched) = (Arc::clone(&basis), self.fetching.opened.clone());
         let known = self.known.clone().unwrap_or_else(|| self.parts.sidecar.snapshot().policy().known());
-        let loading = self.parts.tasks.spawn_blocking("policy candidate", move || load(&of, &wanted, &fetched, &known));
+        let loading = self.parts.desk.run("policy candidate", move || load(&of, &wanted, &fetched, &known));
         let (why, patience) = match loading.join().await {
             Ok(Ok(loaded)) => {
                 self.known = Some(loaded.engine.known());

@@ -5,7 +5,10 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::redact::{Redactor, Unreadable};
+use super::{
+    form::up_to_whole,
+    redact::{Redactor, Unreadable},
+};
 
 /// The most bytes of an event's name or id.
 pub(crate) const MAX_FIELD: usize = 4096;
@@ -107,12 +110,7 @@ impl Events {
     /// # Errors
     /// Where an event's data is not JSON. Of this chunk, events that were whole before that are shown.
     pub(crate) fn take(&mut self, chunk: &Bytes, shown: &mut BytesMut) -> Result<(), Unreadable> {
-        let mut whole = shown.len();
-        let taken = self.take_all(chunk, shown, &mut whole);
-        if taken.is_err() {
-            shown.truncate(whole);
-        }
-        taken
+        up_to_whole(shown, |shown, whole| self.take_all(chunk, shown, whole))
     }
 
     fn take_all(&mut self, chunk: &Bytes, shown: &mut BytesMut, whole: &mut usize) -> Result<(), Unreadable> {

@@ -113,5 +113,18 @@ impl Reader {
     }
 }
 
+/// Has `read` add to `shown`, and note how much of that is whole; where it fails, no more than that is shown.
+pub(super) fn up_to_whole(
+    shown: &mut BytesMut,
+    read: impl FnOnce(&mut BytesMut, &mut usize) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let mut whole = shown.len();
+    let taken = read(shown, &mut whole);
+    if taken.is_err() {
+        shown.truncate(whole);
+    }
+    taken
+}
+
 #[cfg(test)]
 mod tests;

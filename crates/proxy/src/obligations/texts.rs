@@ -3,7 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::redact::{Redactor, Unreadable};
+use super::{
+    form::up_to_whole,
+    redact::{Redactor, Unreadable},
+};
 
 /// What stands between two texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,12 +46,7 @@ impl Texts {
     /// # Errors
     /// Where it does not go on as JSON. Of this chunk, texts that were whole before that are shown.
     pub(crate) fn take(&mut self, chunk: &Bytes, shown: &mut BytesMut) -> Result<(), Unreadable> {
-        let mut whole = shown.len();
-        let taken = self.take_all(chunk, shown, &mut whole);
-        if taken.is_err() {
-            shown.truncate(whole);
-        }
-        taken
+        up_to_whole(shown, |shown, whole| self.take_all(chunk, shown, whole))
     }
 
     fn take_all(&mut self, chunk: &Bytes, shown: &mut BytesMut, whole: &mut usize) -> Result<(), Unreadable> {

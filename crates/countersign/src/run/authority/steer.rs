@@ -9,7 +9,7 @@ use std::{
 use audit::Ledger;
 use authority::Authority;
 use aws_lc_rs::digest::{SHA256, digest};
-use net::Tasks;
+use net::{Desk, Tasks};
 use opentelemetry::{KeyValue, metrics::Counter};
 use policy::{PolicySource, Steering};
 use tokio::signal::unix::Signal;
@@ -40,6 +40,8 @@ pub(super) struct Reloader {
     pub(super) tried: Option<Found>,
     /// What runs beside requests.
     pub(super) tasks: Tasks,
+    /// Where changes are read and compiled.
+    pub(super) desk: Desk,
 }
 
 /// Which policies decide, and whether those on disk are others that were refused.
@@ -79,7 +81,7 @@ impl Reloader {
                 () = tokio::time::sleep(INTERVAL) => false,
             };
             let configured = self.configured.clone();
-            let finding = self.tasks.spawn_blocking("policy watch", move || find(&configured));
+            let finding = self.desk.run("policy watch", move || find(&configured));
             let Ok(found) = finding.join().await else { continue };
             let found = Some(found);
             // Somebody who writes several files is not done while each look finds something else.
@@ -127,7 +129,7 @@ impl Reloader {
     /// The new revision, where it is another one. It is on record before it decides anything.
     async fn attempt(&self) -> Result<Option<String>, Refused> {
         let configured = self.configured.clone();
-        let trying = self.tasks.spawn_blocking("policy reload", move || prepared(&configured));
+        let trying = self.desk.run("policy reload", move || prepared(&configured));
         let policy = trying.join().await.map_err(|error| Refused::Passing(error.to_string()))?;
         let policy = policy.map_err(Refused::Content)?;
         let revision = policy.revision().to_owned();

@@ -21,6 +21,7 @@ impl Reloader {
             sidecar: Arc::clone(sidecar),
             ledger: ledger.clone(),
             tasks: tasks.clone(),
+            desk: tasks.desk("candidate changes"),
             told: Arc::clone(standing.candidate()),
         };
         tasks.spawn("policy candidate", candidate::Keeper::new(parts, basis).keep());
